@@ -1,0 +1,110 @@
+"""JSON without the liberties that Python's decoder takes.
+
+Refused besides syntax errors: bytes that are not UTF-8, NaN and infinities, numbers that overflow a double,
+integers of more than 40 digits, duplicate keys, lone surrogates, and nesting deeper than 100.
+"""
+
+import json
+import math
+import re
+from typing import Any, NoReturn
+
+from gradkeel.contract.errors import StrictJSONError
+
+MAX_DEPTH = 100
+MAX_INTEGER_DIGITS = 40
+
+# Outside of strings only brackets matter for depth; a string token is skipped whole.
+_TOKENS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]')
+
+
+def loads(document: bytes | str) -> Any:
+    """Parse one JSON document.
+
+    Raises:
+        StrictJSONError: with a sentence that says what was wrong and where.
+    """
+    text = _decode(document)
+    if not text.strip():
+        raise StrictJSONError("the document is empty")
+    _check_depth(text)
+    try:
+        value = json.loads(
+            text,
+            object_pairs_hook=_object,
+            parse_constant=_refuse_constant,
+            parse_float=_float,
+            parse_int=_integer,
+        )
+    except json.JSONDecodeError as error:
+        raise StrictJSONError(f"{error.msg} at line {error.lineno}, column {error.colno}") from error
+    _check_value(value)
+    return value
+
+
+def _decode(document: bytes | str) -> str:
+    if isinstance(document, bytes):
+        try:
+            document = document.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise StrictJSONError(f"not valid UTF-8 at byte {error.start}") from error
+    _check_text(document)
+    return document
+
+
+def _check_depth(text: str) -> None:
+    depth = 0
+    for token in _TOKENS.finditer(text):
+        mark = token.group()
+        if mark in "[{":
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise StrictJSONError(f"nested deeper than {MAX_DEPTH} levels at character {token.start()}")
+        elif mark in "]}":
+            depth -= 1
+
+
+def _check_text(text: str) -> None:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise StrictJSONError("a string holds a lone surrogate, which is not a character") from error
+
+
+def _check_value(value: Any) -> None:
+    if isinstance(value, str):
+        _check_text(value)
+    elif isinstance(value, list):
+        for item in value:
+            if isinstance(item, str | list):
+                _check_value(item)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in result:
+            raise StrictJSONError(f"the key {key[:80]!r} stands twice in one object")
+        _check_text(key)
+        _check_value(value)
+        result[key] = value
+    return result
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise StrictJSONError(f"{name} is not JSON; write null where there is no number")
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise StrictJSONError(f"the number {text[:40]} is too large for a double")
+    return value
+
+
+def _integer(text: str) -> int:
+    if len(text.lstrip("-")) > MAX_INTEGER_DIGITS:
+        raise StrictJSONError(
+            f"an integer of {len(text.lstrip('-'))} digits; at most {MAX_INTEGER_DIGITS} are read"
+        )
+    return int(text)

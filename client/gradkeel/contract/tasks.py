@@ -1,0 +1,10 @@
+"""Names on the wire between service and worker. A message carries one id; the row it names decides everything."""
+
+TRAIN = "gradkeel.train"
+"""kwargs: ``{"job_id": "job_…"}``."""
+
+INGEST = "gradkeel.ingest"
+"""kwargs: ``{"dataset_id": "ds_…"}``."""
+
+TRAIN_QUEUE = "gradkeel.training"
+INGEST_QUEUE = "gradkeel.ingest"
