@@ -1,0 +1,62 @@
+"""Fixtures that start real servers; see servers.py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from servers import S3, Postgres, Valkey, missing, postgres_binaries
+
+
+@pytest.fixture
+def valkey() -> Iterator[Valkey]:
+    """A fresh broker of this test's own: `.url`, `.kill()`, `.start()`, `.freeze()`, `.process`."""
+    server = Valkey()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """One PostgreSQL for the whole run. Skipped where it is not installed (a failure when CI is set)."""
+    binaries = postgres_binaries()
+    if binaries is None:
+        missing("PostgreSQL is not installed: looked in /usr/lib/postgresql/*/bin and on the PATH")
+    assert binaries is not None
+    server = Postgres(binaries)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture
+def postgres_url(postgres: Postgres) -> str:
+    """The SQLAlchemy URL of a fresh, empty database."""
+    return postgres.create_database()
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3]:
+    server = S3()
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture
+def s3_endpoint(s3_server: S3) -> str:
+    """`http://127.0.0.1:<port>` of an S3-speaking server."""
+    return s3_server.endpoint
+
+
+@pytest.fixture
+def s3_bucket(s3_server: S3) -> str:
+    """A fresh, empty bucket on `s3_endpoint`; any access key is taken."""
+    return s3_server.create_bucket()
