@@ -1,0 +1,959 @@
+"""The training config: every option, declared once.
+
+A block with several kinds is a family of frozen dataclasses and one table from kind to class. Adding a kind is one
+class here, one line in its table, and one function in the worker.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from gradkeel.contract.options import option
+
+# ---------------------------------------------------------------------------------------------------- columns
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns are used, as what, and what counts as missing in them. ``"*"`` means every column."""
+
+    include: tuple[str, ...] | None = option(
+        None, doc="Features to use; null means every column that is not named elsewhere.", min_items=1
+    )
+    exclude: tuple[str, ...] = option((), doc="Columns that are never features.")
+    types: Mapping[str, Literal["numeric", "categorical", "datetime", "text", "id", "boolean"]] = option(
+        factory=dict,
+        doc="Type by column, over what reading the file found; text and id columns are left out.",
+    )
+    missing_values: Mapping[str, tuple[str | float, ...]] = option(
+        factory=dict,
+        doc="Further markers of a missing cell, by column; numbers match by value. They add to the default ones.",
+    )
+    order: str | None = option(None, doc="Column that orders the rows (time, say); never a feature.")
+    group: str | None = option(None, doc="Column whose equal values belong together; never a feature.")
+    weight: str | None = option(None, doc="Column of row weights in the loss, not negative; never a feature.")
+
+
+# ------------------------------------------------------------------------------------------------------ split
+
+_VALIDATION = "Share of all rows in the validation part, which decides when to stop."
+_TEST = "Share of all rows in the test part, which nothing is fitted on or chosen by."
+_SPLIT_SEED = "Seed of the split."
+_MAX_SEED = 2**32 - 1
+
+
+@dataclass(frozen=True)
+class RandomSplit:
+    """Rows at random: the test part first, then the validation part from the rest."""
+
+    kind: Literal["random"] = "random"
+    validation: float = option(0.15, doc=_VALIDATION, minimum=0, below=1)
+    test: float = option(0.15, doc=_TEST, minimum=0, below=1)
+    seed: int = option(0, doc=_SPLIT_SEED, minimum=0, maximum=_MAX_SEED)
+
+
+@dataclass(frozen=True)
+class StratifiedSplit:
+    """At random with the classes' shares kept (a regression target is stratified by its deciles)."""
+
+    kind: Literal["stratified"] = "stratified"
+    validation: float = option(0.15, doc=_VALIDATION, minimum=0, below=1)
+    test: float = option(0.15, doc=_TEST, minimum=0, below=1)
+    seed: int = option(0, doc=_SPLIT_SEED, minimum=0, maximum=_MAX_SEED)
+
+
+@dataclass(frozen=True)
+class OrderedSplit:
+    """By the order of a column: the first rows train, the last rows test."""
+
+    kind: Literal["ordered"] = "ordered"
+    column: str | None = option(None, doc="The ordering column; null means columns.order.")
+    validation: float = option(0.15, doc=_VALIDATION, minimum=0, below=1)
+    test: float = option(0.15, doc=_TEST, minimum=0, below=1)
+
+
+@dataclass(frozen=True)
+class GroupSplit:
+    """At random by groups: rows with an equal value of the column stay in one part."""
+
+    kind: Literal["group"] = "group"
+    column: str | None = option(None, doc="The grouping column; null means columns.group.")
+    validation: float = option(0.15, doc="Share of all groups in the validation part.", minimum=0, below=1)
+    test: float = option(0.15, doc="Share of all groups in the test part.", minimum=0, below=1)
+    seed: int = option(0, doc=_SPLIT_SEED, minimum=0, maximum=_MAX_SEED)
+
+
+@dataclass(frozen=True)
+class ColumnSplit:
+    """By the values of a column of the file; rows with another value are left out and counted."""
+
+    kind: Literal["column"] = "column"
+    column: str = option("split", doc="The column that names each row's part; never a feature.")
+    train: tuple[str, ...] = option(("train",), doc="Values that mean the training part.", min_items=1)
+    validation: tuple[str, ...] = option(("validation",), doc="Values that mean the validation part.")
+    test: tuple[str, ...] = option(("test",), doc="Values that mean the test part.")
+
+
+Split = RandomSplit | StratifiedSplit | OrderedSplit | GroupSplit | ColumnSplit
+SPLITS: dict[str, type] = {
+    "random": RandomSplit,
+    "stratified": StratifiedSplit,
+    "ordered": OrderedSplit,
+    "group": GroupSplit,
+    "column": ColumnSplit,
+}
+
+# ---------------------------------------------------------------------------------------------------- prepare
+
+
+@dataclass(frozen=True)
+class Standard:
+    """(x − mean) / standard deviation."""
+
+    kind: Literal["standard"] = "standard"
+
+
+@dataclass(frozen=True)
+class Robust:
+    """(x − median) / (1.4826 · MAD); where the MAD is 0, IQR / 1.349, then the standard deviation."""
+
+    kind: Literal["robust"] = "robust"
+
+
+@dataclass(frozen=True)
+class MinMax:
+    """(x − min) / (max − min) of the training part."""
+
+    kind: Literal["minmax"] = "minmax"
+
+
+@dataclass(frozen=True)
+class Log1p:
+    """log(1 + x). A training value of −1 or less is refused at its cell."""
+
+    kind: Literal["log1p"] = "log1p"
+
+
+@dataclass(frozen=True)
+class SignedLog1p:
+    """sign(x) · log(1 + |x|)."""
+
+    kind: Literal["signed_log1p"] = "signed_log1p"
+
+
+@dataclass(frozen=True)
+class NoScaling:
+    """The values as they are."""
+
+    kind: Literal["none"] = "none"
+
+
+NumericScaler = Standard | Robust | MinMax | Log1p | SignedLog1p | NoScaling
+NUMERIC_SCALERS: dict[str, type] = {
+    "standard": Standard,
+    "robust": Robust,
+    "minmax": MinMax,
+    "log1p": Log1p,
+    "signed_log1p": SignedLog1p,
+    "none": NoScaling,
+}
+
+
+@dataclass(frozen=True)
+class TargetAuto:
+    """Robust where the training targets have heavy tails, else standard; the resolved config says which."""
+
+    kind: Literal["auto"] = "auto"
+
+
+@dataclass(frozen=True)
+class TargetStandard:
+    """(y − mean) / standard deviation of the training targets."""
+
+    kind: Literal["standard"] = "standard"
+
+
+@dataclass(frozen=True)
+class TargetRobust:
+    """(y − median) / (1.4826 · MAD) of the training targets, with the fallbacks of the robust scaler."""
+
+    kind: Literal["robust"] = "robust"
+
+
+@dataclass(frozen=True)
+class TargetLog1p:
+    """log(1 + y); predictions are exp(z) − 1. A target of −1 or less is refused at its cell."""
+
+    kind: Literal["log1p"] = "log1p"
+
+
+@dataclass(frozen=True)
+class TargetNone:
+    """The target as it is."""
+
+    kind: Literal["none"] = "none"
+
+
+TargetScaler = TargetAuto | TargetStandard | TargetRobust | TargetLog1p | TargetNone
+TARGET_SCALERS: dict[str, type] = {
+    "auto": TargetAuto,
+    "standard": TargetStandard,
+    "robust": TargetRobust,
+    "log1p": TargetLog1p,
+    "none": TargetNone,
+}
+
+_INDICATOR = "Add a 0/1 feature that says where a cell was missing, for columns with missing training cells."
+
+
+@dataclass(frozen=True)
+class Median:
+    """Fill with the training part's median; categories take a level of their own."""
+
+    kind: Literal["median"] = "median"
+    indicator: bool = option(False, doc=_INDICATOR)
+
+
+@dataclass(frozen=True)
+class Mean:
+    """Fill with the training part's mean; categories take a level of their own."""
+
+    kind: Literal["mean"] = "mean"
+    indicator: bool = option(False, doc=_INDICATOR)
+
+
+@dataclass(frozen=True)
+class MostFrequent:
+    """Fill with the training part's most frequent value (the smallest of equals)."""
+
+    kind: Literal["most_frequent"] = "most_frequent"
+    indicator: bool = option(False, doc=_INDICATOR)
+
+
+@dataclass(frozen=True)
+class Constant:
+    """Fill numeric cells with one value; categories take a level of their own."""
+
+    kind: Literal["constant"] = "constant"
+    value: float = option(0.0, doc="The value, in the column's own unit.")
+    indicator: bool = option(False, doc=_INDICATOR)
+
+
+@dataclass(frozen=True)
+class DropRows:
+    """Leave out rows with a missing feature, and count them."""
+
+    kind: Literal["drop_rows"] = "drop_rows"
+
+
+@dataclass(frozen=True)
+class Refuse:
+    """End the job at the first missing cell and name it."""
+
+    kind: Literal["refuse"] = "refuse"
+
+
+@dataclass(frozen=True)
+class Propagate:
+    """Let NaN and infinities through to the model; for study and tests."""
+
+    kind: Literal["propagate"] = "propagate"
+
+
+Missing = Median | Mean | MostFrequent | Constant | DropRows | Refuse | Propagate
+MISSING_POLICIES: dict[str, type] = {
+    "median": Median,
+    "mean": Mean,
+    "most_frequent": MostFrequent,
+    "constant": Constant,
+    "drop_rows": DropRows,
+    "refuse": Refuse,
+    "propagate": Propagate,
+}
+
+
+@dataclass(frozen=True)
+class Keep:
+    """Leave outlying values as they are."""
+
+    kind: Literal["keep"] = "keep"
+
+
+@dataclass(frozen=True)
+class Winsorize:
+    """Clip each numeric feature to quantiles of its training values."""
+
+    kind: Literal["winsorize"] = "winsorize"
+    lower: float = option(0.005, doc="Lower quantile.", minimum=0, below=0.5)
+    upper: float = option(0.995, doc="Upper quantile.", above=0.5, maximum=1)
+
+
+Outliers = Keep | Winsorize
+OUTLIERS: dict[str, type] = {"keep": Keep, "winsorize": Winsorize}
+
+_MIN_COUNT = "Levels with fewer training rows share one level with unseen ones."
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """A learned vector per level."""
+
+    kind: Literal["embedding"] = "embedding"
+    width: int | None = option(
+        None, doc="Length of the vectors; null: min(32, ⌈1.6 · levels^0.56⌉).", minimum=1, maximum=512
+    )
+    min_count: int = option(2, doc=_MIN_COUNT, minimum=1)
+
+
+@dataclass(frozen=True)
+class OneHot:
+    """A 0/1 feature per level, for the most frequent levels."""
+
+    kind: Literal["onehot"] = "onehot"
+    max_levels: int = option(
+        50, doc="At most so many levels of a column; the rest share one.", minimum=1, maximum=1000
+    )
+    min_count: int = option(1, doc=_MIN_COUNT, minimum=1)
+
+
+@dataclass(frozen=True)
+class Ordinal:
+    """One number per level, in the sorted order of the levels, standardised."""
+
+    kind: Literal["ordinal"] = "ordinal"
+    min_count: int = option(1, doc=_MIN_COUNT, minimum=1)
+
+
+Categorical = Embedding | OneHot | Ordinal
+CATEGORICALS: dict[str, type] = {"embedding": Embedding, "onehot": OneHot, "ordinal": Ordinal}
+
+
+@dataclass(frozen=True)
+class NoNeighbors:
+    """No neighbour look-up."""
+
+    kind: Literal["none"] = "none"
+
+
+@dataclass(frozen=True)
+class NoNumericEmbedding:
+    """Numeric features enter the model as they are."""
+
+    kind: Literal["none"] = "none"
+
+
+NEIGHBORS: dict[str, type] = {"none": NoNeighbors}
+NUMERIC_EMBEDDINGS: dict[str, type] = {"none": NoNumericEmbedding}
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """What is done to the columns before they reach the model; everything is fitted on the training part."""
+
+    numeric: NumericScaler = option(
+        Standard(),
+        doc="Scaling of numeric features.",
+        kinds=NUMERIC_SCALERS,
+        planned=("maxabs", "quantile", "power"),
+    )
+    per_column: Mapping[str, NumericScaler] = option(
+        factory=dict,
+        doc="Scaling by column, over prepare.numeric.",
+        kinds=NUMERIC_SCALERS,
+        planned=("maxabs", "quantile", "power"),
+    )
+    target: TargetScaler = option(
+        TargetAuto(), doc="Scaling of a regression target.", kinds=TARGET_SCALERS, planned=("power",)
+    )
+    missing: Missing = option(
+        Median(indicator=True), doc="What is done about missing cells.", kinds=MISSING_POLICIES
+    )
+    outliers: Outliers = option(
+        Keep(), doc="What is done about outlying cells.", kinds=OUTLIERS, planned=("drop",)
+    )
+    categorical: Categorical = option(Embedding(), doc="How categories enter the model.", kinds=CATEGORICALS)
+    neighbors: NoNeighbors = option(
+        NoNeighbors(), doc="Neighbour look-up.", kinds=NEIGHBORS, planned=("means",)
+    )
+    embedding: NoNumericEmbedding = option(
+        NoNumericEmbedding(),
+        doc="Embedding of numeric features.",
+        kinds=NUMERIC_EMBEDDINGS,
+        planned=("piecewise_linear", "periodic"),
+    )
+
+
+# ------------------------------------------------------------------------------------------------------ model
+
+
+@dataclass(frozen=True)
+class DefaultInit:
+    """The framework's own initialisation of each layer."""
+
+    kind: Literal["default"] = "default"
+
+
+@dataclass(frozen=True)
+class He:
+    """Normal with variance 2 / fan-in (He et al. 2015); for relu."""
+
+    kind: Literal["he"] = "he"
+
+
+@dataclass(frozen=True)
+class Glorot:
+    """Uniform with variance 2 / (fan-in + fan-out) (Glorot & Bengio 2010); for tanh and sigmoid."""
+
+    kind: Literal["glorot"] = "glorot"
+
+
+@dataclass(frozen=True)
+class Lecun:
+    """Normal with variance 1 / fan-in (LeCun et al. 1998); for selu."""
+
+    kind: Literal["lecun"] = "lecun"
+
+
+@dataclass(frozen=True)
+class Orthogonal:
+    """A random orthogonal matrix (Saxe et al. 2014)."""
+
+    kind: Literal["orthogonal"] = "orthogonal"
+
+
+@dataclass(frozen=True)
+class Normal:
+    """Normal with a given standard deviation."""
+
+    kind: Literal["normal"] = "normal"
+    std: float = option(0.02, doc="Standard deviation of the weights.", minimum=0, maximum=1e6)
+
+
+@dataclass(frozen=True)
+class ConstantInit:
+    """Every weight the same."""
+
+    kind: Literal["constant"] = "constant"
+    value: float = option(0.0, doc="The value of every weight.", minimum=-1e6, maximum=1e6)
+
+
+Init = DefaultInit | He | Glorot | Lecun | Orthogonal | Normal | ConstantInit
+INITS: dict[str, type] = {
+    "default": DefaultInit,
+    "he": He,
+    "glorot": Glorot,
+    "lecun": Lecun,
+    "orthogonal": Orthogonal,
+    "normal": Normal,
+    "constant": ConstantInit,
+}
+
+Activation = Literal["relu", "leaky_relu", "gelu", "silu", "elu", "selu", "tanh", "sigmoid"]
+Norm = Literal["none", "batch", "layer"]
+
+_INIT = "How weights start."
+_BIAS_INIT = "The value every bias of a hidden layer starts at; the output layer's starts at 0."
+_FREEZE = "Names of layers whose parameters stay as they start (layers.0, layers.1, …)."
+_MAX_WIDTH = 8192
+_MAX_LAYERS = 256
+
+
+@dataclass(frozen=True)
+class Linear:
+    """One linear layer: prediction = w · x + b."""
+
+    kind: Literal["linear"] = "linear"
+    bias: bool = option(True, doc="Whether there is a bias.")
+    init: Init = option(DefaultInit(), doc=_INIT, kinds=INITS)
+    bias_init: float = option(0.0, doc="The value the bias starts at.", minimum=-1e6, maximum=1e6)
+
+
+@dataclass(frozen=True)
+class MLP:
+    """Fully connected layers of the given widths, then a linear output layer."""
+
+    kind: Literal["mlp"] = "mlp"
+    widths: tuple[int, ...] = option(
+        (256, 256, 256),
+        doc="Units of each hidden layer.",
+        minimum=1,
+        maximum=_MAX_WIDTH,
+        min_items=1,
+        max_items=_MAX_LAYERS,
+    )
+    activation: Activation = option("relu", doc="Activation after each hidden layer.")
+    norm: Norm = option("none", doc="Normalisation before each activation.")
+    dropout: float = option(0.0, doc="Share of hidden units dropped in a training step.", minimum=0, below=1)
+    init: Init = option(He(), doc=_INIT, kinds=INITS)
+    bias_init: float = option(0.0, doc=_BIAS_INIT, minimum=-1e6, maximum=1e6)
+    freeze: tuple[str, ...] = option((), doc=_FREEZE)
+
+
+@dataclass(frozen=True)
+class LinearLayer:
+    """A fully connected layer."""
+
+    kind: Literal["linear"] = "linear"
+    units: int = option(64, doc="Units of the layer.", minimum=1, maximum=_MAX_WIDTH)
+    bias: bool = option(True, doc="Whether there is a bias.")
+
+
+@dataclass(frozen=True)
+class ReLU:
+    """max(0, x)."""
+
+    kind: Literal["relu"] = "relu"
+
+
+@dataclass(frozen=True)
+class LeakyReLU:
+    """x where positive, 0.01 · x elsewhere."""
+
+    kind: Literal["leaky_relu"] = "leaky_relu"
+
+
+@dataclass(frozen=True)
+class GELU:
+    """x · Φ(x) (Hendrycks & Gimpel 2016)."""
+
+    kind: Literal["gelu"] = "gelu"
+
+
+@dataclass(frozen=True)
+class SiLU:
+    """x · sigmoid(x)."""
+
+    kind: Literal["silu"] = "silu"
+
+
+@dataclass(frozen=True)
+class ELU:
+    """x where positive, exp(x) − 1 elsewhere."""
+
+    kind: Literal["elu"] = "elu"
+
+
+@dataclass(frozen=True)
+class SELU:
+    """The self-normalising ELU (Klambauer et al. 2017)."""
+
+    kind: Literal["selu"] = "selu"
+
+
+@dataclass(frozen=True)
+class Tanh:
+    """The hyperbolic tangent."""
+
+    kind: Literal["tanh"] = "tanh"
+
+
+@dataclass(frozen=True)
+class Sigmoid:
+    """1 / (1 + exp(−x))."""
+
+    kind: Literal["sigmoid"] = "sigmoid"
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """Drops units at random in training steps."""
+
+    kind: Literal["dropout"] = "dropout"
+    p: float = option(0.1, doc="Share of units dropped.", minimum=0, below=1)
+
+
+@dataclass(frozen=True)
+class BatchNorm:
+    """Batch normalisation."""
+
+    kind: Literal["batch_norm"] = "batch_norm"
+
+
+@dataclass(frozen=True)
+class LayerNorm:
+    """Layer normalisation."""
+
+    kind: Literal["layer_norm"] = "layer_norm"
+
+
+Layer = (
+    LinearLayer
+    | ReLU
+    | LeakyReLU
+    | GELU
+    | SiLU
+    | ELU
+    | SELU
+    | Tanh
+    | Sigmoid
+    | Dropout
+    | BatchNorm
+    | LayerNorm
+)
+LAYERS: dict[str, type] = {
+    "linear": LinearLayer,
+    "relu": ReLU,
+    "leaky_relu": LeakyReLU,
+    "gelu": GELU,
+    "silu": SiLU,
+    "elu": ELU,
+    "selu": SELU,
+    "tanh": Tanh,
+    "sigmoid": Sigmoid,
+    "dropout": Dropout,
+    "batch_norm": BatchNorm,
+    "layer_norm": LayerNorm,
+}
+
+
+@dataclass(frozen=True)
+class Sequential:
+    """The given layers in order, then a linear output layer of the width that the task needs."""
+
+    kind: Literal["sequential"] = "sequential"
+    layers: tuple[Layer, ...] = option(
+        (LinearLayer(), ReLU()), doc="The layers.", kinds=LAYERS, min_items=1, max_items=_MAX_LAYERS
+    )
+    init: Init = option(He(), doc=_INIT, kinds=INITS)
+    bias_init: float = option(0.0, doc=_BIAS_INIT, minimum=-1e6, maximum=1e6)
+    freeze: tuple[str, ...] = option((), doc=_FREEZE)
+
+
+Model = Linear | MLP | Sequential
+MODELS: dict[str, type] = {"linear": Linear, "mlp": MLP, "sequential": Sequential}
+
+# ------------------------------------------------------------------------------------------------------- loss
+
+
+@dataclass(frozen=True)
+class Huber:
+    """½r² up to |r| = delta, then delta·(|r| − ½·delta); equals delta · smooth_l1(beta = delta) (Huber 1964)."""
+
+    kind: Literal["huber"] = "huber"
+    delta: float = option(
+        1.0,
+        doc="Where the loss turns from quadratic to linear.",
+        unit="prepared target units",
+        above=0,
+        maximum=1e9,
+    )
+
+
+@dataclass(frozen=True)
+class SmoothL1:
+    """½r²/beta up to |r| = beta, then |r| − ½·beta."""
+
+    kind: Literal["smooth_l1"] = "smooth_l1"
+    beta: float = option(
+        1.0,
+        doc="Where the loss turns from quadratic to linear.",
+        unit="prepared target units",
+        above=0,
+        maximum=1e9,
+    )
+
+
+@dataclass(frozen=True)
+class MSE:
+    """Mean squared error."""
+
+    kind: Literal["mse"] = "mse"
+
+
+@dataclass(frozen=True)
+class MAE:
+    """Mean absolute error; aims at the median."""
+
+    kind: Literal["mae"] = "mae"
+
+
+@dataclass(frozen=True)
+class BCE:
+    """Binary cross-entropy on logits."""
+
+    kind: Literal["bce"] = "bce"
+    pos_weight: float | None = option(
+        None, doc="Weight of the positive class's term; null means 1.", above=0, maximum=1e6
+    )
+
+
+@dataclass(frozen=True)
+class CrossEntropy:
+    """Cross-entropy over the classes, on logits."""
+
+    kind: Literal["cross_entropy"] = "cross_entropy"
+    label_smoothing: float = option(
+        0.0, doc="Share of the target's mass spread over all classes.", minimum=0, below=1
+    )
+    class_weights: Literal["none", "balanced"] = option(
+        "none", doc="balanced: each class weighted by rows / (classes · rows of the class)."
+    )
+
+
+Loss = Huber | SmoothL1 | MSE | MAE | BCE | CrossEntropy
+LOSSES: dict[str, type] = {
+    "huber": Huber,
+    "smooth_l1": SmoothL1,
+    "mse": MSE,
+    "mae": MAE,
+    "bce": BCE,
+    "cross_entropy": CrossEntropy,
+}
+REGRESSION_LOSSES = ("huber", "smooth_l1", "mse", "mae")
+
+# -------------------------------------------------------------------------------------------------- optimizer
+
+_LR = "Learning rate."
+_EPS = "Added to the denominator."
+_MAX_LR = 1e6
+
+
+@dataclass(frozen=True)
+class SGD:
+    """Stochastic gradient descent with optional momentum; weight decay adds to the gradient."""
+
+    kind: Literal["sgd"] = "sgd"
+    lr: float = option(0.01, doc=_LR, above=0, maximum=_MAX_LR)
+    momentum: float = option(0.0, doc="Share of the last step that is kept.", minimum=0, below=1)
+    nesterov: bool = option(False, doc="Nesterov's form of momentum; needs momentum > 0 and dampening 0.")
+    dampening: float = option(0.0, doc="Share of the gradient kept out of the momentum.", minimum=0, below=1)
+    weight_decay: float = option(0.0, doc="L2 penalty, added to the gradient.", minimum=0, maximum=1e3)
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Adam (Kingma & Ba 2015); weight decay adds to the gradient."""
+
+    kind: Literal["adam"] = "adam"
+    lr: float = option(1e-3, doc=_LR, above=0, maximum=_MAX_LR)
+    betas: tuple[float, ...] = option(
+        (0.9, 0.999), doc="Decay of the two moments.", minimum=0, below=1, min_items=2, max_items=2
+    )
+    eps: float = option(1e-8, doc=_EPS, above=0, maximum=1)
+    weight_decay: float = option(0.0, doc="L2 penalty, added to the gradient.", minimum=0, maximum=1e3)
+
+
+@dataclass(frozen=True)
+class AdamW:
+    """Adam with weight decay apart from the gradient (Loshchilov & Hutter 2019)."""
+
+    kind: Literal["adamw"] = "adamw"
+    lr: float = option(1e-3, doc=_LR, above=0, maximum=_MAX_LR)
+    betas: tuple[float, ...] = option(
+        (0.9, 0.999), doc="Decay of the two moments.", minimum=0, below=1, min_items=2, max_items=2
+    )
+    eps: float = option(1e-8, doc=_EPS, above=0, maximum=1)
+    weight_decay: float = option(3e-4, doc="Decoupled weight decay.", minimum=0, maximum=1e3)
+
+
+@dataclass(frozen=True)
+class RMSprop:
+    """RMSprop (Hinton 2012)."""
+
+    kind: Literal["rmsprop"] = "rmsprop"
+    lr: float = option(1e-3, doc=_LR, above=0, maximum=_MAX_LR)
+    alpha: float = option(0.99, doc="Decay of the second moment.", minimum=0, below=1)
+    eps: float = option(1e-8, doc=_EPS, above=0, maximum=1)
+    momentum: float = option(0.0, doc="Share of the last step that is kept.", minimum=0, below=1)
+    weight_decay: float = option(0.0, doc="L2 penalty, added to the gradient.", minimum=0, maximum=1e3)
+
+
+@dataclass(frozen=True)
+class Adagrad:
+    """AdaGrad (Duchi et al. 2011)."""
+
+    kind: Literal["adagrad"] = "adagrad"
+    lr: float = option(0.01, doc=_LR, above=0, maximum=_MAX_LR)
+    eps: float = option(1e-10, doc=_EPS, above=0, maximum=1)
+    weight_decay: float = option(0.0, doc="L2 penalty, added to the gradient.", minimum=0, maximum=1e3)
+
+
+Optimizer = SGD | Adam | AdamW | RMSprop | Adagrad
+OPTIMIZERS: dict[str, type] = {
+    "sgd": SGD,
+    "adam": Adam,
+    "adamw": AdamW,
+    "rmsprop": RMSprop,
+    "adagrad": Adagrad,
+}
+
+# --------------------------------------------------------------------------------------------------- schedule
+
+_WARMUP = "Steps over which the learning rate rises linearly from lr / (steps + 1)."
+
+
+@dataclass(frozen=True)
+class ConstantSchedule:
+    """The same learning rate throughout."""
+
+    kind: Literal["constant"] = "constant"
+    warmup_steps: int = option(0, doc=_WARMUP, minimum=0, maximum=10**9)
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """Half a cosine from lr down to lr · min_factor over the whole budget (Loshchilov & Hutter 2017)."""
+
+    kind: Literal["cosine"] = "cosine"
+    min_factor: float = option(0.0, doc="Last learning rate as a share of lr.", minimum=0, maximum=1)
+    warmup_steps: int = option(0, doc=_WARMUP, minimum=0, maximum=10**9)
+
+
+@dataclass(frozen=True)
+class Plateau:
+    """Multiply the learning rate by ``factor`` when the validation loss has not improved for ``patience`` epochs."""
+
+    kind: Literal["plateau"] = "plateau"
+    factor: float = option(0.5, doc="What the learning rate is multiplied by.", above=0, below=1)
+    patience: int = option(5, doc="Epochs without improvement.", unit="epochs", minimum=1, maximum=10**6)
+    warmup_steps: int = option(0, doc=_WARMUP, minimum=0, maximum=10**9)
+
+
+Schedule = ConstantSchedule | Cosine | Plateau
+SCHEDULES: dict[str, type] = {"constant": ConstantSchedule, "cosine": Cosine, "plateau": Plateau}
+
+# ------------------------------------------------------------------------------------------ clips and guards
+
+
+@dataclass(frozen=True)
+class NormClip:
+    """Scale the whole gradient so that its norm is at most ``max_norm`` (Pascanu et al. 2013)."""
+
+    kind: Literal["norm"] = "norm"
+    max_norm: float = option(1.0, doc="Largest global gradient norm.", above=0, maximum=1e30)
+
+
+@dataclass(frozen=True)
+class ValueClip:
+    """Clip every entry of the gradient to ±max_value."""
+
+    kind: Literal["value"] = "value"
+    max_value: float = option(0.5, doc="Largest size of an entry.", above=0, maximum=1e30)
+
+
+@dataclass(frozen=True)
+class Normalize:
+    """g / ‖g‖. A zero gradient stays zero. Under SGD with a constant learning rate it cannot settle."""
+
+    kind: Literal["normalize"] = "normalize"
+    epsilon: float = option(1e-12, doc="Norms below this are left alone.", above=0, maximum=1)
+
+
+Clip = NormClip | ValueClip | Normalize
+CLIPS: dict[str, type] = {"norm": NormClip, "value": ValueClip, "normalize": Normalize}
+
+
+@dataclass(frozen=True)
+class SkipNonfinite:
+    """Skip a step whose gradient is not finite; after too many in a row the run has diverged."""
+
+    kind: Literal["skip_nonfinite"] = "skip_nonfinite"
+    max_consecutive: int = option(
+        5, doc="Skipped steps in a row after which the run ends as diverged.", minimum=1, maximum=10**6
+    )
+
+
+Guard = SkipNonfinite
+GUARDS: dict[str, type] = {"skip_nonfinite": SkipNonfinite}
+
+# ------------------------------------------------------------------------------------------- budget and health
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long the training may take."""
+
+    epochs: int = option(100, doc="Most passes over the training part.", minimum=1, maximum=1_000_000)
+    batch_size: int = option(256, doc="Rows a step.", unit="rows", minimum=1, maximum=1_048_576)
+    patience: int = option(
+        16,
+        doc="Epochs without a better validation loss after which training ends; 0 trains to the last epoch.",
+        unit="epochs",
+        minimum=0,
+        maximum=1_000_000,
+    )
+    max_seconds: float | None = option(
+        600.0, doc="Most seconds of training; null: no limit.", unit="seconds", above=0, maximum=1e7
+    )
+    max_memory_mb: int | None = option(
+        None, doc="Most memory of the job; null: the worker's limit.", unit="MiB", minimum=256, maximum=10**7
+    )
+    ema: None = option(None, doc="Moving average of the weights.", neutral=(None,))
+
+
+@dataclass(frozen=True)
+class Health:
+    """What is watched while training, and what is tried afterwards."""
+
+    tier: Literal["economy", "standard"] = option(
+        "standard", doc="How much is measured at every step.", choices=("economy", "standard")
+    )
+    gradient_check: bool = option(True, doc="Compare autograd with finite differences in float64.")
+    curvature: bool = option(False, doc="Largest curvature and local stability limit.", neutral=(False,))
+    counterfactual: bool = option(False, doc="Rerun without each stabilizer.", neutral=(False,))
+    repair: int = option(0, doc="How many repairs may be tried.", neutral=(0,))
+    repair_allow: tuple[str, ...] = option(
+        (), doc="What a repair may change beyond the default.", neutral=((),)
+    )
+
+
+# ------------------------------------------------------------------------------------------------- the whole
+
+TASKS = ("auto", "regression", "binary", "multiclass")
+PRESETS = ("fast", "standard", "custom")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The whole config of a training job."""
+
+    dataset_id: str | None = option(None, doc="Id of the data set.")
+    target: str = option("", doc="The column to predict.")
+    task: Literal["auto", "regression", "binary", "multiclass"] = option(
+        "auto",
+        doc="auto: two distinct targets make it binary; text or categories multiclass; other numbers regression.",
+        choices=TASKS,
+    )
+    preset: Literal["fast", "standard", "custom"] = option(
+        "standard", doc="Fills what is not given.", choices=PRESETS
+    )
+    columns: Columns = option(Columns(), doc="Columns and their types.")
+    split: Split = option(RandomSplit(), doc="How rows are parted.", kinds=SPLITS)
+    prepare: Prepare = option(Prepare(), doc="Preparation of the columns.")
+    model: Model = option(
+        MLP(),
+        doc="The model.",
+        kinds=MODELS,
+        planned=("resnet", "tabm", "gru", "lstm", "tcn"),
+    )
+    loss: Loss = option(
+        Huber(), doc="The loss.", kinds=LOSSES, planned=("log_cosh", "quantile", "poisson", "focal")
+    )
+    optimizer: Optimizer = option(AdamW(), doc="The optimizer.", kinds=OPTIMIZERS, planned=("nadam", "radam"))
+    schedule: Schedule = option(
+        ConstantSchedule(), doc="The learning rate's course.", kinds=SCHEDULES, planned=("one_cycle", "step")
+    )
+    clips: tuple[Clip, ...] = option(
+        (NormClip(),),
+        doc="Gradient clips, applied in order; an empty list means none.",
+        kinds=CLIPS,
+        planned=("layer_norm", "adaptive", "percentile", "zscore"),
+        max_items=8,
+    )
+    guards: tuple[Guard, ...] = option(
+        (SkipNonfinite(),),
+        doc="Guards, asked in order before the clips.",
+        kinds=GUARDS,
+        planned=("skip_outlier", "rollback", "stop_after"),
+        max_items=8,
+    )
+    budget: Budget = option(Budget(), doc="How long training may take.")
+    health: Health = option(Health(), doc="What is watched.")
+    seed: int = option(
+        0, doc="Seed of initialisation, batch order and dropout.", minimum=0, maximum=_MAX_SEED
+    )
+    device: Literal["auto", "cpu", "cuda"] = option(
+        "auto", doc="Where the model trains.", choices=("auto", "cpu", "cuda")
+    )
+    precision: Literal["float32"] = option("float32", doc="Number format of training.", choices=("float32",))
+    labels: Mapping[str, str] = option(factory=dict, doc="Your own labels, shown in lists.", max_items=64)
