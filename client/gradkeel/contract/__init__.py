@@ -1,0 +1,1 @@
+"""The vocabulary that client, service and worker share: config, states, ids, errors, report."""

@@ -1,7 +1,7 @@
 """The training config: every option, declared once.
 
-A block with several kinds is a family of frozen dataclasses and one table from kind to class. Adding a kind is one
-class here, one line in its table, and one function in the worker.
+A block with several kinds is a family of frozen dataclasses and one table from kind to class. Adding a kind
+is one class here, one line in its table, and one function in the worker.
 """
 
 from collections.abc import Mapping
@@ -23,11 +23,11 @@ class Columns:
     exclude: tuple[str, ...] = option((), doc="Columns that are never features.")
     types: Mapping[str, Literal["numeric", "categorical", "datetime", "text", "id", "boolean"]] = option(
         factory=dict,
-        doc="Type by column, over what reading the file found; text and id columns are left out.",
+        doc="Type by column, over what was found in the file; text and id columns are left out.",
     )
     missing_values: Mapping[str, tuple[str | float, ...]] = option(
         factory=dict,
-        doc="Further markers of a missing cell, by column; numbers match by value. They add to the default ones.",
+        doc="Further markers of a missing cell, by column; numbers match by value. They add to the defaults.",
     )
     order: str | None = option(None, doc="Column that orders the rows (time, say); never a feature.")
     group: str | None = option(None, doc="Column whose equal values belong together; never a feature.")
@@ -627,7 +627,7 @@ MODELS: dict[str, type] = {"linear": Linear, "mlp": MLP, "sequential": Sequentia
 
 @dataclass(frozen=True)
 class Huber:
-    """½r² up to |r| = delta, then delta·(|r| − ½·delta); equals delta · smooth_l1(beta = delta) (Huber 1964)."""
+    """½r² up to |r| = delta, then delta·(|r| − ½·delta): delta · smooth_l1(beta = delta) (Huber 1964)."""
 
     kind: Literal["huber"] = "huber"
     delta: float = option(
@@ -801,7 +801,7 @@ class Cosine:
 
 @dataclass(frozen=True)
 class Plateau:
-    """Multiply the learning rate by ``factor`` when the validation loss has not improved for ``patience`` epochs."""
+    """Multiply the rate by ``factor`` when the validation loss has not improved for ``patience`` epochs."""
 
     kind: Literal["plateau"] = "plateau"
     factor: float = option(0.5, doc="What the learning rate is multiplied by.", above=0, below=1)
@@ -856,7 +856,7 @@ class SkipNonfinite:
 Guard = SkipNonfinite
 GUARDS: dict[str, type] = {"skip_nonfinite": SkipNonfinite}
 
-# ------------------------------------------------------------------------------------------- budget and health
+# ----------------------------------------------------------------------------------------- budget and health
 
 
 @dataclass(frozen=True)
@@ -886,7 +886,10 @@ class Health:
     """What is watched while training, and what is tried afterwards."""
 
     tier: Literal["economy", "standard"] = option(
-        "standard", doc="How much is measured at every step.", choices=("economy", "standard")
+        "standard",
+        doc="How much is measured at every step.",
+        choices=("economy", "standard"),
+        planned=("full",),
     )
     gradient_check: bool = option(True, doc="Compare autograd with finite differences in float64.")
     curvature: bool = option(False, doc="Largest curvature and local stability limit.", neutral=(False,))
@@ -911,11 +914,12 @@ class TrainConfig:
     target: str = option("", doc="The column to predict.")
     task: Literal["auto", "regression", "binary", "multiclass"] = option(
         "auto",
-        doc="auto: two distinct targets make it binary; text or categories multiclass; other numbers regression.",
+        doc="auto: two distinct targets make it binary, text or categories multiclass, numbers regression.",
         choices=TASKS,
+        planned=("quantile", "forecast"),
     )
     preset: Literal["fast", "standard", "custom"] = option(
-        "standard", doc="Fills what is not given.", choices=PRESETS
+        "standard", doc="Fills what is not given.", choices=PRESETS, planned=("best",)
     )
     columns: Columns = option(Columns(), doc="Columns and their types.")
     split: Split = option(RandomSplit(), doc="How rows are parted.", kinds=SPLITS)
@@ -955,5 +959,7 @@ class TrainConfig:
     device: Literal["auto", "cpu", "cuda"] = option(
         "auto", doc="Where the model trains.", choices=("auto", "cpu", "cuda")
     )
-    precision: Literal["float32"] = option("float32", doc="Number format of training.", choices=("float32",))
+    precision: Literal["float32"] = option(
+        "float32", doc="Number format of training.", choices=("float32",), planned=("bf16", "fp16")
+    )
     labels: Mapping[str, str] = option(factory=dict, doc="Your own labels, shown in lists.", max_items=64)

@@ -15,9 +15,10 @@ MISSING = dataclasses.MISSING
 class Option:
     """What is said of one option besides its type and default.
 
-    ``above``/``below`` are exclusive bounds, ``minimum``/``maximum`` inclusive ones; for tuples they bound each
-    item and ``min_items``/``max_items`` the length. ``kinds`` is the table of a polymorphic block.
-    ``neutral`` marks a feature that is not built yet: the only value that is accepted.
+    ``above``/``below`` are exclusive bounds, ``minimum``/``maximum`` inclusive ones; for tuples they bound
+    each item and ``min_items``/``max_items`` the length. ``kinds`` is the table of a polymorphic block;
+    ``planned`` names kinds or choices that do not exist yet. ``neutral`` marks a feature that is
+    not built yet: the only value that is accepted.
     """
 
     doc: str

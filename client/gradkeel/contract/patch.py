@@ -1,6 +1,7 @@
 """JSON merge patches (RFC 7396): how a finding says which change of the config mends it.
 
-A patch is made against the config *as submitted*; merging it there gives a config that ``POST /jobs`` accepts.
+A patch is made against the config *as submitted*; merged there, it gives a config that ``POST /jobs``
+accepts.
 """
 
 import copy
@@ -33,7 +34,7 @@ def set_value(path: Sequence[str], value: Any) -> Json:
 
 
 def replace_block(submitted: Json, path: Sequence[str], block: Json) -> Json:
-    """A patch that puts ``block`` (with its ``kind``) at ``path`` and removes what the submitted block held besides."""
+    """A patch that puts ``block`` (with its ``kind``) at ``path`` and removes what else stood there."""
     held = submitted
     for key in path:
         held = held.get(key, {}) if isinstance(held, dict) else {}

@@ -1,4 +1,4 @@
-"""Names on the wire between service and worker. A message carries one id; the row it names decides everything."""
+"""Names on the wire between service and worker. A message carries one id; the row that it names decides."""
 
 TRAIN = "gradkeel.train"
 """kwargs: ``{"job_id": "job_…"}``."""

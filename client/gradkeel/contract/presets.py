@@ -1,0 +1,94 @@
+"""Presets: what fills the options that are not given. ``custom`` is fixed; the others fit the data's size."""
+
+from dataclasses import dataclass
+from typing import Any
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What is known of the table: rows, numeric and categorical features, and the task if it is clear."""
+
+    rows: int
+    numeric: int
+    categorical: int
+    task: str | None = None
+
+
+# Rows for which a table of unknown size is taken.
+_UNKNOWN = Shape(rows=10_000, numeric=10, categorical=0)
+
+_LOSS_BY_TASK = {"binary": {"kind": "bce"}, "multiclass": {"kind": "cross_entropy"}}
+
+
+def preset_document(preset: str, shape: Shape | None, submitted: Json) -> Json:
+    """The preset's config as JSON, sized for ``shape``."""
+    known = shape or _UNKNOWN
+    task = submitted.get("task")
+    task = task if isinstance(task, str) and task != "auto" else known.task
+    document = _BUILDERS[preset](known)
+    document["preset"] = preset
+    document["loss"] = dict(_LOSS_BY_TASK.get(task or "", {"kind": "huber", "delta": 1.0}))
+    return document
+
+
+def _custom(shape: Shape) -> Json:
+    return {
+        "prepare": {
+            "numeric": {"kind": "standard"},
+            "target": {"kind": "standard"},
+            "missing": {"kind": "median", "indicator": True},
+            "outliers": {"kind": "keep"},
+            "categorical": {"kind": "embedding"},
+        },
+        "split": {"kind": "random", "validation": 0.15, "test": 0.15, "seed": 0},
+        "model": {"kind": "mlp", "widths": [256, 256, 256], "activation": "relu"},
+        "optimizer": {"kind": "adamw", "lr": 0.001, "weight_decay": 0.0003},
+        "schedule": {"kind": "constant", "warmup_steps": 0},
+        "clips": [{"kind": "norm", "max_norm": 1.0}],
+        "guards": [{"kind": "skip_nonfinite", "max_consecutive": 5}],
+        "budget": {"epochs": 100, "batch_size": 256, "patience": 16, "max_seconds": 600},
+        "health": {"tier": "standard", "gradient_check": True},
+    }
+
+
+def _standard(shape: Shape) -> Json:
+    training = int(shape.rows * 0.7)
+    document = _custom(shape)
+    document["prepare"] |= {"target": {"kind": "auto"}}
+    document["model"] |= {"widths": _widths(training), "dropout": 0.1 if training < 50_000 else 0.0}
+    document["budget"] |= {"batch_size": min(max(1, training), _batch_size(training))}
+    return document
+
+
+def _fast(shape: Shape) -> Json:
+    training = int(shape.rows * 0.7)
+    document = _custom(shape)
+    document["prepare"] |= {"target": {"kind": "auto"}}
+    document["model"] |= {"widths": [64, 64]}
+    document["optimizer"] |= {"lr": 0.003}
+    document["budget"] |= {
+        "epochs": 30,
+        "patience": 5,
+        "batch_size": min(max(1, training), 2 * _batch_size(training)),
+        "max_seconds": 120,
+    }
+    return document
+
+
+def _widths(training: int) -> list[int]:
+    if training < 2_000:
+        return [128, 128]
+    return [256, 256] if training < 10_000 else [256, 256, 256]
+
+
+def _batch_size(training: int) -> int:
+    """A few dozen steps an epoch on small tables, no more than 1024 rows a step on large ones."""
+    for rows, batch in ((1_000, 32), (5_000, 64), (10_000, 128), (100_000, 256), (400_000, 512)):
+        if training < rows:
+            return batch
+    return 1024
+
+
+_BUILDERS = {"custom": _custom, "standard": _standard, "fast": _fast}

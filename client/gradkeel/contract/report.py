@@ -1,0 +1,204 @@
+"""The gradient-health report: its fixed keys, an empty one, and its JSON Schema.
+
+Every top-level key is always present; what was not computed is null or an empty list. Numbers that are not
+finite are null in the document; the series list their places under ``nonfinite``. The schema is served at
+``/v1/schemas/report.json``.
+"""
+
+from typing import Any
+
+from gradkeel.contract.states import Family, Severity, Verdict
+
+Json = dict[str, Any]
+
+SCHEMA_VERSION = "1.0"
+
+# Rule → family. The worker's table of rules has the same keys.
+RULES: dict[str, Family] = {
+    "non_finite": Family.GRADIENT,
+    "exploding_gradient": Family.GRADIENT,
+    "vanishing_gradient": Family.GRADIENT,
+    "dead_units": Family.GRADIENT,
+    "saturated_activation": Family.GRADIENT,
+    "clipping_dominates": Family.GRADIENT,
+    "lr_too_high": Family.GRADIENT,
+    "lr_too_low": Family.GRADIENT,
+    "gradient_mismatch": Family.GRADIENT,
+    "feature_scale": Family.DATA,
+    "target_scale": Family.DATA,
+    "outliers": Family.DATA,
+    "data_quality": Family.DATA,
+    "no_better_than_baseline": Family.FIT,
+}
+
+
+def empty_report(*, verdict: str = Verdict.HEALTHY, summary: str = "") -> Json:
+    """A report with every fixed key and nothing computed."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "verdict": str(verdict),
+        "summary": summary,
+        "findings": [],
+        "series": {
+            "steps": [],
+            "loss": [],
+            "lr": [],
+            "global_norm": [],
+            "clipped_norm": [],
+            "clip_coefficient": [],
+            "layers": {},
+            "nonfinite": [],
+        },
+        "clipping": [],
+        "interventions": [],
+        "gradient_check": None,
+        "curvature": None,
+        "data": None,
+        "preflight": [],
+        "counterfactual": None,
+        "repair": [],
+        "fit": None,
+        "cost": None,
+        "provenance": None,
+    }
+
+
+_NUMBER: Json = {"type": ["number", "null"]}
+_TEXT: Json = {"type": ["string", "null"]}
+_INTEGER: Json = {"type": ["integer", "null"]}
+_NUMBERS: Json = {"type": "array", "items": _NUMBER}
+_OBJECT_OR_NULL: Json = {"type": ["object", "null"]}
+
+
+def _record(properties: Json, *, required: list[str] | None = None, nullable: bool = False) -> Json:
+    return {
+        "type": ["object", "null"] if nullable else "object",
+        "properties": properties,
+        "required": sorted(properties) if required is None else required,
+    }
+
+
+_FINDING = _record(
+    {
+        "rule": {"enum": list(RULES)},
+        "family": {"enum": [str(family) for family in Family]},
+        "severity": {"enum": [str(severity) for severity in Severity]},
+        "confidence": {"type": ["string", "number"]},
+        "where": _record(
+            {
+                "layer": _TEXT,
+                "parameter": _TEXT,
+                "step": _INTEGER,
+                "epoch": _INTEGER,
+                "row": _INTEGER,
+                "line": _INTEGER,
+                "column": _TEXT,
+                "phase": _TEXT,
+            }
+        ),
+        "evidence": {"type": "object"},
+        "explanation": {"type": "string", "minLength": 1},
+        "also_consistent_with": {"type": "array", "items": {"type": "string"}},
+        "consequences": {"type": "array", "items": {"enum": list(RULES)}},
+        "remedy": _record({"text": {"type": "string"}, "patch": _OBJECT_OR_NULL, "tried": _OBJECT_OR_NULL}),
+    }
+)
+
+_SERIES = _record(
+    {
+        "steps": {"type": "array", "items": {"type": "integer"}},
+        "loss": _NUMBERS,
+        "lr": _NUMBERS,
+        "global_norm": _NUMBERS,
+        "clipped_norm": _NUMBERS,
+        "clip_coefficient": _NUMBERS,
+        "layers": {
+            "type": "object",
+            "additionalProperties": {
+                "type": "object",
+                "properties": {name: _NUMBERS for name in ("norm", "weight_norm", "update_ratio")},
+            },
+        },
+        "nonfinite": {
+            "type": "array",
+            "items": _record(
+                {
+                    "series": {"type": "string"},
+                    "step": {"type": "integer"},
+                    "kind": {"enum": ["nan", "inf", "-inf"]},
+                }
+            ),
+        },
+    }
+)
+
+_CLIPPING = _record(
+    {
+        "kind": {"type": "string"},
+        "fired_steps": {"type": "integer"},
+        "fraction": _NUMBER,
+        "median_coefficient": _NUMBER,
+        "role": {"enum": ["idle", "safety_net", "step_size_limiter", "batch_reweighter"]},
+    }
+)
+
+_GRADIENT_CHECK = _record(
+    {
+        "parameters": {
+            "type": "object",
+            "additionalProperties": _record(
+                {
+                    "relative_error": _NUMBER,
+                    "absolute_error": _NUMBER,
+                    "h": _NUMBER,
+                    "status": {"enum": ["pass", "fail", "kink", "dead"]},
+                }
+            ),
+        },
+        "h_sweep": {"type": "array"},
+        "method": {"type": "string"},
+    },
+    nullable=True,
+)
+
+_INTERVENTION = _record(
+    {"step": _INTEGER, "action": {"type": "string"}, "reason": {"type": "string"}, "effect": _TEXT}
+)
+
+_FIT = _record(
+    {
+        "metrics": _OBJECT_OR_NULL,
+        "baselines": _OBJECT_OR_NULL,
+        "gain": _OBJECT_OR_NULL,
+        "mean_residual": _NUMBER,
+        "best_epoch": _INTEGER,
+        "epochs": _INTEGER,
+        "seconds": _NUMBER,
+    },
+    nullable=True,
+)
+
+REPORT_SCHEMA: Json = {
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+    "title": "Gradkeel gradient-health report",
+    **_record(
+        {
+            "schema_version": {"const": SCHEMA_VERSION},
+            "verdict": {"enum": [str(verdict) for verdict in Verdict]},
+            "summary": {"type": "string"},
+            "findings": {"type": "array", "items": _FINDING},
+            "series": _SERIES,
+            "clipping": {"type": "array", "items": _CLIPPING},
+            "interventions": {"type": "array", "items": _INTERVENTION},
+            "gradient_check": _GRADIENT_CHECK,
+            "curvature": _OBJECT_OR_NULL,
+            "data": _OBJECT_OR_NULL,
+            "preflight": {"type": "array", "items": {"type": "object"}},
+            "counterfactual": _OBJECT_OR_NULL,
+            "repair": {"type": "array", "items": {"type": "object"}},
+            "fit": _FIT,
+            "cost": _record({"monitoring_fraction": _NUMBER, "by_probe": {"type": "object"}}, nullable=True),
+            "provenance": _OBJECT_OR_NULL,
+        }
+    ),
+}

@@ -1,0 +1,333 @@
+"""From what the user submitted to the config that is run: presets filled in, every fault with its place."""
+
+import dataclasses
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from marshmallow import ValidationError
+
+from gradkeel.contract import config as c
+from gradkeel.contract.errors import ConfigError, FieldError
+from gradkeel.contract.presets import Shape, preset_document
+from gradkeel.contract.schema import StrictString, field_errors, schema_for
+
+Json = dict[str, Any]
+
+MAX_PARAMETERS = 100_000_000
+
+
+def resolve(submitted: Any, shape: Shape | None = None) -> c.TrainConfig:
+    """Fill a submitted config from its preset and check it.
+
+    ``shape`` is what is known of the data; without it, sizes and loss are the preset's for an unknown table
+    and are decided again when the data is there. A given block merges into the preset's by key; a block of
+    another kind replaces it; lists replace.
+
+    Raises:
+        ConfigError: with every fault and its JSON pointer into ``submitted``.
+    """
+    if not isinstance(submitted, dict):
+        raise ConfigError([FieldError("", "wrong_type", "the config must be a JSON object")])
+    base = preset_document(_name_of(submitted.get("preset")), shape, submitted)
+    try:
+        loaded = schema_for(c.TrainConfig)().load(merge_blocks(base, submitted))
+    except ValidationError as error:
+        raise ConfigError(list(field_errors(error.messages))) from error
+    errors = list(_cross_checks(loaded, submitted))
+    if errors:
+        raise ConfigError(errors)
+    return loaded  # type: ignore[no-any-return]
+
+
+def _name_of(preset: Any) -> str:
+    return preset if isinstance(preset, str) and preset in c.PRESETS else "standard"
+
+
+def merge_blocks(base: Any, given: Any) -> Any:
+    """``given`` over ``base``: objects merge by key unless their kinds differ; everything else replaces."""
+    if not isinstance(base, dict) or not isinstance(given, dict):
+        return given
+    if "kind" in given and given["kind"] != base.get("kind"):
+        return given
+    merged = dict(base)
+    for key, value in given.items():
+        merged[key] = merge_blocks(base[key], value) if key in base else value
+    return merged
+
+
+def to_json(config: Any) -> Any:
+    """A config dataclass as the JSON document that loads to it again."""
+    if dataclasses.is_dataclass(config):
+        return {f.name: to_json(getattr(config, f.name)) for f in dataclasses.fields(config)}
+    if isinstance(config, tuple | list):
+        return [to_json(item) for item in config]
+    if isinstance(config, Mapping):
+        return {key: to_json(value) for key, value in config.items()}
+    return config
+
+
+# ---------------------------------------------------------------------------- checks of the config alone
+
+
+def _cross_checks(config: c.TrainConfig, submitted: Json) -> Iterator[FieldError]:
+    if not config.target:
+        yield FieldError("/target", "required", "the name of the target column is needed")
+    yield from _check_fractions(config)
+    yield from _check_roles(config)
+    yield from _check_optimizer(config)
+    yield from _check_loss(config)
+    yield from _check_model(config)
+
+
+def _check_fractions(config: c.TrainConfig) -> Iterator[FieldError]:
+    split = config.split
+    if not isinstance(split, c.ColumnSplit):
+        if split.validation + split.test >= 1:
+            yield FieldError("/split", "out_of_range", "validation and test together must be less than 1")
+    else:
+        seen: dict[str, str] = {}
+        for part in ("train", "validation", "test"):
+            for value in getattr(split, part):
+                if value in seen:
+                    detail = f"the value {value!r} already stands under {seen[value]!r}"
+                    yield FieldError(f"/split/{part}", "conflict", detail)
+                seen[value] = part
+    if isinstance(split, c.OrderedSplit) and not (split.column or config.columns.order):
+        yield FieldError("/split/column", "required", "name the ordering column here or in columns.order")
+    if isinstance(split, c.GroupSplit) and not (split.column or config.columns.group):
+        yield FieldError("/split/column", "required", "name the grouping column here or in columns.group")
+
+
+def role_columns(config: c.TrainConfig) -> dict[str, str]:
+    """Columns that are never features, with the JSON pointer that made them so."""
+    roles = {config.target: "/target"} if config.target else {}
+    for role in ("order", "group", "weight"):
+        name = getattr(config.columns, role)
+        if name is not None:
+            roles.setdefault(name, f"/columns/{role}")
+    column = getattr(config.split, "column", None)
+    if column is not None:
+        roles.setdefault(column, "/split/column")
+    return roles
+
+
+def _check_roles(config: c.TrainConfig) -> Iterator[FieldError]:
+    roles = role_columns(config)
+    for role in ("order", "group", "weight"):
+        if config.target and getattr(config.columns, role) == config.target:
+            yield FieldError(f"/columns/{role}", "conflict", "this column is the target")
+    for index, name in enumerate(config.columns.include or ()):
+        pointer = f"/columns/include/{index}"
+        if name in roles:
+            meaning = "the target" if name == config.target else f"named by {roles[name]}"
+            yield FieldError(pointer, "conflict", f"{name!r} is {meaning} and cannot be a feature")
+        elif name in config.columns.exclude:
+            yield FieldError(pointer, "conflict", f"{name!r} is also excluded")
+
+
+def _check_optimizer(config: c.TrainConfig) -> Iterator[FieldError]:
+    optimizer = config.optimizer
+    if (
+        isinstance(optimizer, c.SGD)
+        and optimizer.nesterov
+        and (not optimizer.momentum or optimizer.dampening)
+    ):
+        detail = "Nesterov momentum needs momentum > 0 and dampening 0"
+        yield FieldError("/optimizer/nesterov", "conflict", detail)
+
+
+_LOSS_TASKS = {"bce": ("binary",), "cross_entropy": ("multiclass",)} | dict.fromkeys(
+    c.REGRESSION_LOSSES, ("regression",)
+)
+
+
+def _check_loss(config: c.TrainConfig) -> Iterator[FieldError]:
+    fitting = _LOSS_TASKS[config.loss.kind]
+    if config.task not in ("auto", *fitting):
+        own = [kind for kind, tasks in _LOSS_TASKS.items() if config.task in tasks]
+        detail = f"{config.loss.kind} is for {fitting[0]} tasks; for {config.task} use {', '.join(own)}"
+        yield FieldError("/loss/kind", "conflict", detail)
+
+
+def _check_model(config: c.TrainConfig) -> Iterator[FieldError]:
+    model = config.model
+    normed = (isinstance(model, c.MLP) and model.norm == "batch") or (
+        isinstance(model, c.Sequential) and any(isinstance(layer, c.BatchNorm) for layer in model.layers)
+    )
+    if normed and config.budget.batch_size < 2:
+        detail = "batch normalisation needs batches of two rows or more; or use layer normalisation"
+        yield FieldError("/budget/batch_size", "conflict", detail)
+    if not isinstance(model, c.Linear):
+        names = layer_names(model)
+        for index, name in enumerate(model.freeze):
+            if name not in names:
+                detail = f"there is no layer {name!r}; layers: {', '.join(names)}"
+                yield FieldError(f"/model/freeze/{index}", "unknown_name", detail)
+
+
+def layer_names(model: c.Model) -> tuple[str, ...]:
+    """Names of the layers that have parameters, in forward order, as reports and ``freeze`` use them."""
+    if isinstance(model, c.Linear):
+        return ("output",)
+    if isinstance(model, c.MLP):
+        hidden = range(len(model.widths))
+        return (*(f"layers.{index}" for index in hidden), "output")
+    with_parameters = (c.LinearLayer, c.BatchNorm, c.LayerNorm)
+    named = [f"layers.{i}" for i, layer in enumerate(model.layers) if isinstance(layer, with_parameters)]
+    return (*named, "output")
+
+
+def parameter_count(model: c.Model, inputs: int, outputs: int) -> int:
+    """Weights and biases of the model, without embeddings, for so many inputs and outputs."""
+    if isinstance(model, c.Linear):
+        return inputs * outputs + outputs * model.bias
+    widths = (
+        model.widths
+        if isinstance(model, c.MLP)
+        else tuple(layer.units for layer in model.layers if isinstance(layer, c.LinearLayer))
+    )
+    total = 0
+    for width in (*widths, outputs):
+        total += (inputs + 1) * width
+        inputs = width
+    return total
+
+
+# ---------------------------------------------------------------------- checks against a table's profile
+
+
+@dataclass(frozen=True)
+class _Profile:
+    columns: dict[str, Json]
+    rows: int
+
+
+def _read_profile(profile: Json) -> _Profile:
+    return _Profile({column["name"]: column for column in profile["columns"]}, int(profile["rows"]))
+
+
+def column_type(config: c.TrainConfig, column: Json) -> str:
+    """The type a column has under this config: declared by name, by ``"*"``, else as found in the file."""
+    types = config.columns.types
+    return str(types.get(column["name"], types.get("*", column["type"])))
+
+
+def infer_task(config: c.TrainConfig, profile: Json) -> str | None:
+    """The task that ``auto`` stands for on this table; None where the target is not there."""
+    if config.task != "auto":
+        return config.task
+    target = _read_profile(profile).columns.get(config.target)
+    if target is None:
+        return None
+    if target.get("distinct") == 2:
+        return "binary"
+    return "regression" if column_type(config, target) in ("numeric", "datetime") else "multiclass"
+
+
+def feature_columns(config: c.TrainConfig, profile: Json) -> list[str]:
+    """Names of the columns that become features, in file order. Text, id and empty columns are left out."""
+    roles = role_columns(config)
+    chosen = config.columns.include
+    names = []
+    for column in profile["columns"]:
+        name = column["name"]
+        if name in roles or name in config.columns.exclude or (chosen is not None and name not in chosen):
+            continue
+        if column_type(config, column) in ("text", "id") or column.get("distinct") == 0:
+            continue
+        names.append(name)
+    return names
+
+
+def shape_of(config: c.TrainConfig, profile: Json) -> Shape:
+    """What the presets need to know of a table."""
+    held = _read_profile(profile)
+    features = feature_columns(config, profile)
+    categorical = [n for n in features if column_type(config, held.columns[n]) in ("categorical", "boolean")]
+    return Shape(held.rows, len(features) - len(categorical), len(categorical), infer_task(config, profile))
+
+
+def check_data(config: c.TrainConfig, profile: Json) -> list[FieldError]:
+    """Every fault of the config that shows once the table is known; empty when it can run."""
+    held = _read_profile(profile)
+    errors = list(_check_names(config, held))
+    if config.target in held.columns:
+        errors += _check_target(config, held.columns[config.target], profile)
+        errors += _check_sizes(config, held, profile)
+    return errors
+
+
+def _check_names(config: c.TrainConfig, held: _Profile) -> Iterator[FieldError]:
+    known = set(held.columns)
+    named = [(name, pointer) for name, pointer in role_columns(config).items()]
+    named += [(name, f"/columns/include/{i}") for i, name in enumerate(config.columns.include or ())]
+    named += [(name, f"/columns/exclude/{i}") for i, name in enumerate(config.columns.exclude)]
+    for block, pointer in (
+        (config.columns.types, "/columns/types"),
+        (config.columns.missing_values, "/columns/missing_values"),
+        (config.prepare.per_column, "/prepare/per_column"),
+    ):
+        named += [(name, f"{pointer}/{_escaped(name)}") for name in block if name != "*"]
+    for name, pointer in named:
+        if name not in known:
+            shown = ", ".join(list(held.columns)[:20]) + (", …" if len(known) > 20 else "")
+            yield FieldError(pointer, "unknown_column", f"the table has no column {name!r}; it has {shown}")
+
+
+def _escaped(name: str) -> str:
+    return name.replace("~", "~0").replace("/", "~1")
+
+
+def _check_target(config: c.TrainConfig, target: Json, profile: Json) -> Iterator[FieldError]:
+    name, distinct = config.target, target.get("distinct") or 0
+    task = infer_task(config, profile)
+    if distinct == 0:
+        yield FieldError("/target", "target_missing", f"every cell of the target {name!r} is missing")
+    elif distinct == 1:
+        yield FieldError("/target", "target_constant", f"the target {name!r} has one value in every row")
+    elif task == "binary" and distinct > 2:
+        detail = f"a binary task needs two distinct targets; {name!r} has {distinct}"
+        yield FieldError("/task", "conflict", detail)
+    elif task == "regression" and column_type(config, target) not in ("numeric", "datetime"):
+        detail = f"a regression target must be numeric; {name!r} is {column_type(config, target)}"
+        yield FieldError("/task", "conflict", detail)
+    elif task in ("binary", "multiclass") and distinct > MAX_CLASSES:
+        detail = f"{name!r} has {distinct} distinct values; at most {MAX_CLASSES} classes can be learnt"
+        yield FieldError("/task", "conflict", detail)
+    if task is not None and distinct >= 2:
+        yield from _check_loss(dataclasses.replace(config, task=task))  # type: ignore[arg-type]
+
+
+MAX_CLASSES = 1000
+
+
+def _check_sizes(config: c.TrainConfig, held: _Profile, profile: Json) -> Iterator[FieldError]:
+    features = feature_columns(config, profile)
+    if not features:
+        detail = "no feature is left; text and id columns are left out unless columns.types says otherwise"
+        yield FieldError("/columns", "no_features", detail)
+    if config.budget.batch_size > held.rows:
+        detail = f"the table has {held.rows} rows; a batch cannot be larger"
+        yield FieldError("/budget/batch_size", "out_of_range", detail)
+    outputs = (
+        held.columns[config.target].get("distinct") or 1 if infer_task(config, profile) == "multiclass" else 1
+    )
+    count = parameter_count(config.model, max(1, len(features)), outputs)
+    if count > MAX_PARAMETERS:
+        detail = f"the model would have {count:,} parameters; at most {MAX_PARAMETERS:,} are trained"
+        yield FieldError("/model", "quota", detail)
+
+
+def check_name(text: str) -> str | None:
+    """Why a name for a data set cannot be kept, or None. Names never become paths."""
+    try:
+        StrictString().deserialize(text)
+    except ValidationError as error:
+        return str(error.messages[0]) if isinstance(error.messages, list) else "not a string"
+    if len(text) > 200:
+        return "a name has at most 200 characters"
+    if re.search(r"[\x00-\x1f\x7f-\x9f]", text):
+        return "a name holds no control characters"
+    return None
