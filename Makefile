@@ -1,0 +1,49 @@
+# Every target does its own set-up. `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -q install -c constraints.txt
+DATA ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint type docs bench bench-speed clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed"'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.server: $(BIN)/python pyproject.toml constraints.txt
+	$(PIP) -e '.[server]'
+	@touch $@
+
+$(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
+	$(PIP) -e '.[dev]'
+	@touch $@ $(VENV)/.server
+
+demo: $(VENV)/.server ## Train on real data through the whole stack and show the report (demo/)
+	$(BIN)/python deploy/demo.py
+
+test: $(VENV)/.dev ## Run all tests
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.dev ## Check style, formatting and the import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+type: $(VENV)/.dev ## Check types (mypy, strict)
+	$(BIN)/mypy
+
+docs: $(VENV)/.dev ## Write the generated pages under docs/ anew
+	$(BIN)/python docs/generate.py
+
+bench: bench-speed ## Run all benchmarks
+
+bench-speed: $(VENV)/.dev ## Time a training step beside the plain loop and scikit-learn
+	$(BIN)/python benchmarks/speed.py $(if $(DATA),--data $(DATA))
+
+clean: ## Remove the environment and everything generated
+	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
