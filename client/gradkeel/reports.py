@@ -1,0 +1,44 @@
+"""The gradient-health report as an object."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gradkeel.contract.states import Verdict
+from gradkeel.documents import Document, Field, many, mapping, text, texts
+
+
+class Finding(Document):
+    """One finding: which rule fired, where, on what evidence, and the change of the config that mends it."""
+
+    rule = Field(text)
+    family = Field(text)
+    severity = Field(text)
+    confidence = Field(text)
+    where = Field(mapping)
+    evidence = Field(mapping)
+    explanation = Field(text)
+    also_consistent_with = Field(texts)
+    consequences = Field(texts)
+    remedy = Field(mapping)
+
+    @property
+    def patch(self) -> dict[str, Any] | None:
+        """A JSON merge patch against the submitted config, or None where no change of it would help."""
+        return self.remedy.get("patch") or None
+
+
+class Report(Document):
+    """A job's report; ``report["series"]`` reaches every key of its JSON."""
+
+    verdict = Field(Verdict)
+    summary = Field(text)
+    findings = Field(many(Finding))
+
+    def __getitem__(self, key: str) -> Any:
+        return self._raw[key]
+
+    @property
+    def remedy(self) -> Finding | None:
+        """The most likely cause that comes with a patch: the first such finding."""
+        return next((finding for finding in self.findings if finding.patch), None)

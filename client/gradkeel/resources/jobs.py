@@ -1,0 +1,394 @@
+"""``/v1/jobs``."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gradkeel.contract.states import TERMINAL, JobState, Verdict
+from gradkeel.documents import Document, Field, flag, mapping, moment, optional, text, whole
+from gradkeel.errors import GradkeelError, JobCancelled, JobFailed
+from gradkeel.reports import Report
+from gradkeel.resources.datasets import DatasetData
+from gradkeel.resources.models import MODELS, AsyncModel, Model
+from gradkeel.sansio import flows
+from gradkeel.sansio.commands import Flow, Request
+from gradkeel.sansio.configs import overlaid
+from gradkeel.sansio.flows import Event
+from gradkeel.sansio.retry import RetryPolicy
+from gradkeel.sinks import file_sink
+
+if TYPE_CHECKING:
+    from gradkeel.client import AsyncClient, Client
+
+Json = dict[str, Any]
+OnEvent = Callable[[Event], Any]
+PATH = "/jobs"
+
+
+class Progress(Document):
+    """How far a job is. ``fraction`` lies in [0, 1]; ``eta_seconds`` is an estimate, or None."""
+
+    phase = Field(text)
+    epoch = Field(whole)
+    epochs = Field(whole)
+    step = Field(whole)
+    fraction = Field(lambda value: float(value or 0.0))
+    eta_seconds = Field(optional(float))
+
+
+class JobData(Document):
+    """What the service says about a job. ``config`` is the resolved config."""
+
+    id = Field(text)
+    kind = Field(text)
+    state = Field(JobState)
+    cancel_requested = Field(flag)
+    config = Field(mapping)
+    dataset_id = Field(text)
+    model_id = Field(optional(text))
+    progress = Field(optional(Progress))
+    attempts = Field(whole)
+    interruptions = Field(whole)
+    retry_of = Field(optional(text))
+    verdict = Field(optional(Verdict))
+    metrics = Field(optional(mapping))
+    error = Field(optional(mapping))
+    labels = Field(mapping)
+    created_at = Field(moment)
+    started_at = Field(optional(moment))
+    ended_at = Field(optional(moment))
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has succeeded, failed or been cancelled."""
+        return self.state in TERMINAL
+
+    @property
+    def seconds(self) -> float | None:
+        """From start to end, diagnosis and export included; None before the end or where it never started."""
+        if self.started_at is None or self.ended_at is None:
+            return None
+        return (self.ended_at - self.started_at).total_seconds()
+
+
+def path_of(job_id: str, *rest: str) -> str:
+    return "/".join([PATH, flows.segment(job_id), *rest])
+
+
+def create_document(
+    data: DatasetData | str | None,
+    target: str | None,
+    config: Mapping[str, Any] | None,
+    given: Mapping[str, Any],
+) -> Json:
+    """The body of ``POST /jobs``: the config with what was given beside it set on top."""
+    dataset_id = data.id if isinstance(data, DatasetData) else data
+    return overlaid(config, {"dataset_id": dataset_id, "target": target, **given})
+
+
+def ended(document: Json) -> bool:
+    return document["state"] in TERMINAL
+
+
+def wait_flow(
+    job_id: str, policy: RetryPolicy, timeout: float | None, on_event: OnEvent | None
+) -> Flow[Json]:
+    """Wait for the end of a job; with ``on_event``, over its event stream."""
+    if on_event is not None:
+        yield from flows.each(flows.events(path_of(job_id, "events"), policy, timeout=timeout), on_event)
+    return (yield from flows.poll(path_of(job_id), ended, policy, timeout, f"The job {job_id}"))
+
+
+def checked(job: JobData) -> None:
+    """Raise ``JobFailed`` or ``JobCancelled`` for a job that ended so."""
+    if job.state == JobState.CANCELLED:
+        raise JobCancelled(f"The job {job.id} was cancelled", job=job)
+    if job.state == JobState.FAILED:
+        error = job.error or {}
+        told = f"The job {job.id} failed ({error.get('code')}): {error.get('message')}"
+        raise JobFailed(told, job=job, problem=error.get("problem"))
+
+
+def report_request(job_id: str, media_type: str) -> Request:
+    return flows.get(path_of(job_id, "report"), headers={"Accept": media_type})
+
+
+def list_params(
+    state: str | None,
+    label: str | None,
+    created_after: datetime | str | None,
+    limit: int | None,
+    order: str | None,
+) -> dict[str, Any]:
+    after = created_after.isoformat() if isinstance(created_after, datetime) else created_after
+    return {"state": state, "label": label, "created_after": after, "limit": limit, "order": order}
+
+
+def model_id_of(document: Json) -> str:
+    if document.get("model_id") is None:
+        raise GradkeelError(f"The job {document['id']} is {document['state']} and has no model")
+    return str(document["model_id"])
+
+
+def model_flow(job_id: str, policy: RetryPolicy) -> Flow[Json]:
+    """The model of a job. Raises ``GradkeelError`` where it has none."""
+    job = yield from flows.document_of(flows.get(path_of(job_id)), policy)
+    return (yield from flows.document_of(flows.get(f"{MODELS}/{flows.segment(model_id_of(job))}"), policy))
+
+
+class Job(JobData):
+    """A job of the service. ``wait``, ``refresh`` and ``cancel`` bring it up to date in place."""
+
+    __slots__ = ("_client",)
+
+    def __init__(self, raw: Mapping[str, Any], client: Client) -> None:
+        super().__init__(raw)
+        self._client = client
+
+    def refresh(self) -> Job:
+        """Read the job again, in place."""
+        self._raw = self._client.run(flows.document_of(flows.get(path_of(self.id)), self._client.policy))
+        return self
+
+    def wait(
+        self, timeout: float | None = None, *, on_event: OnEvent | None = None, check: bool = True
+    ) -> Job:
+        """Wait for the end; ``timeout`` in seconds, ``on_event`` is called with each ``Event``.
+
+        Raises ``WaitTimeout`` (the job goes on); unless ``check`` is False, ``JobFailed``, ``JobCancelled``.
+        """
+        self._raw = self._client.run(wait_flow(self.id, self._client.policy, timeout, on_event))
+        if check:
+            checked(self)
+        return self
+
+    def stream(self, after: int | None = None) -> Iterator[Event]:
+        """Every event up to the end (those after the id ``after``); a cut connection is taken up again."""
+        return self._client.iterate(flows.events(path_of(self.id, "events"), self._client.policy, after))
+
+    def report(self) -> Report:
+        """The gradient-health report. Raises ``ConflictError`` before the end."""
+        request = report_request(self.id, "application/json")
+        return Report(self._client.run(flows.document_of(request, self._client.policy)))
+
+    def report_html(self) -> str:
+        """The report as one self-contained page."""
+        return self._client.run(flows.text_of(report_request(self.id, "text/html"), self._client.policy))
+
+    def predictions(self) -> str:
+        """The predictions of the test part, as CSV."""
+        return self._client.run(
+            flows.text_of(flows.get(path_of(self.id, "predictions")), self._client.policy)
+        )
+
+    def series(self, path: str | Path) -> Path:
+        """Save the readings of every step as Parquet."""
+        target = Path(path)
+        with file_sink(target) as sink:
+            self._client.run(flows.download(path_of(self.id, "series"), {}, self._client.policy, sink, None))
+        return target
+
+    def logs(self) -> str:
+        """The log of the job."""
+        return self._client.run(flows.text_of(flows.get(path_of(self.id, "logs")), self._client.policy))
+
+    def model(self) -> Model:
+        """The trained model (of a diverged job: that of its last good checkpoint)."""
+        return Model(self._client.run(model_flow(self.id, self._client.policy)), self._client)
+
+    def cancel(self) -> Job:
+        """Ask for cancellation; idempotent. Raises ``ConflictError`` once the job has ended otherwise."""
+        request = flows.post(path_of(self.id, "cancel"))
+        self._raw = self._client.run(flows.document_of(request, self._client.policy))
+        return self
+
+    def retry(self) -> Job:
+        """Start the same job once more, as a new job."""
+        request = flows.post(path_of(self.id, "retry"))
+        return Job(self._client.run(flows.document_of(request, self._client.policy)), self._client)
+
+
+class Jobs:
+    """``client.jobs``."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def _bind(self, raw: Json) -> Job:
+        return Job(raw, self._client)
+
+    def create(
+        self,
+        data: DatasetData | str | None = None,
+        *,
+        target: str | None = None,
+        config: Mapping[str, Any] | None = None,
+        idempotency_key: str | None = None,
+        **blocks: Any,
+    ) -> Job:
+        """Submit a job on a data set (or its id). ``blocks`` are keys of the config: ``preset="fast"``.
+
+        They stand over those of ``config``. Raises ``UnprocessableError`` with a pointer to each fault.
+        """
+        document = create_document(data, target, config, blocks)
+        request = flows.post(PATH, document, key=idempotency_key)
+        return self._bind(self._client.run(flows.document_of(request, self._client.policy)))
+
+    def validate(
+        self,
+        data: DatasetData | str | None = None,
+        *,
+        target: str | None = None,
+        config: Mapping[str, Any] | None = None,
+        **blocks: Any,
+    ) -> Json:
+        """The resolved config of what ``create`` would submit, without submitting it."""
+        document = create_document(data, target, config, blocks)
+        request = flows.post(PATH, document, params={"validate_only": True})
+        return self._client.run(flows.document_of(request, self._client.policy))
+
+    def get(self, job_id: str) -> Job:
+        request = flows.get(path_of(job_id))
+        return self._bind(self._client.run(flows.document_of(request, self._client.policy)))
+
+    def list(
+        self,
+        *,
+        state: str | None = None,
+        label: str | None = None,
+        created_after: datetime | str | None = None,
+        limit: int | None = None,
+        order: str | None = None,
+    ) -> Iterator[Job]:
+        """Every job, page after page (``limit`` a page)."""
+        params = list_params(state, label, created_after, limit, order)
+        return self._client.iterate(flows.pages(PATH, params, self._client.policy, self._bind))
+
+
+class AsyncJob(JobData):
+    """A job of the service, for asyncio. See ``Job``."""
+
+    __slots__ = ("_client",)
+
+    def __init__(self, raw: Mapping[str, Any], client: AsyncClient) -> None:
+        super().__init__(raw)
+        self._client = client
+
+    async def refresh(self) -> AsyncJob:
+        """Read the job again, in place."""
+        request = flows.get(path_of(self.id))
+        self._raw = await self._client.run(flows.document_of(request, self._client.policy))
+        return self
+
+    async def wait(
+        self, timeout: float | None = None, *, on_event: OnEvent | None = None, check: bool = True
+    ) -> AsyncJob:
+        """See ``Job.wait``; ``on_event`` may be a coroutine function."""
+        self._raw = await self._client.run(wait_flow(self.id, self._client.policy, timeout, on_event))
+        if check:
+            checked(self)
+        return self
+
+    def stream(self, after: int | None = None) -> AsyncIterator[Event]:
+        """See ``Job.stream``."""
+        return self._client.iterate(flows.events(path_of(self.id, "events"), self._client.policy, after))
+
+    async def report(self) -> Report:
+        """The gradient-health report. Raises ``ConflictError`` before the end."""
+        request = report_request(self.id, "application/json")
+        return Report(await self._client.run(flows.document_of(request, self._client.policy)))
+
+    async def report_html(self) -> str:
+        """The report as one self-contained page."""
+        return await self._client.run(
+            flows.text_of(report_request(self.id, "text/html"), self._client.policy)
+        )
+
+    async def predictions(self) -> str:
+        """The predictions of the test part, as CSV."""
+        request = flows.get(path_of(self.id, "predictions"))
+        return await self._client.run(flows.text_of(request, self._client.policy))
+
+    async def series(self, path: str | Path) -> Path:
+        """Save the readings of every step as Parquet."""
+        target = Path(path)
+        with file_sink(target) as sink:
+            flow = flows.download(path_of(self.id, "series"), {}, self._client.policy, sink, None)
+            await self._client.run(flow)
+        return target
+
+    async def logs(self) -> str:
+        """The log of the job."""
+        return await self._client.run(flows.text_of(flows.get(path_of(self.id, "logs")), self._client.policy))
+
+    async def model(self) -> AsyncModel:
+        """The trained model (of a diverged job: that of its last good checkpoint)."""
+        return AsyncModel(await self._client.run(model_flow(self.id, self._client.policy)), self._client)
+
+    async def cancel(self) -> AsyncJob:
+        """Ask for cancellation; idempotent. Raises ``ConflictError`` once the job has ended otherwise."""
+        request = flows.post(path_of(self.id, "cancel"))
+        self._raw = await self._client.run(flows.document_of(request, self._client.policy))
+        return self
+
+    async def retry(self) -> AsyncJob:
+        """Start the same job once more, as a new job."""
+        request = flows.post(path_of(self.id, "retry"))
+        return AsyncJob(await self._client.run(flows.document_of(request, self._client.policy)), self._client)
+
+
+class AsyncJobs:
+    """``client.jobs`` of ``AsyncClient``. See ``Jobs``."""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+
+    def _bind(self, raw: Json) -> AsyncJob:
+        return AsyncJob(raw, self._client)
+
+    async def create(
+        self,
+        data: DatasetData | str | None = None,
+        *,
+        target: str | None = None,
+        config: Mapping[str, Any] | None = None,
+        idempotency_key: str | None = None,
+        **blocks: Any,
+    ) -> AsyncJob:
+        """See ``Jobs.create``."""
+        document = create_document(data, target, config, blocks)
+        request = flows.post(PATH, document, key=idempotency_key)
+        return self._bind(await self._client.run(flows.document_of(request, self._client.policy)))
+
+    async def validate(
+        self,
+        data: DatasetData | str | None = None,
+        *,
+        target: str | None = None,
+        config: Mapping[str, Any] | None = None,
+        **blocks: Any,
+    ) -> Json:
+        """The resolved config of what ``create`` would submit, without submitting it."""
+        document = create_document(data, target, config, blocks)
+        request = flows.post(PATH, document, params={"validate_only": True})
+        return await self._client.run(flows.document_of(request, self._client.policy))
+
+    async def get(self, job_id: str) -> AsyncJob:
+        request = flows.get(path_of(job_id))
+        return self._bind(await self._client.run(flows.document_of(request, self._client.policy)))
+
+    def list(
+        self,
+        *,
+        state: str | None = None,
+        label: str | None = None,
+        created_after: datetime | str | None = None,
+        limit: int | None = None,
+        order: str | None = None,
+    ) -> AsyncIterator[AsyncJob]:
+        """See ``Jobs.list``."""
+        params = list_params(state, label, created_after, limit, order)
+        return self._client.iterate(flows.pages(PATH, params, self._client.policy, self._bind))

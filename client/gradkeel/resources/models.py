@@ -1,0 +1,213 @@
+"""``/v1/models``."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+from gradkeel.contract.states import Verdict
+from gradkeel.documents import Document, Field, flag, many, mapping, moment, optional, text, texts
+from gradkeel.rows import bodies
+from gradkeel.sansio import flows
+from gradkeel.sansio.commands import Flow, Request
+from gradkeel.sansio.retry import RetryPolicy
+from gradkeel.sinks import file_sink
+
+if TYPE_CHECKING:
+    from gradkeel.client import AsyncClient, Client
+
+Json = dict[str, Any]
+MODELS = "/models"
+SUFFIXES = {"bundle": ".gradkeel", "safetensors": ".safetensors", "onnx": ".onnx"}
+
+
+class InputColumn(Document):
+    """A column that the model reads."""
+
+    name = Field(text)
+    type = Field(text)
+    required = Field(flag)
+
+
+class ModelData(Document):
+    """What the service says about a model. ``classes`` are sorted; the second of two is the positive one."""
+
+    id = Field(text)
+    job_id = Field(text)
+    target = Field(text)
+    task = Field(text)
+    columns = Field(many(InputColumn))
+    classes = Field(optional(texts))
+    metrics = Field(mapping)
+    verdict = Field(optional(Verdict))
+    digests = Field(mapping)
+    created_at = Field(moment)
+
+
+class Predictions(Sequence[Any]):
+    """Predictions in the order of the rows: numbers in target units, or classes with their probabilities."""
+
+    def __init__(
+        self, values: Sequence[Any], probabilities: Sequence[Json] | None, warnings: Sequence[Any]
+    ) -> None:
+        self.values = tuple(values)
+        self.probabilities = None if probabilities is None else tuple(probabilities)
+        self.warnings = tuple(warnings)
+
+    @overload
+    def __getitem__(self, index: int) -> Any: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Any, ...]: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        return self.values[index]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __repr__(self) -> str:
+        shown = ", ".join(repr(value) for value in self.values[:5])
+        return f"<Predictions of {len(self)} rows: {shown}{', …' if len(self) > 5 else ''}>"
+
+
+def path_of(model_id: str, *rest: str) -> str:
+    return "/".join([MODELS, flows.segment(model_id), *rest])
+
+
+def predict_flow(model_id: str, rows: Any, policy_name: str | None, policy: RetryPolicy) -> Flow[Predictions]:
+    """Predict as many rows as are given, some thousand a request."""
+    parts = []
+    for body in bodies(rows):
+        request = predict_request(model_id, flows.encode(body), "application/json", policy_name)
+        parts.append((yield from flows.document_of(request, policy)))
+    return joined(parts)
+
+
+def predict_request(model_id: str, content: bytes, media_type: str, policy_name: str | None) -> Request:
+    """Predicting changes nothing on the service, so it needs no ``Idempotency-Key`` to be tried again."""
+    headers = {"Content-Type": media_type, "Accept": "application/json"}
+    params = flows.query({"policy": policy_name})
+    return Request("POST", path_of(model_id, "predict"), params=params, headers=headers, content=content)
+
+
+def joined(parts: Sequence[Json]) -> Predictions:
+    values = [value for part in parts for value in part["predictions"]]
+    warnings = [warning for part in parts for warning in part.get("warnings") or []]
+    if any(part.get("probabilities") is None for part in parts):
+        return Predictions(values, None, warnings)
+    return Predictions(values, [row for part in parts for row in part["probabilities"]], warnings)
+
+
+def expected_digest(document: Mapping[str, Any], form: str) -> str | None:
+    """The sha256 (hex) that the model's document names for an artefact, if it does."""
+    named = document.get("digests", {}).get(form)
+    return str(named).removeprefix("sha256:") if named else None
+
+
+def download_target(path: str | Path | None, model_id: str, form: str) -> Path:
+    """The file to write: the path given, a file in the folder given, or one named after the model."""
+    if form not in SUFFIXES:
+        raise ValueError(f"there is no format {form!r}; choose from {', '.join(SUFFIXES)}")
+    name = "model.gradkeel" if form == "bundle" else f"{model_id}{SUFFIXES[form]}"
+    target = Path(path) if path is not None else Path(name)
+    return target / name if target.is_dir() else target
+
+
+class Model(ModelData):
+    """A model on the service."""
+
+    __slots__ = ("_client",)
+
+    def __init__(self, raw: Mapping[str, Any], client: Client) -> None:
+        super().__init__(raw)
+        self._client = client
+
+    def predict(self, rows: Any, *, policy: str | None = None) -> Predictions:
+        """Predict a data frame, an Arrow table, a dict of columns, or a list of records.
+
+        ``policy``: ``impute`` fills missing columns and unknown categories, ``strict`` refuses them
+        (``UnprocessableError`` naming the column).
+        """
+        return self._client.run(predict_flow(self.id, rows, policy, self._client.policy))
+
+    def download(self, path: str | Path | None = None, *, format: str = "bundle") -> Path:
+        """Save the bundle (or its ``safetensors`` or ``onnx``), digest verified; returns the file's path."""
+        target = download_target(path, self.id, format)
+        url, params = path_of(self.id, "artifact"), {"format": format}
+        with file_sink(target) as sink:
+            expected = expected_digest(self.raw, format)
+            self._client.run(flows.download(url, params, self._client.policy, sink, expected))
+        return target
+
+    def delete(self) -> None:
+        self._client.run(flows.nothing_of(flows.delete(path_of(self.id)), self._client.policy))
+
+
+class Models:
+    """``client.models``."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def _bind(self, raw: Json) -> Model:
+        return Model(raw, self._client)
+
+    def get(self, model_id: str) -> Model:
+        request = flows.get(path_of(model_id))
+        return self._bind(self._client.run(flows.document_of(request, self._client.policy)))
+
+    def list(self, *, limit: int | None = None, order: str | None = None) -> Iterator[Model]:
+        """Every model, page after page (``limit`` a page)."""
+        params = {"limit": limit, "order": order}
+        return self._client.iterate(flows.pages(MODELS, params, self._client.policy, self._bind))
+
+    def delete(self, model_id: str) -> None:
+        self._client.run(flows.nothing_of(flows.delete(path_of(model_id)), self._client.policy))
+
+
+class AsyncModel(ModelData):
+    """A model on the service, for asyncio. See ``Model``."""
+
+    __slots__ = ("_client",)
+
+    def __init__(self, raw: Mapping[str, Any], client: AsyncClient) -> None:
+        super().__init__(raw)
+        self._client = client
+
+    async def predict(self, rows: Any, *, policy: str | None = None) -> Predictions:
+        """See ``Model.predict``."""
+        return await self._client.run(predict_flow(self.id, rows, policy, self._client.policy))
+
+    async def download(self, path: str | Path | None = None, *, format: str = "bundle") -> Path:
+        """See ``Model.download``."""
+        target = download_target(path, self.id, format)
+        url, params = path_of(self.id, "artifact"), {"format": format}
+        with file_sink(target) as sink:
+            expected = expected_digest(self.raw, format)
+            await self._client.run(flows.download(url, params, self._client.policy, sink, expected))
+        return target
+
+    async def delete(self) -> None:
+        await self._client.run(flows.nothing_of(flows.delete(path_of(self.id)), self._client.policy))
+
+
+class AsyncModels:
+    """``client.models`` of ``AsyncClient``. See ``Models``."""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+
+    def _bind(self, raw: Json) -> AsyncModel:
+        return AsyncModel(raw, self._client)
+
+    async def get(self, model_id: str) -> AsyncModel:
+        request = flows.get(path_of(model_id))
+        return self._bind(await self._client.run(flows.document_of(request, self._client.policy)))
+
+    def list(self, *, limit: int | None = None, order: str | None = None) -> AsyncIterator[AsyncModel]:
+        """See ``Models.list``."""
+        params = {"limit": limit, "order": order}
+        return self._client.iterate(flows.pages(MODELS, params, self._client.policy, self._bind))
+
+    async def delete(self, model_id: str) -> None:
+        await self._client.run(flows.nothing_of(flows.delete(path_of(model_id)), self._client.policy))

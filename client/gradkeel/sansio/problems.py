@@ -1,0 +1,46 @@
+"""From an outcome that is no success to the error to raise."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from gradkeel.errors import APIConnectionError, APIStatusError, APITimeoutError, GradkeelError, error_class
+from gradkeel.sansio.commands import Answer, Failure, Outcome
+
+
+def error_of(outcome: Outcome) -> GradkeelError:
+    """The error that stands for this outcome."""
+    if isinstance(outcome, Failure):
+        kind = APITimeoutError if outcome.timed_out else APIConnectionError
+        return kind(outcome.reason)
+    return status_error(outcome)
+
+
+def status_error(answer: Answer) -> APIStatusError:
+    problem = read_problem(answer.content)
+    request_id = answer.headers.get("x-request-id")
+    message = describe(problem) if problem else f"The service answered {answer.status}"
+    return error_class(answer.status)(message, status=answer.status, problem=problem, request_id=request_id)
+
+
+def read_problem(content: bytes) -> dict[str, Any] | None:
+    """The problem document in a body, or None where it holds something else (a proxy's page, nothing)."""
+    try:
+        document = json.loads(content)
+    except ValueError:
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def describe(problem: Mapping[str, Any]) -> str:
+    """A problem document in words: title, detail, and a line for each place that is named."""
+    head = ": ".join(str(problem[key]) for key in ("title", "detail") if problem.get(key))
+    return "\n".join([head or "The service gave no reason", *map(_place, problem.get("errors") or [])])
+
+
+def _place(error: Mapping[str, Any]) -> str:
+    named = [f"{key} {error[key]}" for key in ("line", "column", "row") if error.get(key) is not None]
+    place = ", ".join([error["pointer"], *named] if error.get("pointer") else named)
+    return f"  {place}: {error.get('detail', '')}" if place else f"  {error.get('detail', '')}"

@@ -1,0 +1,153 @@
+"""What can be uploaded: a path, a file object, bytes, a data frame, an Arrow table; read anew at each try."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import importlib
+import io
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, Any, TypeAlias
+
+from gradkeel.errors import MissingExtra
+
+PIECE = 1 << 20
+IN_MEMORY = 16 << 20
+
+Progress: TypeAlias = Callable[[int, int], Any]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Bytes that can be read more than once. ``open`` gives a reader at the first byte, ``close`` ends it."""
+
+    name: str
+    size: int
+    sha256: str
+    open: Callable[[], IO[bytes]]
+    close: Callable[[IO[bytes]], None]
+    progress: Progress | None = None
+
+    def chunks(self) -> Iterator[bytes]:
+        """The bytes in pieces; ``progress`` is told (bytes handed over, bytes in all) after each."""
+        reader = self.open()
+        done = 0
+        try:
+            while piece := reader.read(PIECE):
+                done += len(piece)
+                yield piece
+                if self.progress is not None:
+                    self.progress(done, self.size)
+        finally:
+            self.close(reader)
+
+    def watched(self, progress: Progress | None) -> Source:
+        return replace(self, progress=progress)
+
+    @property
+    def repr_digest(self) -> str:
+        """The ``Repr-Digest`` header (RFC 9530)."""
+        return f"sha-256=:{base64.b64encode(bytes.fromhex(self.sha256)).decode()}:"
+
+
+def source_of(data: Any, name: str | None = None) -> Source:
+    """Whatever was given, as a ``Source``. Raises TypeError for things that are not a table."""
+    if isinstance(data, str | os.PathLike):
+        return from_path(Path(data), name)
+    if isinstance(data, bytes | bytearray | memoryview):
+        return from_bytes(bytes(data), name or "data")
+    if hasattr(data, "read"):
+        return from_file(data, name or _file_name(data))
+    return from_bytes(frame_bytes(data), name or "frame.parquet")
+
+
+def from_path(path: Path, name: str | None = None) -> Source:
+    size, digest = _measure(path.open("rb"), close=True)
+    return Source(name or path.name, size, digest, lambda: path.open("rb"), lambda reader: reader.close())
+
+
+def from_bytes(data: bytes, name: str) -> Source:
+    digest = hashlib.sha256(data).hexdigest()
+    return Source(name, len(data), digest, lambda: io.BytesIO(data), lambda reader: reader.close())
+
+
+def from_file(file: IO[bytes], name: str) -> Source:
+    """A binary file object, from where it stands to its end; left open. If it cannot seek, it is copied."""
+    if isinstance(file, io.TextIOBase):
+        raise TypeError("open the file in binary mode ('rb'): what is uploaded is bytes")
+    if not _seekable(file):
+        file = _copied(file)
+    start = file.tell()
+    size, digest = _measure(file, close=False)
+
+    def rewound() -> IO[bytes]:
+        file.seek(start)
+        return file
+
+    return Source(name, size, digest, rewound, lambda reader: None)
+
+
+def _seekable(file: IO[bytes]) -> bool:
+    return bool(getattr(file, "seekable", lambda: False)())
+
+
+def _copied(file: IO[bytes]) -> IO[bytes]:
+    spool: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115 (lives as long as the source)
+    shutil.copyfileobj(file, spool, PIECE)
+    spool.seek(0)
+    return spool
+
+
+def _file_name(file: Any) -> str:
+    name = getattr(file, "name", None)
+    return Path(name).name if isinstance(name, str) else "data"
+
+
+def _measure(file: IO[bytes], *, close: bool) -> tuple[int, str]:
+    """Size and sha256 of the rest of a file."""
+    digest = hashlib.sha256()
+    size = 0
+    try:
+        while piece := file.read(PIECE):
+            digest.update(piece)
+            size += len(piece)
+    finally:
+        if close:
+            file.close()
+    return size, digest.hexdigest()
+
+
+def frame_bytes(frame: Any) -> bytes:
+    """A data frame or Arrow table as Parquet (without its index); the same frame gives the same bytes."""
+    if not hasattr(frame, "__arrow_c_stream__") and not hasattr(frame, "to_parquet"):
+        raise TypeError(
+            f"cannot upload {type(frame).__name__}: give a path, a binary file object, bytes, "
+            "a data frame or an Arrow table"
+        )
+    arrow, parquet = _pyarrow()
+    table = _arrow_table(arrow, frame).replace_schema_metadata(None)
+    out = io.BytesIO()
+    parquet.write_table(table, out, compression="zstd")
+    return out.getvalue()
+
+
+def _arrow_table(arrow: Any, frame: Any) -> Any:
+    if isinstance(frame, arrow.Table):
+        return frame
+    if hasattr(frame, "iloc"):
+        return arrow.Table.from_pandas(frame, preserve_index=False)
+    return arrow.table(frame)
+
+
+def _pyarrow() -> tuple[Any, Any]:
+    try:
+        return importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
+    except ImportError as error:
+        raise MissingExtra(
+            "uploading a data frame needs pyarrow: pip install pyarrow (or write it to a CSV file first)"
+        ) from error
