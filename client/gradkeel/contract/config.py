@@ -13,7 +13,7 @@ from gradkeel.contract.options import option
 # ---------------------------------------------------------------------------------------------------- columns
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Columns:
     """Which columns are used, as what, and what counts as missing in them. ``"*"`` means every column."""
 
@@ -42,7 +42,7 @@ _SPLIT_SEED = "Seed of the split."
 _MAX_SEED = 2**32 - 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RandomSplit:
     """Rows at random: the test part first, then the validation part from the rest."""
 
@@ -52,7 +52,7 @@ class RandomSplit:
     seed: int = option(0, doc=_SPLIT_SEED, minimum=0, maximum=_MAX_SEED)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StratifiedSplit:
     """At random with the classes' shares kept (a regression target is stratified by its deciles)."""
 
@@ -62,7 +62,7 @@ class StratifiedSplit:
     seed: int = option(0, doc=_SPLIT_SEED, minimum=0, maximum=_MAX_SEED)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class OrderedSplit:
     """By the order of a column: the first rows train, the last rows test."""
 
@@ -72,7 +72,7 @@ class OrderedSplit:
     test: float = option(0.15, doc=_TEST, minimum=0, below=1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GroupSplit:
     """At random by groups: rows with an equal value of the column stay in one part."""
 
@@ -83,7 +83,7 @@ class GroupSplit:
     seed: int = option(0, doc=_SPLIT_SEED, minimum=0, maximum=_MAX_SEED)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ColumnSplit:
     """By the values of a column of the file; rows with another value are left out and counted."""
 
@@ -106,42 +106,42 @@ SPLITS: dict[str, type] = {
 # ---------------------------------------------------------------------------------------------------- prepare
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Standard:
     """(x − mean) / standard deviation."""
 
     kind: Literal["standard"] = "standard"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Robust:
     """(x − median) / (1.4826 · MAD); where the MAD is 0, IQR / 1.349, then the standard deviation."""
 
     kind: Literal["robust"] = "robust"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MinMax:
     """(x − min) / (max − min) of the training part."""
 
     kind: Literal["minmax"] = "minmax"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Log1p:
     """log(1 + x). A training value of −1 or less is refused at its cell."""
 
     kind: Literal["log1p"] = "log1p"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SignedLog1p:
     """sign(x) · log(1 + |x|)."""
 
     kind: Literal["signed_log1p"] = "signed_log1p"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class NoScaling:
     """The values as they are."""
 
@@ -159,35 +159,35 @@ NUMERIC_SCALERS: dict[str, type] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TargetAuto:
     """Robust where the training targets have heavy tails, else standard; the resolved config says which."""
 
     kind: Literal["auto"] = "auto"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TargetStandard:
     """(y − mean) / standard deviation of the training targets."""
 
     kind: Literal["standard"] = "standard"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TargetRobust:
     """(y − median) / (1.4826 · MAD) of the training targets, with the fallbacks of the robust scaler."""
 
     kind: Literal["robust"] = "robust"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TargetLog1p:
     """log(1 + y); predictions are exp(z) − 1. A target of −1 or less is refused at its cell."""
 
     kind: Literal["log1p"] = "log1p"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TargetNone:
     """The target as it is."""
 
@@ -206,7 +206,7 @@ TARGET_SCALERS: dict[str, type] = {
 _INDICATOR = "Add a 0/1 feature that says where a cell was missing, for columns with missing training cells."
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Median:
     """Fill with the training part's median; categories take a level of their own."""
 
@@ -214,7 +214,7 @@ class Median:
     indicator: bool = option(False, doc=_INDICATOR)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Mean:
     """Fill with the training part's mean; categories take a level of their own."""
 
@@ -222,7 +222,7 @@ class Mean:
     indicator: bool = option(False, doc=_INDICATOR)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MostFrequent:
     """Fill with the training part's most frequent value (the smallest of equals)."""
 
@@ -230,7 +230,7 @@ class MostFrequent:
     indicator: bool = option(False, doc=_INDICATOR)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Constant:
     """Fill numeric cells with one value; categories take a level of their own."""
 
@@ -239,21 +239,21 @@ class Constant:
     indicator: bool = option(False, doc=_INDICATOR)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DropRows:
     """Leave out rows with a missing feature, and count them."""
 
     kind: Literal["drop_rows"] = "drop_rows"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Refuse:
     """End the job at the first missing cell and name it."""
 
     kind: Literal["refuse"] = "refuse"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Propagate:
     """Let NaN and infinities through to the model; for study and tests."""
 
@@ -272,14 +272,14 @@ MISSING_POLICIES: dict[str, type] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Keep:
     """Leave outlying values as they are."""
 
     kind: Literal["keep"] = "keep"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Winsorize:
     """Clip each numeric feature to quantiles of its training values."""
 
@@ -294,7 +294,7 @@ OUTLIERS: dict[str, type] = {"keep": Keep, "winsorize": Winsorize}
 _MIN_COUNT = "Levels with fewer training rows share one level with unseen ones."
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Embedding:
     """A learned vector per level."""
 
@@ -305,7 +305,7 @@ class Embedding:
     min_count: int = option(2, doc=_MIN_COUNT, minimum=1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class OneHot:
     """A 0/1 feature per level, for the most frequent levels."""
 
@@ -316,7 +316,7 @@ class OneHot:
     min_count: int = option(1, doc=_MIN_COUNT, minimum=1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Ordinal:
     """One number per level, in the sorted order of the levels, standardised."""
 
@@ -328,14 +328,14 @@ Categorical = Embedding | OneHot | Ordinal
 CATEGORICALS: dict[str, type] = {"embedding": Embedding, "onehot": OneHot, "ordinal": Ordinal}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class NoNeighbors:
     """No neighbour look-up."""
 
     kind: Literal["none"] = "none"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class NoNumericEmbedding:
     """Numeric features enter the model as they are."""
 
@@ -346,7 +346,7 @@ NEIGHBORS: dict[str, type] = {"none": NoNeighbors}
 NUMERIC_EMBEDDINGS: dict[str, type] = {"none": NoNumericEmbedding}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Prepare:
     """What is done to the columns before they reach the model; everything is fitted on the training part."""
 
@@ -386,42 +386,42 @@ class Prepare:
 # ------------------------------------------------------------------------------------------------------ model
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DefaultInit:
     """The framework's own initialisation of each layer."""
 
     kind: Literal["default"] = "default"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class He:
     """Normal with variance 2 / fan-in (He et al. 2015); for relu."""
 
     kind: Literal["he"] = "he"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Glorot:
     """Uniform with variance 2 / (fan-in + fan-out) (Glorot & Bengio 2010); for tanh and sigmoid."""
 
     kind: Literal["glorot"] = "glorot"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Lecun:
     """Normal with variance 1 / fan-in (LeCun et al. 1998); for selu."""
 
     kind: Literal["lecun"] = "lecun"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Orthogonal:
     """A random orthogonal matrix (Saxe et al. 2014)."""
 
     kind: Literal["orthogonal"] = "orthogonal"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Normal:
     """Normal with a given standard deviation."""
 
@@ -429,7 +429,7 @@ class Normal:
     std: float = option(0.02, doc="Standard deviation of the weights.", minimum=0, maximum=1e6)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ConstantInit:
     """Every weight the same."""
 
@@ -458,7 +458,7 @@ _MAX_WIDTH = 8192
 _MAX_LAYERS = 256
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Linear:
     """One linear layer: prediction = w · x + b."""
 
@@ -468,7 +468,7 @@ class Linear:
     bias_init: float = option(0.0, doc="The value the bias starts at.", minimum=-1e6, maximum=1e6)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MLP:
     """Fully connected layers of the given widths, then a linear output layer."""
 
@@ -489,7 +489,7 @@ class MLP:
     freeze: tuple[str, ...] = option((), doc=_FREEZE)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LinearLayer:
     """A fully connected layer."""
 
@@ -498,63 +498,63 @@ class LinearLayer:
     bias: bool = option(True, doc="Whether there is a bias.")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ReLU:
     """max(0, x)."""
 
     kind: Literal["relu"] = "relu"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LeakyReLU:
     """x where positive, 0.01 · x elsewhere."""
 
     kind: Literal["leaky_relu"] = "leaky_relu"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GELU:
     """x · Φ(x) (Hendrycks & Gimpel 2016)."""
 
     kind: Literal["gelu"] = "gelu"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SiLU:
     """x · sigmoid(x)."""
 
     kind: Literal["silu"] = "silu"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ELU:
     """x where positive, exp(x) − 1 elsewhere."""
 
     kind: Literal["elu"] = "elu"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SELU:
     """The self-normalising ELU (Klambauer et al. 2017)."""
 
     kind: Literal["selu"] = "selu"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Tanh:
     """The hyperbolic tangent."""
 
     kind: Literal["tanh"] = "tanh"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Sigmoid:
     """1 / (1 + exp(−x))."""
 
     kind: Literal["sigmoid"] = "sigmoid"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Dropout:
     """Drops units at random in training steps."""
 
@@ -562,14 +562,14 @@ class Dropout:
     p: float = option(0.1, doc="Share of units dropped.", minimum=0, below=1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BatchNorm:
     """Batch normalisation."""
 
     kind: Literal["batch_norm"] = "batch_norm"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LayerNorm:
     """Layer normalisation."""
 
@@ -606,7 +606,7 @@ LAYERS: dict[str, type] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Sequential:
     """The given layers in order, then a linear output layer of the width that the task needs."""
 
@@ -625,7 +625,7 @@ MODELS: dict[str, type] = {"linear": Linear, "mlp": MLP, "sequential": Sequentia
 # ------------------------------------------------------------------------------------------------------- loss
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Huber:
     """½r² up to |r| = delta, then delta·(|r| − ½·delta): delta · smooth_l1(beta = delta) (Huber 1964)."""
 
@@ -639,7 +639,7 @@ class Huber:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SmoothL1:
     """½r²/beta up to |r| = beta, then |r| − ½·beta."""
 
@@ -653,21 +653,21 @@ class SmoothL1:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MSE:
     """Mean squared error."""
 
     kind: Literal["mse"] = "mse"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MAE:
     """Mean absolute error; aims at the median."""
 
     kind: Literal["mae"] = "mae"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BCE:
     """Binary cross-entropy on logits."""
 
@@ -677,7 +677,7 @@ class BCE:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CrossEntropy:
     """Cross-entropy over the classes, on logits."""
 
@@ -708,7 +708,7 @@ _EPS = "Added to the denominator."
 _MAX_LR = 1e6
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SGD:
     """Stochastic gradient descent with optional momentum; weight decay adds to the gradient."""
 
@@ -720,7 +720,7 @@ class SGD:
     weight_decay: float = option(0.0, doc="L2 penalty, added to the gradient.", minimum=0, maximum=1e3)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Adam:
     """Adam (Kingma & Ba 2015); weight decay adds to the gradient."""
 
@@ -733,7 +733,7 @@ class Adam:
     weight_decay: float = option(0.0, doc="L2 penalty, added to the gradient.", minimum=0, maximum=1e3)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AdamW:
     """Adam with weight decay apart from the gradient (Loshchilov & Hutter 2019)."""
 
@@ -746,7 +746,7 @@ class AdamW:
     weight_decay: float = option(3e-4, doc="Decoupled weight decay.", minimum=0, maximum=1e3)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RMSprop:
     """RMSprop (Hinton 2012)."""
 
@@ -758,7 +758,7 @@ class RMSprop:
     weight_decay: float = option(0.0, doc="L2 penalty, added to the gradient.", minimum=0, maximum=1e3)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Adagrad:
     """AdaGrad (Duchi et al. 2011)."""
 
@@ -782,7 +782,7 @@ OPTIMIZERS: dict[str, type] = {
 _WARMUP = "Steps over which the learning rate rises linearly from lr / (steps + 1)."
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ConstantSchedule:
     """The same learning rate throughout."""
 
@@ -790,7 +790,7 @@ class ConstantSchedule:
     warmup_steps: int = option(0, doc=_WARMUP, minimum=0, maximum=10**9)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Cosine:
     """Half a cosine from lr down to lr · min_factor over the whole budget (Loshchilov & Hutter 2017)."""
 
@@ -799,7 +799,7 @@ class Cosine:
     warmup_steps: int = option(0, doc=_WARMUP, minimum=0, maximum=10**9)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plateau:
     """Multiply the rate by ``factor`` when the validation loss has not improved for ``patience`` epochs."""
 
@@ -815,7 +815,7 @@ SCHEDULES: dict[str, type] = {"constant": ConstantSchedule, "cosine": Cosine, "p
 # ------------------------------------------------------------------------------------------ clips and guards
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class NormClip:
     """Scale the whole gradient so that its norm is at most ``max_norm`` (Pascanu et al. 2013)."""
 
@@ -823,7 +823,7 @@ class NormClip:
     max_norm: float = option(1.0, doc="Largest global gradient norm.", above=0, maximum=1e30)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ValueClip:
     """Clip every entry of the gradient to ±max_value."""
 
@@ -831,7 +831,7 @@ class ValueClip:
     max_value: float = option(0.5, doc="Largest size of an entry.", above=0, maximum=1e30)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Normalize:
     """g / ‖g‖. A zero gradient stays zero. Under SGD with a constant learning rate it cannot settle."""
 
@@ -843,7 +843,7 @@ Clip = NormClip | ValueClip | Normalize
 CLIPS: dict[str, type] = {"norm": NormClip, "value": ValueClip, "normalize": Normalize}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SkipNonfinite:
     """Skip a step whose gradient is not finite; after too many in a row the run has diverged."""
 
@@ -859,7 +859,7 @@ GUARDS: dict[str, type] = {"skip_nonfinite": SkipNonfinite}
 # ----------------------------------------------------------------------------------------- budget and health
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Budget:
     """How long the training may take."""
 
@@ -881,7 +881,7 @@ class Budget:
     ema: None = option(None, doc="Moving average of the weights.", neutral=(None,))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Health:
     """What is watched while training, and what is tried afterwards."""
 
@@ -906,7 +906,7 @@ TASKS = ("auto", "regression", "binary", "multiclass")
 PRESETS = ("fast", "standard", "custom")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """The whole config of a training job."""
 

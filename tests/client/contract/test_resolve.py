@@ -1,0 +1,175 @@
+"""The config as users submit it: presets, merging, and every fault with its place."""
+
+from typing import Any
+
+import pytest
+
+from gradkeel.contract import config as c
+from gradkeel.contract.errors import ConfigError
+from gradkeel.contract.presets import Shape
+from gradkeel.contract.resolve import check_data, infer_task, layer_names, parameter_count, resolve, to_json
+
+
+def refused(submitted: Any) -> list[tuple[str | None, str]]:
+    with pytest.raises(ConfigError) as caught:
+        resolve(submitted)
+    return [(error.pointer, error.code) for error in caught.value.errors]
+
+
+@pytest.mark.parametrize("preset", c.PRESETS)
+@pytest.mark.parametrize("task", c.TASKS)
+@pytest.mark.parametrize("rows", [1, 40, 2_000, 20_000, 10**7])
+def test_a_resolved_config_resolves_to_itself(preset: str, task: str, rows: int) -> None:
+    resolved = resolve({"target": "y", "preset": preset, "task": task}, Shape(rows, 5, 2))
+    assert resolve(to_json(resolved)) == resolved
+
+
+def test_custom_is_the_fixed_preset() -> None:
+    config = resolve({"target": "y", "preset": "custom"}, Shape(50, 3, 0))
+    assert config.model == c.MLP(widths=(256, 256, 256))
+    assert config.optimizer == c.AdamW(lr=1e-3, weight_decay=3e-4)
+    assert (config.budget.epochs, config.budget.batch_size, config.clips) == (
+        100,
+        256,
+        (c.NormClip(max_norm=1.0),),
+    )
+    assert config.prepare.target == c.TargetStandard()
+
+
+def test_a_given_block_merges_by_key_and_another_kind_replaces_it() -> None:
+    merged = resolve({"target": "y", "preset": "custom", "optimizer": {"lr": 0.5}})
+    assert merged.optimizer == c.AdamW(lr=0.5, weight_decay=3e-4)
+    replaced = resolve({"target": "y", "preset": "custom", "optimizer": {"kind": "sgd"}})
+    assert replaced.optimizer == c.SGD()
+    assert resolve({"target": "y", "clips": []}).clips == ()
+
+
+def test_the_loss_follows_the_task() -> None:
+    assert resolve({"target": "y", "task": "binary"}).loss == c.BCE()
+    assert resolve({"target": "y"}, Shape(100, 1, 0, "multiclass")).loss == c.CrossEntropy()
+    assert resolve({"target": "y"}).loss == c.Huber()
+
+
+@pytest.mark.parametrize(
+    ("submitted", "pointer", "code"),
+    [
+        ([], "", "wrong_type"),
+        ({}, "/target", "required"),
+        ({"target": None}, "/target", "invalid"),
+        ({"target": "y\x00"}, "/target", "bad_text"),
+        ({"target": "y", "budget": {"epochs": 0}}, "/budget/epochs", "out_of_range"),
+        ({"target": "y", "budget": {"epochs": -1}}, "/budget/epochs", "out_of_range"),
+        ({"target": "y", "budget": {"epochs": 10**9}}, "/budget/epochs", "out_of_range"),
+        ({"target": "y", "budget": {"epochs": 3.7}}, "/budget/epochs", "wrong_type"),
+        ({"target": "y", "budget": {"epochs": "12"}}, "/budget/epochs", "wrong_type"),
+        ({"target": "y", "budget": {"epochs": "１２"}}, "/budget/epochs", "wrong_type"),
+        ({"target": "y", "budget": {"epochs": True}}, "/budget/epochs", "wrong_type"),
+        ({"target": "y", "optimizer": {"lr": 0}}, "/optimizer/lr", "out_of_range"),
+        ({"target": "y", "optimizer": {"lr": -1.0}}, "/optimizer/lr", "out_of_range"),
+        ({"target": "y", "optimizer": {"lr": "nan"}}, "/optimizer/lr", "wrong_type"),
+        ({"target": "y", "optimizer": {"lr": float("nan")}}, "/optimizer/lr", "wrong_type"),
+        ({"target": "y", "health": {"gradient_check": "yes"}}, "/health/gradient_check", "wrong_type"),
+        ({"target": "y", "model": {"kind": "mlp", "widths": [8] * 10_000}}, "/model/widths", "out_of_range"),
+        ({"target": "y", "model": {"kind": "sequential", "layers": []}}, "/model/layers", "out_of_range"),
+        ({"target": "y", "model": {"kind": "tabm"}}, "/model/kind", "not_built"),
+        ({"target": "y", "model": {"widths": [8, 0]}}, "/model/widths/1", "out_of_range"),
+        ({"target": "y", "optimizer": {"kind": "adan"}}, "/optimizer/kind", "unknown_kind"),
+        ({"target": "y", "preset": "best"}, "/preset", "not_built"),
+        ({"target": "y", "task": "forecast"}, "/task", "not_built"),
+        ({"target": "y", "health": {"tier": "full"}}, "/health/tier", "not_built"),
+        ({"target": "y", "health": {"repair": 2}}, "/health/repair", "not_built"),
+        ({"target": "y", "budget": {"ema": 0.99}}, "/budget/ema", "not_built"),
+        ({"target": "y", "seed": 2**64}, "/seed", "out_of_range"),
+        ({"target": "y", "__class__": 1}, "/__class__", "unknown_field"),
+        ({"target": "y", "columns": {"types": {"a": "number"}}}, "/columns/types/a", "unknown_kind"),
+        ({"target": "y", "columns": {"include": ["y"]}}, "/columns/include/0", "conflict"),
+        ({"target": "y", "columns": {"weight": "y"}}, "/columns/weight", "conflict"),
+        ({"target": "y", "split": {"validation": 0.6, "test": 0.4}}, "/split", "out_of_range"),
+        ({"target": "y", "split": {"validation": 1.5}}, "/split/validation", "out_of_range"),
+        ({"target": "y", "split": {"kind": "ordered"}}, "/split/column", "required"),
+        ({"target": "y", "clips": [{"kind": "norm", "max_norm": 0}]}, "/clips/0/max_norm", "out_of_range"),
+        ({"target": "y", "loss": {"kind": "bce"}, "task": "regression"}, "/loss/kind", "conflict"),
+        ({"target": "y", "optimizer": {"kind": "sgd", "nesterov": True}}, "/optimizer/nesterov", "conflict"),
+        ({"target": "y", "model": {"freeze": ["layers.9"]}}, "/model/freeze/0", "unknown_name"),
+        (
+            {"target": "y", "model": {"norm": "batch"}, "budget": {"batch_size": 1}},
+            "/budget/batch_size",
+            "conflict",
+        ),
+        (
+            {"target": "y", "prepare": {"per_column": {"a/b": {"kind": "x"}}}},
+            "/prepare/per_column/a~1b/kind",
+            "unknown_kind",
+        ),
+    ],
+)
+def test_a_fault_is_named_with_its_place(submitted: Any, pointer: str, code: str) -> None:
+    assert (pointer, code) in refused(submitted)
+
+
+def test_every_fault_is_named_at_once() -> None:
+    faults = refused({"target": "y", "budget": {"epochs": 0, "batch_size": 0}, "optimizer": {"lr": -1}})
+    assert {pointer for pointer, _ in faults} == {"/budget/epochs", "/budget/batch_size", "/optimizer/lr"}
+
+
+def profile(**columns: dict[str, Any]) -> dict[str, Any]:
+    described = [
+        {"name": name, "type": "numeric", "distinct": 50, **about} for name, about in columns.items()
+    ]
+    return {"rows": 100, "columns": described}
+
+
+def test_task_auto_follows_the_target() -> None:
+    config = resolve({"target": "y"})
+    assert infer_task(config, profile(y={"distinct": 2})) == "binary"
+    assert infer_task(config, profile(y={})) == "regression"
+    assert infer_task(config, profile(y={"type": "categorical"})) == "multiclass"
+
+
+@pytest.mark.parametrize(
+    ("submitted", "columns", "pointer", "code"),
+    [
+        ({"target": "z"}, {"x": {}, "y": {}}, "/target", "unknown_column"),
+        ({"target": "y"}, {"x": {}, "y": {"distinct": 0}}, "/target", "target_missing"),
+        ({"target": "y"}, {"x": {}, "y": {"distinct": 1}}, "/target", "target_constant"),
+        ({"target": "y", "task": "binary"}, {"x": {}, "y": {}}, "/task", "conflict"),
+        ({"target": "y", "task": "regression"}, {"x": {}, "y": {"type": "categorical"}}, "/task", "conflict"),
+        ({"target": "y", "loss": {"kind": "mse"}}, {"x": {}, "y": {"distinct": 2}}, "/loss/kind", "conflict"),
+        ({"target": "y"}, {"x": {"type": "id"}, "y": {}}, "/columns", "no_features"),
+        (
+            {"target": "y", "budget": {"batch_size": 101}},
+            {"x": {}, "y": {}},
+            "/budget/batch_size",
+            "out_of_range",
+        ),
+        (
+            {"target": "y", "columns": {"exclude": ["q"]}},
+            {"x": {}, "y": {}},
+            "/columns/exclude/0",
+            "unknown_column",
+        ),
+        (
+            {"target": "y", "model": {"widths": [8192, 8192, 8192]}},
+            {"x": {}, "y": {}},
+            "/model",
+            "quota",
+        ),
+    ],
+)
+def test_a_fault_that_shows_with_the_data(
+    submitted: dict[str, Any], columns: dict[str, Any], pointer: str, code: str
+) -> None:
+    table = profile(**columns)
+    task = infer_task(resolve(submitted), table)
+    config = resolve(submitted, Shape(100, 1, 0, task if "loss" not in submitted else None))
+    assert (pointer, code) in [(error.pointer, error.code) for error in check_data(config, table)]
+
+
+def test_a_good_config_has_no_faults_with_the_data() -> None:
+    assert check_data(resolve({"target": "y"}, Shape(100, 1, 0)), profile(x={}, y={})) == []
+
+
+def test_layers_and_parameters_are_counted_alike() -> None:
+    model = c.Sequential(layers=(c.LinearLayer(units=8), c.BatchNorm(), c.ReLU(), c.LinearLayer(units=4)))
+    assert layer_names(model) == ("layers.0", "layers.1", "layers.3", "output")
+    assert parameter_count(c.MLP(widths=(8, 4)), 3, 1) == (3 + 1) * 8 + (8 + 1) * 4 + (4 + 1)

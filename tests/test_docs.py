@@ -1,0 +1,26 @@
+"""The generated pages are current."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+def generator() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generate", DOCS / "generate.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("page", ["config.md", "errors.md", "settings.md"])
+def test_the_page_is_current(page: str) -> None:
+    assert (DOCS / page).read_text(encoding="utf-8") == generator().PAGES[page](), "run 'make docs'"
+
+
+def test_every_page_of_the_generator_is_checked() -> None:
+    assert set(generator().PAGES) == {"config.md", "errors.md", "settings.md"}
