@@ -18,17 +18,29 @@ from gradkeel.contract.strict_json import MAX_DEPTH
 
 FOLDER = Path(__file__).parent
 
+_CONFIG_HEAD = """\
+# Training config
+
+Every option may be left out except `target` (and `dataset_id` over HTTP). A preset fills what is not given; a
+given block merges into the preset's by key, a block of another `kind` replaces it, lists replace.
+`POST /v1/jobs?validate_only=true` answers with the resolved config. Unknown keys are refused.
+"""
+
+_ERRORS_HEAD = f"""\
+# Errors
+
+Every error is `application/problem+json` (RFC 9457) with `type, title, status, detail, instance, request_id` and
+`errors`: a list of places, each with a `code`, a `detail` and a JSON `pointer` into the request, or `column`,
+`row` (0-based record) and `line` (1-based in the file) for data. `type` is `urn:gradkeel:problem:` and the code
+below. JSON is read strictly, to a depth of {MAX_DEPTH}.
+
+| status | code | title | what to do |
+| --- | --- | --- | --- |"""
+
 
 def config_page() -> str:
     """The config reference: every option with meaning, type, default and range."""
-    lines = [
-        "# Training config",
-        "",
-        "Every option may be left out except `target` (and `dataset_id` over HTTP). A preset fills what is not",
-        "given; a given block merges into the preset's by key, a block of another `kind` replaces it, lists replace.",
-        "`POST /v1/jobs?validate_only=true` answers with the resolved config. Unknown keys are refused.",
-        "",
-    ]
+    lines = [_CONFIG_HEAD]
     seen: set[type] = set()
     lines += _class_section(c.TrainConfig, "The whole", seen, level=2)
     return "\n".join(lines) + "\n"
@@ -96,17 +108,7 @@ def _type_name(hint: Any, declared: Option) -> str:
 
 def errors_page() -> str:
     """Every problem document: status, code, title, what to do."""
-    lines = [
-        "# Errors",
-        "",
-        "Every error is `application/problem+json` (RFC 9457) with `type, title, status, detail, instance,",
-        "request_id` and `errors`: a list of places, each with a `code`, a `detail` and a JSON `pointer` into",
-        "the request, or `column`, `row` (0-based record) and `line` (1-based in the file) for data.",
-        f"`type` is `urn:gradkeel:problem:` and the code below. JSON is read strictly, to a depth of {MAX_DEPTH}.",
-        "",
-        "| status | code | title | what to do |",
-        "| --- | --- | --- | --- |",
-    ]
+    lines = [_ERRORS_HEAD]
     rows = sorted(PROBLEMS.items(), key=lambda row: (row[1].status, row[0]))
     lines += [f"| {kind.status} | `{code}` | {kind.title} | {kind.advice} |" for code, kind in rows]
     return "\n".join(lines) + "\n"
