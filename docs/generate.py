@@ -31,8 +31,8 @@ _ERRORS_HEAD = f"""\
 
 Every error is `application/problem+json` (RFC 9457) with `type, title, status, detail, instance, request_id`
 and `errors`: a list of places, each with a `code`, a `detail` and a JSON `pointer` into the request, or
-`column`, `row` (0-based record) and `line` (1-based in the file) for data. `type` is `urn:gradkeel:problem:` and
-the code below. JSON is read strictly, to a depth of {MAX_DEPTH}.
+`column`, `row` (0-based record) and `line` (1-based in the file) for data. `type` is `urn:gradkeel:problem:`
+and the code below. JSON is read strictly, to a depth of {MAX_DEPTH}.
 
 | status | code | title | what to do |
 | --- | --- | --- | --- |"""
