@@ -1,0 +1,4 @@
+"""The tables' history (Alembic)."""
+
+HEAD = "0001"
+"""The newest revision. A test compares it with ``versions/``; it lets a start skip Alembic altogether."""

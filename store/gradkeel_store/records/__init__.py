@@ -1,0 +1,63 @@
+"""Records in SQL: the truth about projects, keys, data sets, jobs and models.
+
+Each kind has its file; ``jobs.py`` holds every change of a job's state. ``Records`` is all of them on one
+database. Whatever belongs to a project is asked for with that project, and another project's is absent.
+"""
+
+from __future__ import annotations
+
+from gradkeel_store.records.database import Database
+from gradkeel_store.records.datasets import DatasetRecords
+from gradkeel_store.records.idempotency import IdempotencyRecords, Replay, Started
+from gradkeel_store.records.jobs import JobFilter, JobRecords
+from gradkeel_store.records.keys import KeyRecords
+from gradkeel_store.records.models import ModelRecords
+from gradkeel_store.records.rows import (
+    DatasetRow,
+    JobRow,
+    KeyRow,
+    Lease,
+    LifecycleEvent,
+    ModelRow,
+    Page,
+    WorkerRow,
+    timestamp,
+)
+from gradkeel_store.records.workers import WorkerRecords
+from gradkeel_store.settings import Settings
+
+__all__ = [
+    "Database",
+    "DatasetRow",
+    "JobFilter",
+    "JobRow",
+    "KeyRow",
+    "Lease",
+    "LifecycleEvent",
+    "ModelRow",
+    "Page",
+    "Records",
+    "Replay",
+    "Started",
+    "WorkerRow",
+    "open_records",
+    "timestamp",
+]
+
+
+class Records(KeyRecords, DatasetRecords, JobRecords, ModelRecords, WorkerRecords, IdempotencyRecords):
+    """All records. ``Records.open(url)`` connects and migrates; it may be used from many threads.
+
+    Open it after a fork, never before.
+    """
+
+
+def open_records(settings: Settings, *, migrate: bool = True) -> Records:
+    """The records that the settings name, with their pepper, lease and attempts."""
+    return Records.open(
+        settings.database_url,
+        migrate=migrate,
+        pepper=settings.pepper,
+        lease_seconds=settings.lease_seconds,
+        max_attempts=settings.max_attempts,
+    )

@@ -1,0 +1,433 @@
+"""Jobs: every change of state, in one place.
+
+queued → running → succeeded | failed | cancelled;  running → queued when a lease is lost or released;
+queued → cancelled, and queued → failed when the data turns out unusable.
+
+A claim raises the fence. Whoever holds a running job shows its fence with each write, and a stale fence
+touches no row. An end and its terminal event are one transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import IntegrityError
+
+from gradkeel.contract.ids import JOB, MODEL, new_id
+from gradkeel.contract.states import TERMINAL, DatasetState, JobErrorCode, JobState
+from gradkeel_store import event_ids
+from gradkeel_store.errors import AlreadyEnded, DatasetRejected, IdempotencyMismatch, NotEnded, NotFound
+from gradkeel_store.records import tables
+from gradkeel_store.records.database import Database
+from gradkeel_store.records.endings import end_queued_jobs, ending, write_event
+from gradkeel_store.records.pages import select_page
+from gradkeel_store.records.rows import JobRow, Lease, LifecycleEvent, Page
+
+jobs = tables.jobs
+QUEUED, RUNNING = JobState.QUEUED.value, JobState.RUNNING.value
+
+
+@dataclass(frozen=True)
+class JobFilter:
+    """Which jobs a list shows; None leaves a field open. ``label`` is (name, value), value None: any."""
+
+    state: str | None = None
+    kind: str | None = None
+    dataset_id: str | None = None
+    label: tuple[str, str | None] | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+
+    def conditions(self) -> list[Any]:
+        equal = {jobs.c.state: self.state, jobs.c.kind: self.kind, jobs.c.dataset_id: self.dataset_id}
+        found: list[Any] = [column == value for column, value in equal.items() if value is not None]
+        if self.created_after is not None:
+            found.append(jobs.c.created_at > self.created_after)
+        if self.created_before is not None:
+            found.append(jobs.c.created_at < self.created_before)
+        if self.label is not None:
+            stored = jobs.c.labels[self.label[0]].as_string()
+            found.append(stored.is_not(None) if self.label[1] is None else stored == self.label[1])
+        return found
+
+
+EVERYTHING = JobFilter()
+
+
+class JobRecords(Database):
+    """The life of a job."""
+
+    # What callers ask for: always within a project
+
+    def create_job(
+        self,
+        project: str,
+        dataset_id: str,
+        submitted: Mapping[str, Any],
+        config: Mapping[str, Any],
+        *,
+        kind: str = "train",
+        labels: Mapping[str, str] | None = None,
+        retry_of: str | None = None,
+        priority: int = 0,
+        run_after: datetime | None = None,
+        idempotency_key: str | None = None,
+    ) -> JobRow:
+        """A queued job. Raises ``NotFound`` (no such data set here) or ``DatasetRejected``.
+
+        With an ``idempotency_key`` that made a job before, that job; ``IdempotencyMismatch`` when it
+        was made from another config.
+        """
+        now = self.now()
+        row = {
+            "id": new_id(JOB),
+            "project": project,
+            "kind": kind,
+            "state": QUEUED,
+            "dataset_id": dataset_id,
+            "submitted": tables.finite(dict(submitted)),
+            "config": tables.finite(dict(config)),
+            "labels": dict(labels or {}),
+            "retry_of": retry_of,
+            "priority": priority,
+            "max_attempts": self._max_attempts,
+            "run_after": run_after,
+            "idempotency_key": idempotency_key,
+            "created_at": now,
+            "queued_at": now,
+        }
+        if made := self._job_made_before(project, idempotency_key, row):
+            return made
+        try:
+            with self._write() as connection:
+                _usable_dataset(connection, project, dataset_id)
+                connection.execute(jobs.insert().values(row))
+                write_event(connection, str(row["id"]), event_ids.claimed(0), now, {"state": QUEUED})
+        except IntegrityError:  # the same request, at the same time, elsewhere
+            made = self._job_made_before(project, idempotency_key, row)
+            if made is None:
+                raise
+            return made
+        return JobRow.of(row)
+
+    def _job_made_before(self, project: str, key: str | None, row: Mapping[str, Any]) -> JobRow | None:
+        if key is None:
+            return None
+        query = sa.select(jobs).where(jobs.c.project == project, jobs.c.idempotency_key == key)
+        with self._read() as connection:
+            found = connection.execute(query).mappings().one_or_none()
+        if found is None:
+            return None
+        if any(
+            found[name] != row[name] for name in ("dataset_id", "kind", "submitted", "labels", "retry_of")
+        ):
+            raise IdempotencyMismatch("this Idempotency-Key belongs to another job")
+        return JobRow.of(found)
+
+    def get_job(self, project: str, job_id: str) -> JobRow:
+        """Raises ``NotFound``, also for another project's."""
+        query = sa.select(jobs).where(jobs.c.id == job_id, jobs.c.project == project)
+        with self._read() as connection:
+            return _found(connection, query, job_id)
+
+    def list_jobs(
+        self,
+        project: str,
+        filters: JobFilter = EVERYTHING,
+        *,
+        limit: int = 20,
+        after: str | None = None,
+        order: str = "desc",
+    ) -> Page[JobRow]:
+        """Raises ``BadCursor``."""
+        query = sa.select(jobs).where(jobs.c.project == project, *filters.conditions())
+        with self._read() as connection:
+            return select_page(connection, query, jobs, JobRow.of, limit=limit, after=after, order=order)
+
+    def request_cancel(self, project: str, job_id: str) -> JobRow:
+        """Ask a running job to stop; end a queued one at once. Again is no error.
+
+        Raises ``NotFound``, or ``AlreadyEnded`` when it succeeded or failed before.
+        """
+        query = sa.select(jobs).where(jobs.c.id == job_id, jobs.c.project == project)
+        with self._write() as connection:
+            job = _found(connection, query.with_for_update(), job_id)
+            if job.state == QUEUED:
+                return JobRow.of(_cancel_queued(connection, self.now(), job_id))
+            if job.state == RUNNING:
+                change = jobs.update().where(jobs.c.id == job_id).values(cancel_requested=True)
+                return JobRow.of(connection.execute(change.returning(*jobs.c)).mappings().one())
+        if job.state != JobState.CANCELLED:
+            raise AlreadyEnded(f"the job {job_id} has {job.state} already")
+        return job
+
+    def retry_job(self, project: str, job_id: str, *, idempotency_key: str | None = None) -> JobRow:
+        """A new job with the same data and config. ``NotEnded`` before the first one's end."""
+        job = self.get_job(project, job_id)
+        if job.state not in TERMINAL:
+            raise NotEnded(f"the job {job_id} is still {job.state}")
+        return self.create_job(
+            project,
+            job.dataset_id,
+            job.submitted,
+            job.config,
+            kind=job.kind,
+            labels=job.labels,
+            retry_of=job.id,
+            priority=job.priority,
+            idempotency_key=idempotency_key,
+        )
+
+    def job_counts(self, project: str | None = None) -> dict[str, int]:
+        """How many jobs stand in each state; of every project when none is named."""
+        query = sa.select(jobs.c.state, sa.func.count()).group_by(jobs.c.state)
+        if project is not None:
+            query = query.where(jobs.c.project == project)
+        with self._read() as connection:
+            found = {state: count for state, count in connection.execute(query)}
+        return {state.value: int(found.get(state.value, 0)) for state in JobState}
+
+    def lifecycle_events(self, job_id: str, after: int = 0) -> list[LifecycleEvent]:
+        """Changes of state past the event ``after``. The caller has checked whose job it is."""
+        events = tables.job_events
+        query = sa.select(events).where(events.c.job_id == job_id, events.c.id > after)
+        with self._read() as connection:
+            found = connection.execute(query.order_by(events.c.id)).mappings()
+            return [LifecycleEvent.of(row) for row in found]
+
+    # What workers do
+
+    def claim_job(self, job_id: str, owner: str) -> JobRow | None:
+        """Take a queued job whose data is ready; None when it is taken, ended, gone or must wait."""
+        with self._write() as connection:
+            return self._claim_job(connection, job_id, owner)
+
+    def claim_next(self, owner: str) -> JobRow | None:
+        """Take the queued job that comes first by priority and age, if one can run."""
+        query = sa.select(jobs.c.id).where(*self._claimable_jobs())
+        query = query.order_by(jobs.c.priority.desc(), jobs.c.created_at, jobs.c.id).limit(1)
+        with self._write() as connection:
+            found = connection.scalar(query.with_for_update(skip_locked=True))
+            return None if found is None else self._claim_job(connection, found, owner)
+
+    def _claim_job(self, connection: Connection, job_id: str, owner: str) -> JobRow | None:
+        now = self.now()
+        change = jobs.update().where(jobs.c.id == job_id, *self._claimable_jobs())
+        change = change.values(
+            state=RUNNING,
+            attempt=jobs.c.attempt + 1,
+            fence=jobs.c.fence + 1,
+            heartbeat_seq=0,
+            lease_owner=owner,
+            lease_expires=now + self._lease,
+            started_at=sa.func.coalesce(jobs.c.started_at, sa.literal(now, tables.UtcDateTime())),
+            progress=None,
+        )
+        row = connection.execute(change.returning(*jobs.c)).mappings().one_or_none()
+        if row is None:
+            return None
+        data = {"state": RUNNING, "attempts": row["attempt"]}
+        write_event(connection, job_id, event_ids.claimed(row["fence"]), now, data)
+        return JobRow.of(row)
+
+    def _claimable_jobs(self) -> tuple[Any, ...]:
+        data = tables.datasets
+        ready = sa.exists().where(data.c.id == jobs.c.dataset_id, data.c.state == DatasetState.READY.value)
+        due = sa.or_(jobs.c.run_after.is_(None), jobs.c.run_after <= self.now())
+        return jobs.c.state == QUEUED, due, ready
+
+    def heartbeat_job(self, job_id: str, fence: int, progress: Mapping[str, Any] | None = None) -> bool:
+        """A sign of life. False: the lease is lost; kill the child and write nothing more."""
+        values: dict[str, Any] = {
+            "heartbeat_seq": jobs.c.heartbeat_seq + 1,
+            "lease_expires": self.now() + self._lease,
+        }
+        return self._hold_job(
+            job_id, fence, values if progress is None else values | {"progress": dict(progress)}
+        )
+
+    def set_config(self, job_id: str, fence: int, config: Mapping[str, Any]) -> bool:
+        """Keep the config as resolved on the data."""
+        return self._hold_job(job_id, fence, {"config": dict(config)})
+
+    def _hold_job(self, job_id: str, fence: int, values: dict[str, Any]) -> bool:
+        with self._write() as connection:
+            change = jobs.update().where(*_holds(job_id, fence)).values(values)
+            return connection.execute(change).rowcount == 1
+
+    def finish_job(
+        self,
+        job_id: str,
+        fence: int,
+        state: str,
+        *,
+        model: Mapping[str, Any] | None = None,
+        report_digest: str | None = None,
+        series_digest: str | None = None,
+        predictions_digest: str | None = None,
+        logs_digest: str | None = None,
+        metrics: Mapping[str, Any] | None = None,
+        verdict: str | None = None,
+        error: Mapping[str, Any] | None = None,
+    ) -> bool:
+        """End a running job: its row, its model and its terminal event at once.
+
+        ``model`` holds ``target, task, columns, classes, metrics, verdict, digests`` and may bring its
+        ``id``. The objects that the digests name must be stored before. False: the lease was lost and
+        nothing was written.
+        """
+        if JobState(state) not in TERMINAL:
+            raise ValueError(f"{state} is no end")
+        model_id = None if model is None else str(model.get("id") or new_id(MODEL))
+        values: dict[str, Any] = {
+            "state": JobState(state).value,
+            "model_id": model_id,
+            "report_digest": report_digest,
+            "series_digest": series_digest,
+            "predictions_digest": predictions_digest,
+            "logs_digest": logs_digest,
+            "metrics": metrics,
+            "verdict": verdict,
+            "error": error,
+        }
+        with self._write() as connection:
+            row = self._end_job(connection, _holds(job_id, fence), values)
+            if row is not None and model is not None:
+                fields = {"verdict": verdict, "metrics": metrics, "classes": None} | dict(model)
+                _insert_model(connection, row, fields | {"id": model_id}, self.now())
+        return row is not None
+
+    def _end_job(self, connection: Connection, which: tuple[Any, ...], values: dict[str, Any]) -> Any:
+        now = self.now()
+        ended = {"ended_at": now, "lease_owner": None, "lease_expires": None}
+        change = jobs.update().where(*which).values(values | ended).returning(*jobs.c)
+        row = connection.execute(change).mappings().one_or_none()
+        if row is not None:
+            event_id = event_ids.ended(row["fence"])
+            write_event(connection, row["id"], event_id, now, ending(row), terminal=True)
+        return row
+
+    def release_job(self, job_id: str, fence: int) -> bool:
+        """Give a running job back to the queue, the attempt included; cancelled if that was asked for."""
+        with self._write() as connection:
+            values = {"attempt": jobs.c.attempt - 1}
+            return self._requeue_job(connection, _holds(job_id, fence), values, "released") is not None
+
+    def requeue_lost(
+        self,
+        job_id: str,
+        fence: int,
+        heartbeat_seq: int | None = None,
+        *,
+        code: str = JobErrorCode.WORKER_LOST,
+        message: str = "the training process or its worker died",
+        logs_digest: str | None = None,
+        report_digest: str | None = None,
+    ) -> JobRow | None:
+        """Take a job from a holder that is gone: back to the queue, or failed after the last attempt.
+
+        With ``heartbeat_seq``, only if the holder gave no sign since: two reapers then make one requeue.
+        ``code`` and the digests are used only for a failure. None: nothing was changed.
+        """
+        which = _holds(job_id, fence)
+        if heartbeat_seq is not None:
+            which += (jobs.c.heartbeat_seq == heartbeat_seq,)
+        lost: dict[str, Any] = {"interruptions": jobs.c.interruptions + 1}
+        with self._write() as connection:
+            left = (jobs.c.attempt < jobs.c.max_attempts) | jobs.c.cancel_requested
+            row = self._requeue_job(connection, (*which, left), lost, "interrupted")
+            if row is None:
+                failed: dict[str, Any] = lost | {
+                    "state": JobState.FAILED.value,
+                    "error": {"code": JobErrorCode(code).value, "message": message, "where": {}},
+                    "logs_digest": logs_digest,
+                    "report_digest": report_digest,
+                }
+                row = self._end_job(connection, which, failed)
+        return None if row is None else JobRow.of(row)
+
+    def _requeue_job(
+        self, connection: Connection, which: tuple[Any, ...], values: dict[str, Any], reason: str
+    ) -> Any:
+        now = self.now()
+        free = {
+            "state": QUEUED,
+            "queued_at": now,
+            "lease_owner": None,
+            "lease_expires": None,
+            "progress": None,
+        }
+        change = jobs.update().where(*which).values(free | values).returning(*jobs.c)
+        row = connection.execute(change).mappings().one_or_none()
+        if row is None:
+            return None
+        data = {"state": QUEUED, "reason": reason, "interruptions": row["interruptions"]}
+        write_event(connection, row["id"], event_ids.requeued(row["fence"]), now, data)
+        return _cancel_queued(connection, now, row["id"]) if row["cancel_requested"] else row
+
+    # What reconcilers and reapers look at
+
+    def cancel_requests(self, owner: str) -> list[str]:
+        """Ids of this worker's jobs that are to stop."""
+        query = sa.select(jobs.c.id).where(
+            jobs.c.lease_owner == owner, jobs.c.state == RUNNING, jobs.c.cancel_requested
+        )
+        with self._read() as connection:
+            return list(connection.scalars(query))
+
+    def queued_older_than(self, seconds: float, limit: int = 1000) -> list[str]:
+        """Ids of jobs that could run and have waited for so long, in the order of their turn."""
+        query = sa.select(jobs.c.id).where(*self._claimable_jobs(), jobs.c.queued_at <= self._before(seconds))
+        query = query.order_by(jobs.c.priority.desc(), jobs.c.created_at, jobs.c.id).limit(limit)
+        with self._read() as connection:
+            return list(connection.scalars(query))
+
+    def jobs_waiting_for(self, dataset_id: str) -> list[str]:
+        """Ids of queued jobs on this data set: ring for them once it is ready."""
+        query = sa.select(jobs.c.id).where(jobs.c.dataset_id == dataset_id, jobs.c.state == QUEUED)
+        with self._read() as connection:
+            return list(connection.scalars(query.order_by(jobs.c.created_at)))
+
+    def leases(self) -> list[Lease]:
+        """Every held lease, for the reaper (see ``gradkeel_store.leases``)."""
+        query = sa.select(jobs.c.id, jobs.c.fence, jobs.c.heartbeat_seq).where(jobs.c.state == RUNNING)
+        with self._read() as connection:
+            return [Lease(*row) for row in connection.execute(query)]
+
+
+def _holds(job_id: str, fence: int) -> tuple[Any, ...]:
+    return jobs.c.id == job_id, jobs.c.state == RUNNING, jobs.c.fence == fence
+
+
+def _found(connection: Connection, query: sa.Select[Any], job_id: str) -> JobRow:
+    row = connection.execute(query).mappings().one_or_none()
+    if row is None:
+        raise NotFound(f"there is no job {job_id}")
+    return JobRow.of(row)
+
+
+def _cancel_queued(connection: Connection, now: datetime, job_id: str) -> Any:
+    return end_queued_jobs(connection, now, JobState.CANCELLED, jobs.c.id == job_id)[0]
+
+
+def _usable_dataset(connection: Connection, project: str, dataset_id: str) -> None:
+    """Hold the data set in place until the job is written: it can be neither deleted nor rejected."""
+    data = tables.datasets
+    query = sa.select(data.c.state).where(data.c.id == dataset_id, data.c.project == project)
+    state = connection.scalar(query.with_for_update(read=True))
+    if state is None:
+        raise NotFound(f"there is no data set {dataset_id}")
+    if state == DatasetState.REJECTED.value:
+        raise DatasetRejected(f"the data set {dataset_id} was rejected")
+
+
+def _insert_model(connection: Connection, job: Any, model: dict[str, Any], now: datetime) -> None:
+    names = ("id", "target", "task", "columns", "classes", "metrics", "verdict", "digests")
+    row = {name: model[name] for name in names}
+    row |= {"project": job["project"], "job_id": job["id"], "created_at": now}
+    connection.execute(tables.models.insert().values(row))

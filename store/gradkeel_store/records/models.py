@@ -1,0 +1,60 @@
+"""Models: made by the end of a job, never changed."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from gradkeel_store.errors import NotFound
+from gradkeel_store.records import tables
+from gradkeel_store.records.database import Database
+from gradkeel_store.records.pages import select_page
+from gradkeel_store.records.rows import ModelRow, Page
+
+models = tables.models
+
+
+class ModelRecords(Database):
+    """Reading and deleting models."""
+
+    def get_model(self, project: str, model_id: str) -> ModelRow:
+        """Raises ``NotFound``, also for another project's."""
+        query = sa.select(models).where(models.c.id == model_id, models.c.project == project)
+        with self._read() as connection:
+            row = connection.execute(query).mappings().one_or_none()
+        if row is None:
+            raise NotFound(f"there is no model {model_id}")
+        return ModelRow.of(row)
+
+    def list_models(
+        self, project: str, limit: int = 20, after: str | None = None, order: str = "desc"
+    ) -> Page[ModelRow]:
+        """Raises ``BadCursor``."""
+        query = sa.select(models).where(models.c.project == project)
+        with self._read() as connection:
+            return select_page(connection, query, models, ModelRow.of, limit=limit, after=after, order=order)
+
+    def delete_model(self, project: str, model_id: str) -> ModelRow:
+        """Take the record away; its job forgets it. The bytes go once no record names them."""
+        change = models.delete().where(models.c.id == model_id, models.c.project == project)
+        with self._write() as connection:
+            row = connection.execute(change.returning(*models.c)).mappings().one_or_none()
+            if row is None:
+                raise NotFound(f"there is no model {model_id}")
+            forget = tables.jobs.update().where(tables.jobs.c.model_id == model_id)
+            connection.execute(forget.values(model_id=None))
+        return ModelRow.of(row)
+
+    def referenced(self, digests: set[str]) -> set[str]:
+        """Those of ``digests`` that some record, of any project, names."""
+        found: set[str] = set()
+        columns = [tables.datasets.c.sha256, tables.datasets.c.parquet_digest]
+        jobs = tables.jobs.c
+        columns += [jobs.report_digest, jobs.series_digest, jobs.predictions_digest, jobs.logs_digest]
+        columns += [jobs.checkpoint]
+        with self._read() as connection:
+            for column in columns:
+                query = sa.select(column).where(column.in_(digests)).distinct()
+                found.update(connection.scalars(query))
+            for row in connection.scalars(sa.select(models.c.digests)):
+                found.update(digest.removeprefix("sha256:") for digest in row.values())
+        return found & digests

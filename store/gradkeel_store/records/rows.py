@@ -1,0 +1,222 @@
+"""Records as the rest of the program sees them: immutable, and each knows its public document."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from typing import Any, Generic, Self, TypeVar
+
+
+def timestamp(value: datetime | None) -> str | None:
+    """RFC 3339 in UTC with microseconds and ``Z``."""
+    return None if value is None else value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+class _Row:
+    @classmethod
+    def of(cls, mapping: Any) -> Self:
+        """From a row of the table; columns that this class does not show are left out."""
+        names = {f.name for f in fields(cls)}  # type: ignore[arg-type]
+        return cls(**{name: value for name, value in mapping.items() if name in names})
+
+
+@dataclass(frozen=True)
+class KeyRow(_Row):
+    """An API key; the secret itself is nowhere."""
+
+    id: str
+    project: str
+    name: str
+    scopes: tuple[str, ...]
+    created_at: datetime
+    expires_at: datetime | None = None
+    revoked_at: datetime | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "name": self.name,
+            "scopes": list(self.scopes),
+            "created_at": timestamp(self.created_at),
+            "expires_at": timestamp(self.expires_at),
+            "revoked_at": timestamp(self.revoked_at),
+        }
+
+
+@dataclass(frozen=True)
+class DatasetRow(_Row):
+    """An uploaded table. ``sha256`` names the bytes as uploaded, ``parquet_digest`` what jobs read.
+
+    ``profile`` is None in lists. ``columns`` is a list of ``{"name", "type", "missing"}``.
+    """
+
+    id: str
+    project: str
+    name: str
+    sha256: str
+    bytes: int
+    options: dict[str, Any]
+    state: str
+    created_at: datetime
+    parquet_digest: str | None = None
+    profile: dict[str, Any] | None = None
+    rows: int | None = None
+    columns: list[dict[str, Any]] | None = None
+    error: dict[str, Any] | None = None
+    attempt: int = 0
+    interruptions: int = 0
+    fence: int = 0
+    heartbeat_seq: int = 0
+    lease_owner: str | None = None
+    ended_at: datetime | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "name": self.name,
+            "sha256": self.sha256,
+            "bytes": self.bytes,
+            "state": self.state,
+            "rows": self.rows,
+            "columns": [
+                {key: column.get(key) for key in ("name", "type", "missing")} for column in self.columns or ()
+            ],
+            "error": self.error,
+            "created_at": timestamp(self.created_at),
+        }
+
+
+@dataclass(frozen=True)
+class JobRow(_Row):
+    """A job. ``submitted`` is what the caller sent, ``config`` the same resolved."""
+
+    id: str
+    project: str
+    kind: str
+    state: str
+    dataset_id: str
+    submitted: dict[str, Any]
+    config: dict[str, Any]
+    labels: dict[str, str]
+    created_at: datetime
+    queued_at: datetime
+    retry_of: str | None = None
+    priority: int = 0
+    cancel_requested: bool = False
+    progress: dict[str, Any] | None = None
+    attempt: int = 0
+    max_attempts: int = 3
+    interruptions: int = 0
+    fence: int = 0
+    heartbeat_seq: int = 0
+    lease_owner: str | None = None
+    lease_expires: datetime | None = None
+    checkpoint: str | None = None
+    model_id: str | None = None
+    verdict: str | None = None
+    metrics: dict[str, Any] | None = None
+    error: dict[str, Any] | None = None
+    report_digest: str | None = None
+    series_digest: str | None = None
+    predictions_digest: str | None = None
+    logs_digest: str | None = None
+    idempotency_key: str | None = None
+    run_after: datetime | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "kind": self.kind,
+            "state": self.state,
+            "cancel_requested": self.cancel_requested,
+            "config": self.config,
+            "dataset_id": self.dataset_id,
+            "model_id": self.model_id,
+            "progress": self.progress,
+            "attempts": self.attempt,
+            "interruptions": self.interruptions,
+            "retry_of": self.retry_of,
+            "verdict": self.verdict,
+            "metrics": self.metrics,
+            "error": self.error,
+            "labels": self.labels,
+            "created_at": timestamp(self.created_at),
+            "started_at": timestamp(self.started_at),
+            "ended_at": timestamp(self.ended_at),
+        }
+
+
+@dataclass(frozen=True)
+class ModelRow(_Row):
+    """A trained model. ``digests`` maps a form (bundle, onnx, safetensors) to ``sha256:…``."""
+
+    id: str
+    project: str
+    job_id: str
+    target: str
+    task: str
+    columns: list[dict[str, Any]]
+    classes: list[str] | None
+    metrics: dict[str, Any] | None
+    verdict: str | None
+    digests: dict[str, str]
+    created_at: datetime
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "job_id": self.job_id,
+            "target": self.target,
+            "task": self.task,
+            "columns": self.columns,
+            "classes": self.classes,
+            "metrics": self.metrics,
+            "verdict": self.verdict,
+            "digests": self.digests,
+            "created_at": timestamp(self.created_at),
+        }
+
+
+@dataclass(frozen=True)
+class WorkerRow(_Row):
+    """A worker's last sign of life; ``info`` holds its devices."""
+
+    id: str
+    info: dict[str, Any]
+    started_at: datetime
+    heartbeat_at: datetime
+
+
+@dataclass(frozen=True)
+class Lease:
+    """What a reaper compares: unchanged for the length of a lease means that the holder is gone."""
+
+    id: str
+    fence: int
+    heartbeat_seq: int
+
+
+@dataclass(frozen=True)
+class LifecycleEvent(_Row):
+    """One change of a job's state. Ids grow; see ``gradkeel_store.event_ids``."""
+
+    id: int
+    job_id: str
+    name: str
+    data: dict[str, Any]
+    terminal: bool
+    created_at: datetime
+
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Page(Generic[R]):
+    """One page of a list; hand ``next_cursor`` back as ``after`` for the next."""
+
+    rows: tuple[R, ...]
+    has_more: bool
+    next_cursor: str | None

@@ -1,0 +1,227 @@
+"""The tables. Their history is in ``gradkeel_store/migrations``; a test keeps the two equal."""
+
+from __future__ import annotations
+
+import json
+import math
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Dialect
+
+
+class UtcDateTime(sa.types.TypeDecorator[datetime]):
+    """An aware datetime in UTC, on databases with and without time zones."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def finite(value: Any) -> Any:
+    """``value`` with null for what JSON has no number for (NaN and the infinities)."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return value
+
+
+def to_text(value: Any) -> str:
+    """The JSON text that is stored."""
+    return json.dumps(finite(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _id(name: str = "id", **options: Any) -> sa.Column[str]:
+    return sa.Column(name, sa.String(40), **options)
+
+
+def _json(name: str, *, nullable: bool = True) -> sa.Column[Any]:
+    return sa.Column(name, sa.JSON(none_as_null=True), nullable=nullable)
+
+
+def _digest(name: str) -> sa.Column[str]:
+    return sa.Column(name, sa.String(64))
+
+
+def _count(name: str, default: int = 0) -> sa.Column[int]:
+    return sa.Column(name, sa.Integer, nullable=False, server_default=str(default))
+
+
+def _when(name: str, *, nullable: bool = True) -> sa.Column[datetime]:
+    return sa.Column(name, UtcDateTime, nullable=nullable)
+
+
+def _lease() -> list[sa.Column[Any]]:
+    """A worker's hold on a row: only the holder of the newest fence may write."""
+    return [
+        _count("attempt"),
+        _count("max_attempts", 3),
+        _count("interruptions"),
+        _count("fence"),
+        _count("heartbeat_seq"),
+        sa.Column("lease_owner", sa.String(120)),
+        _when("lease_expires"),
+    ]
+
+
+projects = sa.Table(
+    "projects",
+    metadata,
+    _id(primary_key=True),
+    sa.Column("name", sa.String(200), nullable=False, unique=True),
+    _when("created_at", nullable=False),
+)
+
+keys = sa.Table(
+    "keys",
+    metadata,
+    _id(primary_key=True),
+    _id("project", nullable=False, index=True),
+    sa.Column("name", sa.String(200), nullable=False),
+    _json("scopes", nullable=False),
+    sa.Column("secret_hmac", sa.String(64), nullable=False),
+    _when("created_at", nullable=False),
+    _when("expires_at"),
+    _when("revoked_at"),
+)
+
+datasets = sa.Table(
+    "datasets",
+    metadata,
+    _id(primary_key=True),
+    _id("project", nullable=False),
+    sa.Column("name", sa.String(200), nullable=False),
+    sa.Column("sha256", sa.String(64), nullable=False, index=True),
+    sa.Column("bytes", sa.BigInteger, nullable=False),
+    _json("options", nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    _digest("parquet_digest"),
+    _json("profile"),
+    sa.Column("rows", sa.BigInteger),
+    _json("columns"),
+    _json("error"),
+    sa.Column("idempotency_key", sa.String(255)),
+    *_lease(),
+    _when("created_at", nullable=False),
+    _when("queued_at", nullable=False),
+    _when("ended_at"),
+    sa.UniqueConstraint("project", "idempotency_key"),
+    sa.Index(None, "project", "created_at", "id"),
+    sa.Index(None, "state", "queued_at"),
+)
+
+jobs = sa.Table(
+    "jobs",
+    metadata,
+    _id(primary_key=True),
+    _id("project", nullable=False),
+    sa.Column("kind", sa.String(16), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    _id("dataset_id", nullable=False, index=True),
+    _json("submitted", nullable=False),
+    _json("config", nullable=False),
+    _json("labels", nullable=False),
+    _id("retry_of"),
+    sa.Column("priority", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("cancel_requested", sa.Boolean, nullable=False, server_default=sa.false()),
+    _json("progress"),
+    *_lease(),
+    _digest("checkpoint"),
+    _id("model_id"),
+    sa.Column("verdict", sa.String(16)),
+    _json("metrics"),
+    _json("error"),
+    _digest("report_digest"),
+    _digest("series_digest"),
+    _digest("predictions_digest"),
+    _digest("logs_digest"),
+    sa.Column("idempotency_key", sa.String(255)),
+    _when("created_at", nullable=False),
+    _when("queued_at", nullable=False),
+    _when("run_after"),
+    _when("started_at"),
+    _when("ended_at"),
+    sa.UniqueConstraint("project", "idempotency_key"),
+    sa.Index(None, "project", "created_at", "id"),
+    sa.Index(None, "state", "priority", "created_at"),
+    sa.Index(None, "lease_owner", "state"),
+)
+
+job_events = sa.Table(
+    "job_events",
+    metadata,
+    _id("job_id", primary_key=True),
+    sa.Column("id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("name", sa.String(16), nullable=False),
+    _json("data", nullable=False),
+    sa.Column("terminal", sa.Boolean, nullable=False, server_default=sa.false()),
+    _when("created_at", nullable=False),
+)
+sa.Index(
+    "one_terminal_event_per_job",
+    job_events.c.job_id,
+    unique=True,
+    sqlite_where=sa.text("terminal"),
+    postgresql_where=sa.text("terminal"),
+)
+
+models = sa.Table(
+    "models",
+    metadata,
+    _id(primary_key=True),
+    _id("project", nullable=False),
+    _id("job_id", nullable=False, unique=True),
+    sa.Column("target", sa.Text, nullable=False),
+    sa.Column("task", sa.String(32), nullable=False),
+    _json("columns", nullable=False),
+    _json("classes"),
+    _json("metrics"),
+    sa.Column("verdict", sa.String(16)),
+    _json("digests", nullable=False),
+    _when("created_at", nullable=False),
+    sa.Index(None, "project", "created_at", "id"),
+)
+
+workers = sa.Table(
+    "workers",
+    metadata,
+    sa.Column("id", sa.String(120), primary_key=True),
+    _json("info", nullable=False),
+    _when("started_at", nullable=False),
+    _when("heartbeat_at", nullable=False),
+)
+
+idempotency = sa.Table(
+    "idempotency",
+    metadata,
+    _id("project", primary_key=True),
+    sa.Column("key", sa.String(255), primary_key=True),
+    sa.Column("operation", sa.String(300), nullable=False),
+    sa.Column("body_sha256", sa.String(64), nullable=False),
+    sa.Column("holder", sa.String(40), nullable=False),
+    _when("started_at", nullable=False),
+    sa.Column("status", sa.Integer),
+    _json("headers"),
+    sa.Column("body", sa.LargeBinary),
+)
