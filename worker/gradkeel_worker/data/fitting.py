@@ -1,0 +1,358 @@
+"""From a table and a config to prepared parts. Whatever is fitted sees the training part only."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from gradkeel.contract import config as contract
+from gradkeel.contract.config import TrainConfig
+from gradkeel.contract.errors import FieldError
+from gradkeel_worker.data.columns import apply_types, markers_of, number_markers
+from gradkeel_worker.data.errors import DataError, fault, shown
+from gradkeel_worker.data.features import fit_preparation
+from gradkeel_worker.data.preparation import Preparation, Source, raw_value
+from gradkeel_worker.data.prepared import Part, Prepared, Singles
+from gradkeel_worker.data.raw_stats import class_stats, input_stats, target_stats
+from gradkeel_worker.data.read import left_out, named_columns
+from gradkeel_worker.data.scalers import DOMAIN_EDGE, TargetTransform, fit_target
+from gradkeel_worker.data.splits import SplitRows, split_rows
+from gradkeel_worker.data.table import ID, NUMERIC, TEXT, Array, Column, Integers, Mask, Table
+from gradkeel_worker.data.target import BINARY, REGRESSION, Target, Task, class_order, read_target
+
+_PARTS = ("train", "validation", "test")
+_SHOWN_FAULTS = 5
+_Findings = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Positions of one part: ``table`` [n] in the table, ``target`` [n] among the rows that have a target."""
+
+    table: Integers
+    target: Integers
+
+    def keep(self, mask: Mask) -> "_Rows":
+        return _Rows(self.table[mask], self.target[mask])
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """The target as fitted. ``y`` and ``raw``: by position among the rows that have a target."""
+
+    transform: TargetTransform
+    classes: tuple[str, ...] | None
+    y: Array
+    raw: Array
+
+
+def prepare(table: Table, config: TrainConfig) -> Prepared:
+    """Type, split, fit and transform. Raises DataError with every place found."""
+    table = apply_types(table, config)
+    target = read_target(table, config)
+    findings = [*table.findings, *target.findings]
+    features = _features(table, config, findings)
+    parts = _checked_cells(table, config, features, _split(table, config, target, findings), findings)
+    outcome, parts = _fit_target(table, config, target, parts, findings)
+    preparation = _fit(table, config, features, parts["train"], findings)
+    _check_domain(table, preparation, parts)
+    weights = _weights(table, config, parts)
+    made = {name: _part(table, preparation, outcome, rows, weights[name]) for name, rows in parts.items()}
+    _note_overflow(made["train"], preparation, findings)
+    return Prepared(
+        **made,
+        inputs=preparation.inputs(),
+        categories=preparation.categories(),
+        task=target.task,
+        classes=outcome.classes,
+        target=outcome.transform,
+        preparation=preparation,
+        config=_resolved(config, target.task, outcome.transform),
+        raw_stats=_stats(made["train"], preparation, outcome),
+        findings=findings,
+    )
+
+
+def _features(table: Table, config: TrainConfig, findings: _Findings) -> list[str]:
+    for key in ("include", "exclude"):
+        for name in getattr(config.columns, key) or ():
+            if name not in table.columns and key == "include" and not _noted(name, findings):
+                table.need(name, f"/columns/{key}")
+    apart = named_columns(config) | set(config.columns.exclude)
+    listed = config.columns.include
+    chosen = [name for name in table.columns if name not in apart and (listed is None or name in listed)]
+    findings += [left_out(name, table.columns[name].type) for name in chosen if _is_text(table, name)]
+    return [name for name in chosen if not _is_text(table, name)]
+
+
+def _noted(name: str, findings: _Findings) -> bool:
+    return any(finding["column"] == name for finding in findings)
+
+
+def _is_text(table: Table, name: str) -> bool:
+    return table.columns[name].type in (TEXT, ID)
+
+
+def _split(table: Table, config: TrainConfig, target: Target, findings: _Findings) -> dict[str, _Rows]:
+    rows = SplitRows(table, target.kept, target.strata(), config.columns.order, config.columns.group)
+    indices = split_rows(config.split, rows)
+    parts = {name: _Rows(target.kept[getattr(indices, name)], getattr(indices, name)) for name in _PARTS}
+    unplaced = len(target.kept) - sum(len(part.table) for part in parts.values())
+    if unplaced:
+        detail = f"{unplaced} rows have another value in the split column and are left out"
+        column = getattr(config.split, "column", None)
+        findings.append({"code": "outside_split", "column": column, "count": unplaced, "detail": detail})
+    return parts
+
+
+# ---------------------------------------------------------------------------------------------- missing cells
+
+
+def _checked_cells(
+    table: Table, config: TrainConfig, features: list[str], parts: dict[str, _Rows], findings: _Findings
+) -> dict[str, _Rows]:
+    """Note infinities, then refuse missing cells or drop their rows where the policy says so."""
+    policy = config.prepare.missing.kind
+    used = np.concatenate([part.table for part in parts.values()])
+    _note_infinite(table, features, used, policy, findings)
+    if policy == "refuse":
+        _refuse(table, features, used)
+    if policy == "drop_rows":
+        return _drop(table, features, parts, findings)
+    return parts
+
+
+def _absent(column: Column) -> Mask:
+    """Missing cells, infinities counted, [n]."""
+    if column.values.dtype == object:
+        return column.missing()
+    return ~np.isfinite(column.values)
+
+
+def _note_infinite(
+    table: Table, features: list[str], used: Integers, policy: str, findings: _Findings
+) -> None:
+    treated = "pass through" if policy == "propagate" else "count as missing"
+    for name in features:
+        column = table.columns[name]
+        if column.values.dtype == object:
+            continue
+        cells = np.flatnonzero(np.isinf(column.values[used]))
+        if len(cells):
+            place = table.place(int(used[cells[0]]))
+            detail = f"{len(cells)} infinite cells {treated}"
+            findings.append(
+                {"code": "infinite_values", "column": name, "count": len(cells), "detail": detail} | place
+            )
+
+
+def _refuse(table: Table, features: list[str], used: Integers) -> None:
+    faults: list[FieldError] = []
+    for name in features:
+        cells = used[_absent(table.columns[name])[used]]
+        detail = f"the cell is missing, one of {len(cells)} in the column, and prepare.missing refuses that"
+        faults += [
+            table.cell_fault(name, int(index), "missing_cell", detail, "/prepare/missing")
+            for index in np.sort(cells)[:_SHOWN_FAULTS]
+        ]
+    if faults:
+        raise DataError(faults)
+
+
+def _drop(
+    table: Table, features: list[str], parts: dict[str, _Rows], findings: _Findings
+) -> dict[str, _Rows]:
+    incomplete = np.zeros(len(table), dtype=bool)
+    for name in features:
+        incomplete |= _absent(table.columns[name])
+    kept = {name: part.keep(~incomplete[part.table]) for name, part in parts.items()}
+    count = sum(len(parts[name].table) - len(kept[name].table) for name in parts)
+    if count:
+        detail = f"{count} rows with a missing feature are left out"
+        findings.append({"code": "dropped_rows", "column": None, "count": count, "detail": detail})
+    if len(kept["train"].table) == 0:
+        raise fault("too_few_rows", "no training row is complete", pointer="/prepare/missing")
+    return kept
+
+
+# ----------------------------------------------------------------------------------------------------- target
+
+
+def _fit_target(
+    table: Table, config: TrainConfig, target: Target, parts: dict[str, _Rows], findings: _Findings
+) -> tuple[_Outcome, dict[str, _Rows]]:
+    if target.task == REGRESSION:
+        return _fit_numbers(table, config, target, parts), parts
+    return _fit_classes(config, target, parts, findings)
+
+
+def _fit_numbers(table: Table, config: TrainConfig, target: Target, parts: dict[str, _Rows]) -> _Outcome:
+    values = target.values[parts["train"].target]
+    if np.ptp(values) == 0:
+        detail = f"every training row has the target {values[0]:g}"
+        raise fault("target_constant", detail, pointer="/target", column=config.target)
+    transform = fit_target(config.prepare.target.kind, values)
+    if transform.kind == "log1p":
+        used = np.sort(np.concatenate([part.target for part in parts.values()]))
+        _check_log_target(table, config, target, used)
+    return _Outcome(transform, None, transform.forward(target.values).astype(np.float32), target.values)
+
+
+def _check_log_target(table: Table, config: TrainConfig, target: Target, used: Integers) -> None:
+    bad = used[target.values[used] <= DOMAIN_EDGE]
+    faults = [
+        table.cell_fault(
+            config.target,
+            int(target.kept[index]),
+            "outside_domain",
+            f"{shown(target.values[index])} has no log1p: values must be above −1",
+            "/prepare/target",
+        )
+        for index in bad[:_SHOWN_FAULTS]
+    ]
+    if faults:
+        raise DataError(faults)
+
+
+def _fit_classes(
+    config: TrainConfig, target: Target, parts: dict[str, _Rows], findings: _Findings
+) -> tuple[_Outcome, dict[str, _Rows]]:
+    classes = class_order(target.values[parts["train"].target], target.task, config.target)
+    codes = {name: i for i, name in enumerate(classes)}
+    raw = np.array([codes.get(value, -1) for value in target.values], dtype=np.int64)
+    known = {name: part.keep(raw[part.target] >= 0) for name, part in parts.items()}
+    unseen = sum(len(parts[name].table) - len(known[name].table) for name in parts)
+    if unseen:
+        detail = f"{unseen} rows outside the training part are of classes that it lacks, and are left out"
+        findings.append({"code": "unseen_class", "column": config.target, "count": unseen, "detail": detail})
+    y = raw.astype(np.float32) if target.task == BINARY else raw
+    return _Outcome(TargetTransform("none"), classes, y, raw), known
+
+
+# --------------------------------------------------------------------------------------------------- features
+
+
+def _fit(
+    table: Table, config: TrainConfig, features: list[str], train: _Rows, findings: _Findings
+) -> Preparation:
+    sources = [_source(table.columns[name], config, train) for name in features]
+    cells = {name: table.columns[name].values[train.table] for name in features}
+    preparation = fit_preparation(sources, cells, config.prepare, findings)
+    if not preparation.inputs() and not preparation.categories():
+        raise fault("no_features", "no column is left to learn from", pointer="/columns")
+    return preparation
+
+
+def _source(column: Column, config: TrainConfig, train: _Rows) -> Source:
+    markers = markers_of(config, column.name)
+    return Source(
+        column.name,
+        column.type,
+        required=not _absent(column)[train.table].any(),
+        markers=number_markers(markers, column.decimal),
+        missing_texts=tuple(marker for marker in markers if isinstance(marker, str)),
+        integer=column.integer,
+        decimal=column.decimal,
+    )
+
+
+def _check_domain(table: Table, preparation: Preparation, parts: dict[str, _Rows]) -> None:
+    """Refuse cells that log1p has no value for, in any part."""
+    faults: list[FieldError] = []
+    used = np.sort(np.concatenate([part.table for part in parts.values()]))
+    types = {source.name: source.type for source in preparation.sources}
+    for i in np.flatnonzero(preparation.scaler_mask("log1p")):
+        value = preparation.values[i]
+        raw = raw_value(value.part, types[value.source], table.columns[value.source].values[used], None)
+        limited = np.clip(raw, preparation.lower[i], preparation.upper[i])
+        faults += [
+            table.cell_fault(value.source, int(used[j]), "outside_domain", _no_log(raw[j]), "/prepare")
+            for j in np.flatnonzero(limited <= DOMAIN_EDGE)[:_SHOWN_FAULTS]
+        ]
+        if preparation.fill[i] <= DOMAIN_EDGE:
+            detail = f"the filling {_no_log(preparation.fill[i])}"
+            faults.append(FieldError("/prepare/missing", "outside_domain", detail, column=value.source))
+    if faults:
+        raise DataError(faults)
+
+
+def _no_log(value: float) -> str:
+    return f"{value:g} has no log1p: values must be above −1"
+
+
+def _note_overflow(train: Part, preparation: Preparation, findings: _Findings) -> None:
+    if preparation.missing == "propagate":
+        return
+    for j in np.flatnonzero(~np.isfinite(train.x).all(axis=0)):
+        item = preparation.inputs()[j]
+        count = int(np.sum(~np.isfinite(train.x[:, j])))
+        detail = f"{count} values of {item.name} are too large for float32 as they are fed"
+        findings.append({"code": "float32_overflow", "column": item.source, "count": count, "detail": detail})
+
+
+# ---------------------------------------------------------------------------------------------- the whole par
+
+
+def _weights(table: Table, config: TrainConfig, parts: dict[str, _Rows]) -> Mapping[str, Singles | None]:
+    """Row weights of each part, scaled so that the training part's mean is 1."""
+    name = config.columns.weight
+    if name is None:
+        return dict.fromkeys(parts)
+    column = table.need(name, "/columns/weight")
+    if column.type != NUMERIC:
+        detail = f"weights must be numbers; {name!r} is {column.type}"
+        raise fault("wrong_type", detail, pointer="/columns/weight", column=name)
+    _check_weights(table, column, np.sort(np.concatenate([part.table for part in parts.values()])))
+    mean = float(column.values[parts["train"].table].mean())
+    if mean == 0:
+        raise fault(
+            "weights_zero", "every training row weighs nothing", pointer="/columns/weight", column=name
+        )
+    return {key: (column.values[part.table] / mean).astype(np.float32) for key, part in parts.items()}
+
+
+def _check_weights(table: Table, column: Column, used: Integers) -> None:
+    values = column.values[used]
+    bad = np.flatnonzero(~(np.isfinite(values) & (values >= 0)))
+    faults = [
+        table.cell_fault(
+            column.name,
+            int(used[index]),
+            "bad_weight",
+            f"{shown(values[index])} is no weight: it must be a number of 0 or more",
+            "/columns/weight",
+        )
+        for index in bad[:_SHOWN_FAULTS]
+    ]
+    if faults:
+        raise DataError(faults)
+
+
+def _part(
+    table: Table, preparation: Preparation, outcome: _Outcome, rows: _Rows, weight: Singles | None
+) -> Part:
+    x, c = preparation.transform(
+        {source.name: table.columns[source.name].values[rows.table] for source in preparation.sources}
+    )
+    return Part(
+        x=x,
+        c=c,
+        y=outcome.y[rows.target],
+        weight=weight,
+        rows=table.rows[rows.table],
+        lines=None if table.lines is None else table.lines[rows.table],
+        y_raw=outcome.raw[rows.target],
+    )
+
+
+def _stats(train: Part, preparation: Preparation, outcome: _Outcome) -> dict[str, Any]:
+    inputs = input_stats(preparation.inputs(), train.x, train.rows, train.lines)
+    if outcome.classes is not None:
+        return {"inputs": inputs, "target": class_stats(train.y_raw, outcome.classes)}
+    return {"inputs": inputs, "target": target_stats(train.y, train.y_raw, train.rows, train.lines)}
+
+
+def _resolved(config: TrainConfig, task: Task, transform: TargetTransform) -> TrainConfig:
+    target = contract.TARGET_SCALERS[transform.kind]()
+    return replace(config, task=task, prepare=replace(config.prepare, target=target))

@@ -1,0 +1,223 @@
+"""The fitted preparation: raw columns in, what the model eats out. The exported graph does the same sums.
+
+The inputs x of the model stand in this order: values (numbers, parts of dates, ordinal codes), then missing
+indicators, then one-hot blocks. Codes c of embedded categories stand beside them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gradkeel.local.cells import FALSE_WORDS, TRUE_WORDS
+from gradkeel_worker.data import datetimes
+from gradkeel_worker.data.categories import EMBEDDING, ONEHOT, Encoding
+from gradkeel_worker.data.scalers import log1p, signed_log1p
+from gradkeel_worker.data.table import BOOLEAN, Array, Floats, Integers, Mask
+
+VALUE, INDICATOR, CODE = "value", "indicator", "code"
+DATETIME_ROLE = "datetime"
+PROPAGATE = "propagate"
+
+BOOLEAN_TEXTS = {
+    variant: value
+    for words, value in ((FALSE_WORDS, 0.0), (TRUE_WORDS, 1.0))
+    for word in sorted(words)
+    for variant in dict.fromkeys((word, word.title(), word.upper()))
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A feature column as the file has it. ``required``: it had no missing training cell. ``markers``:
+    numbers that mean missing. ``missing_texts``: the config's own texts that do. ``integer``, ``decimal``:
+    how the file writes its numbers."""
+
+    name: str
+    type: str
+    required: bool
+    markers: tuple[float, ...]
+    missing_texts: tuple[str, ...]
+    integer: bool
+    decimal: str
+
+
+@dataclass(frozen=True)
+class ValueInput:
+    """One number per row. ``part``: "value", a part of a date, or "code"; ``scaler``: kind of its scaling."""
+
+    name: str
+    source: str
+    part: str
+    scaler: str
+
+
+@dataclass(frozen=True)
+class Input:
+    """One column of x. ``role``: value, datetime, indicator or onehot."""
+
+    name: str
+    source: str
+    role: str
+
+
+@dataclass(frozen=True)
+class Category:
+    """One column of c. Code 0 is the level that rare and unseen ones share; the table has len(levels) + 1
+    rows."""
+
+    name: str
+    levels: tuple[str, ...]
+    width: int
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """Everything fitted. The arrays have one entry per ValueInput, float64, in the column's own unit:
+    ``lower`` and ``upper`` limits, ``fill`` for missing cells, then (x − ``center``) / ``scale``."""
+
+    sources: tuple[Source, ...]
+    values: tuple[ValueInput, ...]
+    indicators: tuple[str, ...]
+    encodings: tuple[Encoding, ...]
+    missing: str
+    center: Floats
+    scale: Floats
+    fill: Floats
+    lower: Floats
+    upper: Floats
+
+    def transform(self, columns: Mapping[str, Array]) -> tuple[npt.NDArray[np.float32], Integers]:
+        """x [n, d] float32 and c [n, k] int64 of typed columns: float64 (NaN missing) or str | None, [n]
+        each."""
+        codes = {encoding.name: encoding.codes(columns[encoding.name]) for encoding in self.encodings}
+        values = self._raw_values(columns, codes)
+        n = len(next(iter(columns.values())))
+        missing = np.isnan(values)
+        x = np.empty((n, self.width), dtype=np.float32)
+        with np.errstate(over="ignore"):
+            x[:, : len(self.values)] = self._scaled(self._filled(self._limited(values), missing))
+        x[:, len(self.values) : len(self.values) + len(self.indicators)] = missing[:, self.indicated()]
+        self._write_onehot(x, codes)
+        return x, self._codes(codes, n)
+
+    @property
+    def width(self) -> int:
+        """Columns of x."""
+        return len(self.inputs())
+
+    def indicated(self) -> list[int]:
+        """For each indicator the value whose missing cells it tells."""
+        first = {value.source: i for i, value in reversed(list(enumerate(self.values)))}
+        return [first[source] for source in self.indicators]
+
+    def inputs(self) -> tuple[Input, ...]:
+        """The columns of x, in order."""
+        values = [Input(v.name, v.source, _role(v)) for v in self.values]
+        indicators = [Input(f"{source}=(missing)", source, INDICATOR) for source in self.indicators]
+        onehots = [
+            Input(f"{encoding.name}={encoding.level_name(code)}", encoding.name, ONEHOT)
+            for encoding in self.of_kind(ONEHOT)
+            for code in encoding.onehot_codes()
+        ]
+        return (*values, *indicators, *onehots)
+
+    def categories(self) -> tuple[Category, ...]:
+        """The columns of c, in order."""
+        return tuple(Category(e.name, e.levels, e.width) for e in self.of_kind(EMBEDDING))
+
+    def of_kind(self, kind: str) -> list[Encoding]:
+        """The encodings of one kind, in order."""
+        return [encoding for encoding in self.encodings if encoding.kind == kind]
+
+    def arrays(self) -> dict[str, Array]:
+        """Every fitted array, by name."""
+        return {
+            f"prepare.{name}": getattr(self, name) for name in ("center", "scale", "fill", "lower", "upper")
+        }
+
+    def to_manifest(self) -> dict[str, Any]:
+        """The layout as JSON; entry i of each array in the weights file belongs to values[i]."""
+        return {
+            "missing": self.missing,
+            "values": [asdict(value) for value in self.values],
+            "indicators": list(self.indicators),
+            "categories": [
+                {
+                    "name": e.name,
+                    "kind": e.kind,
+                    "levels": list(e.levels),
+                    "missing_code": e.missing,
+                    "other": e.other,
+                    "width": e.width,
+                }
+                for e in self.encodings
+            ],
+        }
+
+    def scaler_mask(self, kind: str) -> Mask:
+        """Which values are scaled so, [m]."""
+        return np.array([value.scaler == kind for value in self.values], dtype=bool)
+
+    def _raw_values(self, columns: Mapping[str, Array], codes: Mapping[str, Integers]) -> Floats:
+        types = {source.name: source.type for source in self.sources}
+        n = len(next(iter(columns.values())))
+        raw = np.empty((n, len(self.values)), dtype=np.float64, order="F")
+        for i, value in enumerate(self.values):
+            raw[:, i] = raw_value(
+                value.part, types[value.source], columns[value.source], codes.get(value.source)
+            )
+        if self.missing != PROPAGATE:
+            raw[np.isinf(raw)] = np.nan
+        return raw
+
+    def _limited(self, values: Floats) -> Floats:
+        if not (np.isfinite(self.lower).any() or np.isfinite(self.upper).any()):
+            return values
+        return np.clip(values, self.lower, self.upper)
+
+    def _filled(self, values: Floats, missing: Mask) -> Floats:
+        return values if self.missing == PROPAGATE else np.where(missing, self.fill, values)
+
+    def _scaled(self, values: Floats) -> Floats:
+        scaled = values
+        for kind, function in (("log1p", log1p), ("signed_log1p", signed_log1p)):
+            if (mask := self.scaler_mask(kind)).any():
+                scaled = scaled.copy(order="F")
+                scaled[:, mask] = function(scaled[:, mask])
+        return (scaled - self.center) / self.scale
+
+    def _write_onehot(self, x: npt.NDArray[np.float32], codes: Mapping[str, Integers]) -> None:
+        start = len(self.values) + len(self.indicators)
+        for encoding in self.of_kind(ONEHOT):
+            wanted = np.array(encoding.onehot_codes())
+            x[:, start : start + len(wanted)] = codes[encoding.name][:, None] == wanted
+            start += len(wanted)
+
+    def _codes(self, codes: Mapping[str, Integers], n: int) -> Integers:
+        embedded = [codes[encoding.name] for encoding in self.of_kind(EMBEDDING)]
+        return (
+            np.ascontiguousarray(np.stack(embedded, axis=1)) if embedded else np.empty((n, 0), dtype=np.int64)
+        )
+
+
+def raw_value(part: str, type_: str, cells: Array, codes: Integers | None) -> Floats:
+    """The number behind each cell before any scaling, [n]; NaN where it is missing."""
+    if part == CODE:
+        assert codes is not None
+        return codes.astype(np.float64)
+    if type_ == BOOLEAN:
+        return boolean_values(cells)
+    return cells if part == VALUE else datetimes.part(cells, part)
+
+
+def boolean_values(cells: Array) -> Floats:
+    """1.0 for true words, 0.0 for false ones, NaN for anything else."""
+    words = {cell: BOOLEAN_TEXTS.get(cell, np.nan) for cell in set(cells)}
+    return np.array([words[cell] for cell in cells], dtype=np.float64)
+
+
+def _role(value: ValueInput) -> str:
+    return DATETIME_ROLE if value.part in datetimes.PARTS else VALUE

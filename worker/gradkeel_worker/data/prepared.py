@@ -1,0 +1,68 @@
+"""What the engine trains on: three parts of plain arrays, and everything that was fitted to make them."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gradkeel.contract.config import TrainConfig
+from gradkeel_worker.data.preparation import Category, Input, Preparation
+from gradkeel_worker.data.scalers import TargetTransform
+from gradkeel_worker.data.table import Array, Integers
+
+Singles = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Part:
+    """The rows of one part; n may be 0.
+
+    ``x`` [n, d] float32, C order. ``c`` [n, k] int64 codes of embedded categories. ``y`` [n]: float32 in
+    the model's units (binary: 0 or 1), int64 class for multiclass. ``weight`` [n], mean 1 over the training
+    part, or None. ``rows``, ``lines`` [n]: where they stood in the file. ``y_raw`` [n]: float64 in target
+    units, or int64 class.
+    """
+
+    x: Singles
+    c: Integers
+    y: Array
+    weight: Singles | None
+    rows: Integers
+    lines: Integers | None
+    y_raw: Array
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The parts, the layout of their columns, and the fitted preparation.
+
+    ``config`` has task and target scaling decided. ``raw_stats``: {"inputs": {name: {…}}, "target": {…}} of
+    the training part as fed. ``findings``: what was noticed (code, column, count, detail).
+    """
+
+    train: Part
+    validation: Part
+    test: Part
+    inputs: tuple[Input, ...]
+    categories: tuple[Category, ...]
+    task: str
+    classes: tuple[str, ...] | None
+    target: TargetTransform
+    preparation: Preparation
+    config: TrainConfig
+    raw_stats: dict[str, Any]
+    findings: list[dict[str, Any]] = field(default_factory=list)
+
+    def arrays(self) -> dict[str, Array]:
+        """Every fitted array, target included, by name."""
+        target = {"target.center": self.target.center, "target.scale": self.target.scale}
+        return self.preparation.arrays() | {name: np.array([value]) for name, value in target.items()}
+
+    def x_source_cell(self, part: Part, i: int, j: int) -> dict[str, Any]:
+        """The cell of the file that x[i, j] came from."""
+        line = None if part.lines is None else int(part.lines[i])
+        return {"row": int(part.rows[i]), "line": line, "column": self.inputs[j].source}
