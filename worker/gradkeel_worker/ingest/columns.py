@@ -1,0 +1,175 @@
+"""What kind of column each is, decided on its distinct cells, all of them.
+
+A column is grouped by its text once; everything else looks at the groups, which are few even in long files.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+
+from gradkeel.contract.states import ColumnType
+
+MISSING = ("", "na", "n/a", "nan", "null", "?", "-")
+"""Texts (trimmed, in lower case) that stand for a missing cell; "none" too, where the rest are numbers."""
+
+BOOLEAN_PAIRS = (("false", "true"), ("no", "yes"), ("f", "t"), ("n", "y"))
+MIN_IDS = 20
+MANY_LEVELS = 50
+LONG_TEXT = 50
+
+_DIGITS = r"[+-]?(([0-9]+{d}?[0-9]*|{d}[0-9]+)([eE][+-]?[0-9]+)?|[iI][nN][fF]([iI][nN][iI][tT][yY])?)"
+NUMBER = {".": _DIGITS.format(d=r"\."), ",": _DIGITS.format(d=",")}
+CODE = r"[+-]?0[0-9]+"
+_CLOCK = r"[0-9]{1,2}:[0-9]{2}(:[0-9]{2}([.,][0-9]+)?)?\s?(Z|[+-][0-9]{2}:?[0-9]{2})?"
+DATE = rf"[0-9]{{4}}[-/][0-9]{{1,2}}([-/][0-9]{{1,2}}([T ]{_CLOCK})?)?"
+
+_GROUPS = """
+CREATE OR REPLACE TEMP TABLE cell_groups AS
+SELECT *, kind = 'number' OR kind = 'either' AS is_number, kind = 'comma' OR kind = 'either' AS is_comma,
+    CASE WHEN kind IN ('number', 'either') THEN try_cast(trimmed AS DOUBLE)
+         WHEN kind = 'comma' THEN try_cast(replace(trimmed, ',', '.') AS DOUBLE) END AS value
+FROM (
+    SELECT *, CASE
+        WHEN text IS NULL OR lowered IN {missing} THEN 'missing'
+        WHEN lowered = 'none' THEN 'none'
+        WHEN regexp_full_match(trimmed, '{code}') THEN 'code'
+        WHEN regexp_full_match(trimmed, '{point}') THEN
+            CASE WHEN regexp_full_match(trimmed, '{comma}') THEN 'either' ELSE 'number' END
+        WHEN regexp_full_match(trimmed, '{comma}') THEN 'comma'
+        WHEN regexp_full_match(trimmed, '{date}') AND try_cast(
+            CASE WHEN length(trimmed) <= 7 THEN replace(trimmed, '/', '-') || '-01'
+                 ELSE replace(replace(trimmed, '/', '-'), ',', '.') END AS TIMESTAMP) IS NOT NULL THEN 'date'
+        ELSE 'text' END AS kind
+    FROM (SELECT *, trim(text, E' \\t\\r\\n') AS trimmed, lower(trim(text, E' \\t\\r\\n')) AS lowered
+          FROM (SELECT {cell} AS text, count(*) AS n, min(__row__) AS first FROM cells GROUP BY 1))
+)
+"""
+
+_SUMMARY = """
+SELECT
+    coalesce(sum(n) FILTER (kind = 'missing'), 0)::BIGINT AS missing,
+    coalesce(sum(n) FILTER (kind = 'none'), 0)::BIGINT AS nones,
+    coalesce(sum(n) FILTER (is_number), 0)::BIGINT AS numbers,
+    coalesce(sum(n) FILTER (is_comma), 0)::BIGINT AS commas,
+    coalesce(sum(n) FILTER (kind = 'code'), 0)::BIGINT AS codes,
+    coalesce(sum(n) FILTER (kind = 'date'), 0)::BIGINT AS dates,
+    coalesce(sum(n) FILTER (kind <> 'missing'), 0)::BIGINT AS present,
+    count(*) FILTER (kind <> 'missing') AS levels,
+    coalesce(sum(n * length(text)) FILTER (kind <> 'missing'), 0)::BIGINT AS characters,
+    coalesce(bool_and(try_cast(text AS BIGINT)::VARCHAR = text) FILTER (is_number), false) AS as_integers,
+    coalesce(bool_and(try_cast(text AS DOUBLE)::VARCHAR = text) FILTER (is_number), false) AS as_doubles
+FROM cell_groups
+"""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many cells of a column are what (see the summary query); `levels` counts distinct texts."""
+
+    missing: int
+    nones: int
+    numbers: int
+    commas: int
+    codes: int
+    dates: int
+    present: int
+    levels: int
+    characters: int
+    as_integers: bool
+    as_doubles: bool
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A column's type, how its cells are stored, its decimal mark, and the counts behind the decision."""
+
+    type: ColumnType
+    storage: str
+    decimal: str
+    counts: Counts
+
+    @property
+    def missing(self) -> int:
+        """Missing cells; "None" is one of them only among numbers."""
+        return self.counts.missing + (self.counts.nones if self.type is ColumnType.NUMERIC else 0)
+
+
+def decide(
+    connection: duckdb.DuckDBPyConnection, cell: str, name: str, storage: str, decimal: str | None
+) -> Kind:
+    """Group a column's cells into the table `cell_groups` and say what it is.
+
+    cell: its name in the view `cells`. name: what the file calls it. storage: of the cell file.
+    decimal: the mark to insist on, or None to find it.
+    """
+    connection.execute(_groups_query(cell, storage))
+    counts = Counts(*_one(connection, _SUMMARY))
+    if storage != "VARCHAR":
+        kind = _integer_kind(connection, name, counts) if storage == "BIGINT" else ColumnType.NUMERIC
+        return Kind(kind, storage, ".", counts)
+    mark = _decimal_mark(counts, decimal)
+    if mark is None:
+        return Kind(_text_kind(connection, counts), "VARCHAR", ".", counts)
+    stored = _number_storage(counts) if mark == "." else "VARCHAR"
+    kind = _integer_kind(connection, name, counts) if stored == "BIGINT" else ColumnType.NUMERIC
+    return Kind(kind, stored, mark, counts)
+
+
+def _groups_query(cell: str, storage: str) -> str:
+    expression = cell if storage == "VARCHAR" else f"{cell}::VARCHAR"
+    return _GROUPS.format(
+        cell=expression, missing=MISSING, code=CODE, point=NUMBER["."], comma=NUMBER[","], date=DATE
+    )
+
+
+def _one(connection: duckdb.DuckDBPyConnection, query: str, parameters: list[Any] | None = None) -> Any:
+    return connection.execute(query, parameters).fetchone()
+
+
+def _decimal_mark(counts: Counts, wanted: str | None) -> str | None:
+    """The mark under which every cell that is there is a number; None when there is none, or no number."""
+    present = counts.present - counts.nones
+    for mark, numbers in ((".", counts.numbers), (",", counts.commas)):
+        if wanted in {None, mark} and 0 < present == numbers:
+            return mark
+    return None
+
+
+def _number_storage(counts: Counts) -> str:
+    if counts.as_integers:
+        return "BIGINT"
+    return "DOUBLE" if counts.as_doubles else "VARCHAR"
+
+
+def _integer_kind(connection: duckdb.DuckDBPyConnection, name: str, counts: Counts) -> ColumnType:
+    """An id is named like one and counts up without gap or repetition."""
+    if not _named_like_id(name) or counts.present < MIN_IDS or counts.missing + counts.nones:
+        return ColumnType.NUMERIC
+    low, high, repeated = _one(connection, "SELECT min(value), max(value), max(n) > 1 FROM cell_groups")
+    consecutive = not repeated and high - low + 1 == counts.present
+    return ColumnType.ID if consecutive else ColumnType.NUMERIC
+
+
+def _named_like_id(name: str) -> bool:
+    lowered = name.lower()
+    return lowered in {"id", "index", "idx", "row", "rowid", "unnamed: 0"} or (
+        name.endswith(("Id", "ID")) or lowered.endswith(("_id", " id", ".id", "_index"))
+    )
+
+
+def _text_kind(connection: duckdb.DuckDBPyConnection, counts: Counts) -> ColumnType:
+    if counts.present and counts.dates == counts.present:
+        return ColumnType.DATETIME
+    if counts.levels == 2 and _is_boolean(connection):
+        return ColumnType.BOOLEAN
+    if counts.levels == counts.present >= MIN_IDS:
+        return ColumnType.ID
+    many = counts.levels > MANY_LEVELS and counts.levels > 0.5 * counts.present
+    long = counts.characters > LONG_TEXT * counts.present
+    return ColumnType.TEXT if many or long else ColumnType.CATEGORICAL
+
+
+def _is_boolean(connection: duckdb.DuckDBPyConnection) -> bool:
+    query = "SELECT lowered FROM cell_groups WHERE kind <> 'missing' ORDER BY lowered"
+    return tuple(row[0] for row in connection.execute(query).fetchall()) in BOOLEAN_PAIRS
