@@ -1,0 +1,38 @@
+"""The sections of the page, in reading order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gradkeel_store.page.sections.closing import cost_section, provenance_section
+from gradkeel_store.page.sections.data import data_section
+from gradkeel_store.page.sections.findings import findings_section
+from gradkeel_store.page.sections.gradient_check import gradient_check_section
+from gradkeel_store.page.sections.layers import layers_section
+from gradkeel_store.page.sections.predictions import predictions_section
+from gradkeel_store.page.sections.result import result_section
+from gradkeel_store.page.sections.section import Section
+from gradkeel_store.page.sections.stabilizers import stabilizers_section
+from gradkeel_store.page.sections.studies import studies_section
+from gradkeel_store.page.sections.training import training_section
+from gradkeel_store.page.source import View
+
+
+def all_sections(view: View) -> tuple[list[Section], dict[str, Any]]:
+    """Every section, and the readings its charts offer to a pointer, by chart."""
+    readings: dict[str, Any] = {}
+    check, sweep = gradient_check_section(view)
+    sections = [
+        findings_section(view),
+        result_section(view),
+        training_section(view, readings),
+        layers_section(view, readings),
+        stabilizers_section(view),
+        check,
+        data_section(view),
+        predictions_section(view),
+        studies_section(view),
+        cost_section(view),
+        provenance_section(view),
+    ]
+    return [section for section in sections if section], {**readings, **sweep}

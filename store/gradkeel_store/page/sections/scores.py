@@ -1,0 +1,69 @@
+"""Metrics and baselines as the report holds them, by part of the data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gradkeel_store.page.source import Number, View, mapping, number
+from gradkeel_store.page.wording import METRICS
+
+PARTS = ("train", "validation", "test")
+Scores = dict[str, Number]
+
+
+def model_scores(view: View) -> dict[str, Scores]:
+    """The model's metrics by part, in the order train, validation, test."""
+    return _by_part(view.part("fit").get("metrics"), "test")
+
+
+def baseline_scores(view: View) -> dict[str, dict[str, Scores]]:
+    """Each baseline's metrics by part; numbers without a part belong to the test part, else to the validation part."""
+    baselines = mapping(view.part("fit").get("baselines"))
+    scored = model_scores(view)
+    part = "validation" if "validation" in scored and "test" not in scored else "test"
+    return {name: parts for name, given in baselines.items() if (parts := _by_part(given, part))}
+
+
+def _by_part(given: object, default: str) -> dict[str, Scores]:
+    whole = mapping(given)
+    nested = {part: _scores(whole[part]) for part in PARTS if isinstance(whole.get(part), dict)}
+    flat = _scores(whole)
+    found = nested or ({default: flat} if flat else {})
+    return {part: scores for part, scores in found.items() if scores}
+
+
+def _scores(given: object) -> Scores:
+    return {key: number(value) for key, value in mapping(given).items() if number(value) is not None}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The metric that speaks first, on the best part there is: the model beside the constant baseline."""
+
+    metric: str
+    part: str
+    model: float
+    constant: Number
+
+    @property
+    def words(self) -> str:
+        return METRICS[self.metric][0]
+
+    @property
+    def gain(self) -> Number:
+        """By which share of the baseline's error the model is better; None where that says nothing."""
+        if self.constant is None or not self.constant or METRICS[self.metric][1] != "lower":
+            return None
+        return 1 - self.model / self.constant
+
+
+def headline(view: View) -> Comparison | None:
+    """RMSE for regression, accuracy for classes, on test, else validation."""
+    scores = model_scores(view)
+    for part in ("test", "validation"):
+        for metric in ("rmse", "accuracy", "log_loss"):
+            value = scores.get(part, {}).get(metric)
+            if value is not None:
+                constant = baseline_scores(view).get("constant", {}).get(part, {}).get(metric)
+                return Comparison(metric, part, value, constant)
+    return None
