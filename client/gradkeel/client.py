@@ -48,7 +48,7 @@ def _settings(access: Access, timeout: float) -> dict[str, Any]:
     if access.api_key:
         headers["Authorization"] = f"Bearer {access.api_key}"
     return {
-        "base_url": f"{access.url.rstrip('/')}/v1",
+        "base_url": access.url,
         "headers": headers,
         "timeout": httpx2.Timeout(timeout, connect=CONNECT_SECONDS),
         "trust_env": not is_loopback(access.url),
@@ -61,7 +61,7 @@ def _arguments(request: Request, default_timeout: float) -> dict[str, Any]:
     seconds = request.timeout or default_timeout
     return {
         "method": request.method,
-        "url": request.path,
+        "url": f"{request.prefix}{request.path}",
         "params": dict(request.params) or None,
         "headers": dict(request.headers),
         "timeout": httpx2.Timeout(seconds, connect=CONNECT_SECONDS),

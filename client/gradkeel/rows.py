@@ -16,7 +16,7 @@ Json = dict[str, Any]
 def bodies(rows: Any, at_once: int = ROWS_A_REQUEST) -> Iterator[Json]:
     """Request bodies for a data frame, an Arrow table, a dict of columns, one record or a list of records.
 
-    NaN, NaT and infinities become null:
+    NaN, NaT and infinities become null, a missing cell. A large table becomes several bodies.
     """
     if isinstance(rows, Sequence) and not isinstance(rows, str | bytes):
         yield from _record_bodies(rows, at_once)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -13,6 +13,7 @@ from gradkeel.sansio import flows
 from gradkeel.sansio.commands import Flow, Request
 from gradkeel.sansio.retry import RetryPolicy
 from gradkeel.sinks import file_sink
+from gradkeel.tables import csv_pieces, open_table
 
 if TYPE_CHECKING:
     from gradkeel.client import AsyncClient, Client
@@ -83,6 +84,17 @@ def predict_flow(model_id: str, rows: Any, policy_name: str | None, policy: Retr
     return joined(parts)
 
 
+def predict_csv_flow(
+    model_id: str, pieces: Iterable[bytes], policy_name: str | None, policy: RetryPolicy
+) -> Flow[Predictions]:
+    """Predict CSV text as it stands, each piece with its header; cells are read with the model's types."""
+    parts = []
+    for piece in pieces:
+        request = predict_request(model_id, piece, "text/csv", policy_name)
+        parts.append((yield from flows.document_of(request, policy)))
+    return joined(parts)
+
+
 def predict_request(model_id: str, content: bytes, media_type: str, policy_name: str | None) -> Request:
     """Predicting changes nothing on the service, so it needs no ``Idempotency-Key`` to be tried again."""
     headers = {"Content-Type": media_type, "Accept": "application/json"}
@@ -129,6 +141,11 @@ class Model(ModelData):
         (``UnprocessableError`` naming the column).
         """
         return self._client.run(predict_flow(self.id, rows, policy, self._client.policy))
+
+    def predict_csv(self, path: str | Path, *, policy: str | None = None) -> Predictions:
+        """Predict a CSV file (plain or gzip) as it stands: cells are read by the model's own column types."""
+        with open_table(Path(path)) as file:
+            return self._client.run(predict_csv_flow(self.id, csv_pieces(file), policy, self._client.policy))
 
     def download(self, path: str | Path | None = None, *, format: str = "bundle") -> Path:
         """Save the bundle (or its ``safetensors`` or ``onnx``), digest verified; returns the file's path."""
@@ -177,6 +194,12 @@ class AsyncModel(ModelData):
     async def predict(self, rows: Any, *, policy: str | None = None) -> Predictions:
         """See ``Model.predict``."""
         return await self._client.run(predict_flow(self.id, rows, policy, self._client.policy))
+
+    async def predict_csv(self, path: str | Path, *, policy: str | None = None) -> Predictions:
+        """See ``Model.predict_csv``."""
+        with open_table(Path(path)) as file:
+            flow = predict_csv_flow(self.id, csv_pieces(file), policy, self._client.policy)
+            return await self._client.run(flow)
 
     async def download(self, path: str | Path | None = None, *, format: str = "bundle") -> Path:
         """See ``Model.download``."""

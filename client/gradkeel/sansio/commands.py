@@ -33,7 +33,7 @@ class Sink(Protocol):
 
 @dataclass(frozen=True)
 class Request:
-    """One HTTP request below ``/v1``. ``timeout`` is in seconds without a byte; None means the client's own.
+    """One HTTP request below ``prefix``. ``timeout``: seconds without a byte; None means the client's own.
 
     ``repeatable`` says that sending it twice does no more than sending it once.
     """
@@ -46,6 +46,7 @@ class Request:
     body: Body | None = None
     timeout: float | None = None
     repeatable: bool = True
+    prefix: str = "/v1"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,179 @@
+"""A running job on the screen: a bar with loss and gradient norm, or lines where there is no terminal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TaskID, TextColumn
+from rich.text import Text
+
+from gradkeel.cli.screen import number
+from gradkeel.sansio.flows import Event
+
+LINES_A_RUN = 10
+READ_KEYS = {
+    "phase": "phase",
+    "epoch": "epoch",
+    "epochs": "epochs",
+    "fraction": "fraction",
+    "eta_seconds": "eta",
+    "global_norm": "norm",
+    "lr": "lr",
+    "train_loss": "loss",
+    "loss": "loss",
+    "validation_loss": "validation",
+}
+
+
+@dataclass(frozen=True)
+class Readout:
+    """The latest of what the events said. Loss and gradient norm are those of training, before clipping."""
+
+    phase: str = "queued"
+    epoch: int | None = None
+    epochs: int | None = None
+    fraction: float = 0.0
+    eta: float | None = None
+    loss: float | None = None
+    validation: float | None = None
+    norm: float | None = None
+    lr: float | None = None
+
+    def after(self, event: Event) -> Readout:
+        """The readout with one more event taken in."""
+        if event.name == "state":
+            return replace(self, phase=str(event.data.get("state", self.phase)))
+        if event.name not in {"progress", "epoch", "reading"}:
+            return self
+        told = {READ_KEYS[key]: value for key, value in event.data.items() if key in READ_KEYS}
+        return replace(self, **{key: value for key, value in told.items() if value is not None})
+
+    def words(self) -> str:
+        """One line, of what is known."""
+        epochs = f"{self.epoch}/{self.epochs}" if self.epochs else self.epoch
+        parts = [
+            ("epoch", None if self.epoch is None else str(epochs)),
+            ("loss", _text(self.loss)),
+            ("validation", _text(self.validation)),
+            ("gradient norm", _text(self.norm)),
+            ("lr", _text(self.lr)),
+        ]
+        return "  ".join(f"{name} {value}" for name, value in parts if value is not None)
+
+
+def _text(value: float | None) -> str | None:
+    return None if value is None else number(value)
+
+
+class View(Protocol):
+    """Shows events. A context manager, so that the screen is left in order whatever happens."""
+
+    def __enter__(self) -> View: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+    def show(self, event: Event) -> None:
+        """Take in one event."""
+
+
+class BarView:
+    """A progress bar that stays in its line; interventions scroll by above it."""
+
+    def __init__(self, console: Console) -> None:
+        self._readout = Readout()
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.fields[phase]:<9}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TextColumn("{task.description}", markup=False),
+            TextColumn("{task.fields[left]}"),
+            console=console,
+            transient=True,
+        )
+        self._task: TaskID = self._progress.add_task("", total=1.0, phase="queued", left="")
+
+    def __enter__(self) -> BarView:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *ended: Any) -> None:
+        self._progress.stop()
+
+    def show(self, event: Event) -> None:
+        self._readout = self._readout.after(event)
+        read = self._readout
+        if line := remark(event):
+            self._progress.console.print(Text(line))
+        left = "" if read.eta is None else f"{read.eta:.0f} s left"
+        self._progress.update(
+            self._task, completed=read.fraction, description=read.words(), phase=read.phase, left=left
+        )
+
+
+class LineView:
+    """About ten lines a run, for logs and pipes."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._readout = Readout()
+        self._shown = -1
+
+    def __enter__(self) -> LineView:
+        return self
+
+    def __exit__(self, *ended: Any) -> None:
+        return None
+
+    def show(self, event: Event) -> None:
+        before, self._readout = self._readout, self._readout.after(event)
+        if line := remark(event):
+            self._print(line)
+        elif event.name == "epoch" and self._due():
+            self._print(self._readout.words())
+        elif event.name == "progress" and self._readout.phase not in {before.phase, "train"}:
+            self._print(self._readout.phase)
+
+    def _due(self) -> bool:
+        """Whether a tenth of the epochs has passed since the last line."""
+        read = self._readout
+        tenth = int(LINES_A_RUN * (read.epoch or 0) / read.epochs) if read.epochs else read.epoch or 0
+        due = tenth > self._shown
+        self._shown = max(self._shown, tenth)
+        return due
+
+    def _print(self, line: str) -> None:
+        self._console.print(Text(f"  {line}"), soft_wrap=True)
+
+
+def view_on(console: Console) -> View:
+    """The bar on a terminal, lines elsewhere."""
+    return BarView(console) if console.is_terminal else LineView(console)
+
+
+def remark(event: Event) -> str | None:
+    """What is worth a line of its own: interventions, and holes in the stream."""
+    if event.name == "intervention":
+        data = event.data
+        told = [str(data.get(key)) for key in ("action", "reason") if data.get(key)]
+        return f"step {data.get('step')}: {', '.join(told)}"
+    if event.name == "gap":
+        return "(some events were lost; the job is not affected)"
+    return None
+
+
+def upload_bar(console: Console, name: str) -> Progress:
+    """A bar of bytes for an upload; it shows nothing where there is no terminal."""
+    progress = Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        DownloadColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    progress.add_task(f"Sending {name}", total=None)
+    return progress

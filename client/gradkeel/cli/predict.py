@@ -1,0 +1,147 @@
+"""``gradkeel predict``: through the service, or from a bundle on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import importlib
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import click
+
+from gradkeel.cli.access import Access, service_options
+from gradkeel.cli.screen import Screen
+from gradkeel.contract.ids import MODEL, is_id
+from gradkeel.errors import GradkeelError, MissingExtra
+from gradkeel.resources.models import Predictions
+from gradkeel.tables import READERS, file_kind, open_table
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+WARNINGS_SHOWN = 10
+
+
+@click.command()
+@click.argument("model")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="CSV file to write [default: standard output].",
+)
+@click.option(
+    "--policy",
+    type=click.Choice(["impute", "strict"]),
+    default="impute",
+    show_default=True,
+    help="Missing columns and unknown categories: fill in, or refuse.",
+)
+@service_options
+def predict(access: Access, model: str, file: Path, out: Path | None, policy: str) -> None:
+    """Predict the rows of FILE with MODEL: an id on the service, or a bundle (then without the service)."""
+    screen = Screen(as_json=True)
+    predictions = (
+        _local(Path(model), file, policy) if _is_bundle(model) else _remote(access, model, file, policy)
+    )
+    with _target(out) as target:
+        write_csv(target, predictions)
+    for warning in predictions.warnings[:WARNINGS_SHOWN]:
+        screen.warn(f"warning: {warning}")
+    if len(predictions.warnings) > WARNINGS_SHOWN:
+        screen.warn(f"… and {len(predictions.warnings) - WARNINGS_SHOWN} more warnings")
+    if out is not None:
+        screen.warn(f"Wrote {len(predictions)} predictions to {out}.")
+
+
+def _is_bundle(model: str) -> bool:
+    """An id of the service is no path; anything else must be a file that is there."""
+    if Path(model).is_file():
+        return True
+    if is_id(model, MODEL):
+        return False
+    raise click.BadParameter(f"{model!r} is neither a model id (mdl_…) nor a bundle file", param_hint="MODEL")
+
+
+@contextlib.contextmanager
+def _target(out: Path | None) -> Iterator[IO[str]]:
+    if out is None:
+        yield sys.stdout
+        return
+    with out.open("w", encoding="utf-8", newline="") as file:
+        yield file
+
+
+def _remote(access: Access, model_id: str, file: Path, policy: str) -> Predictions:
+    with access.client() as client:
+        model = client.models.get(model_id)
+        if file_kind(file) == "csv":
+            return model.predict_csv(file, policy=policy)
+        return joined([model.predict(rows, policy=policy) for rows in _pieces(file)])
+
+
+def _pieces(file: Path) -> Iterator[Any]:
+    with open_table(file) as opened:
+        yield from READERS[file_kind(file)](opened)
+
+
+def joined(parts: Sequence[Predictions]) -> Predictions:
+    """The predictions of several pieces as one."""
+    values = [value for part in parts for value in part.values]
+    warnings = [warning for part in parts for warning in part.warnings]
+    chances = [row for part in parts for row in part.probabilities or ()]
+    return Predictions(values, chances or None, warnings)
+
+
+def _local(bundle: Path, file: Path, policy: str) -> Predictions:
+    """Predict with ``gradkeel.local``; the service is not asked."""
+    local = _local_module()
+    try:
+        model = local.load(bundle)
+        return joined([_predict_locally(local, model, piece, policy) for piece in _pieces(file)])
+    except local.LocalModelError as error:
+        raise GradkeelError(f"{bundle}: {error}") from error
+
+
+def _predict_locally(local: Any, model: Any, piece: Any, policy: str) -> Predictions:
+    rows = local.rows_from_csv(piece, model.manifest) if isinstance(piece, bytes) else piece
+    found = model.predict(rows, policy=policy)
+    return Predictions(
+        _listed(found.values), _named(model.classes, found.probabilities), list(found.warnings)
+    )
+
+
+def _listed(values: Any) -> list[Any]:
+    return list(values.tolist() if hasattr(values, "tolist") else values)
+
+
+def _named(classes: Sequence[str] | None, probabilities: Any) -> list[dict[str, Any]] | None:
+    if probabilities is None:
+        return None
+    return [dict(zip(classes or (), row, strict=True)) for row in _listed(probabilities)]
+
+
+def _local_module() -> Any:
+    try:
+        return importlib.import_module("gradkeel.local")
+    except ModuleNotFoundError as error:
+        raise MissingExtra(
+            f"predicting from a bundle needs {error.name}: pip install 'gradkeel[local]'"
+        ) from error
+
+
+def write_csv(target: IO[str], predictions: Predictions) -> None:
+    """One line a row: the prediction, and for classes the probability of each."""
+    writer = csv.writer(target, lineterminator="\n")
+    classes = list(predictions.probabilities[0]) if predictions.probabilities else []
+    writer.writerow(["prediction", *(f"probability {name}" for name in classes)])
+    for index, value in enumerate(predictions.values):
+        chances: Mapping[str, Any] = predictions.probabilities[index] if predictions.probabilities else {}
+        writer.writerow([safe_cell(value), *(chances[name] for name in classes)])
+
+
+def safe_cell(value: Any) -> Any:
+    """Text that a spreadsheet would run as a formula is marked as text."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value

@@ -1,0 +1,37 @@
+"""``gradkeel report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from gradkeel.cli.access import Access, json_option, service_options
+from gradkeel.cli.outcome import show_metrics, show_report
+from gradkeel.cli.screen import Screen
+
+
+@click.command()
+@click.argument("job_id", metavar="JOB")
+@click.option(
+    "--html",
+    "html_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Save the report as one self-contained page.",
+)
+@json_option
+@service_options
+def report(access: Access, job_id: str, html_file: Path | None, as_json: bool) -> None:
+    """Show the gradient-health report of JOB: verdict, findings with their patches, metrics."""
+    screen = Screen(as_json)
+    with access.client() as client:
+        job = client.jobs.get(job_id)
+        found = job.report()
+        if html_file is not None:
+            html_file.write_text(job.report_html(), "utf-8")
+    show_report(screen, found)
+    show_metrics(screen, job.metrics)
+    if html_file is not None:
+        screen.say()
+        screen.say(f"Report: {html_file}")
+    screen.document(found.raw)

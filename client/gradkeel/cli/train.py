@@ -1,0 +1,154 @@
+"""``gradkeel train``: upload, submit, watch, judge."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gradkeel.cli.access import Access, json_option, service_options
+from gradkeel.cli.config_files import read_config
+from gradkeel.cli.live import upload_bar, view_on
+from gradkeel.cli.outcome import detached, no_job, outcome_of, problem_of, save, show
+from gradkeel.cli.screen import Screen
+from gradkeel.client import Client
+from gradkeel.errors import GradkeelError
+from gradkeel.resources.jobs import Job
+from gradkeel.sansio.configs import overlaid, patched_config
+
+Json = dict[str, Any]
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Order:
+    """What the command line asks for."""
+
+    file: Path | None
+    target: str | None
+    preset: str | None
+    config: Json
+    apply: str | None
+
+
+@click.command()
+@click.argument("file", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--target", help="The column to predict.")
+@click.option("--preset", help="What fills the options that are not given: fast, standard, custom.")
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A training config in JSON, YAML or TOML; flags stand over it.",
+)
+@click.option(
+    "--apply",
+    "apply_job",
+    metavar="JOB",
+    help="Run a job again with the first patch of its report. FILE and --target default to that job's.",
+)
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="A folder for model.gradkeel, report.json, report.html and predictions.csv (of the test part).",
+)
+@click.option("--detach", is_flag=True, help="Submit and leave.")
+@json_option
+@service_options
+def train(
+    access: Access,
+    file: Path | None,
+    target: str | None,
+    preset: str | None,
+    config_file: Path | None,
+    apply_job: str | None,
+    out: Path | None,
+    detach: bool,
+    as_json: bool,
+) -> None:
+    """Train a model on FILE (CSV, TSV, JSON lines, Parquet; plain, gzip or zstd)."""
+    order = _order(file, target, preset, config_file, apply_job)
+    screen = Screen(as_json)
+    with access.client() as client:
+        job = _submitted(client, screen, order)
+        if detach:
+            screen.say(f"Submitted {job.id}. Watch it: gradkeel jobs watch {job.id}")
+            screen.document(detached(job))
+            return
+        raise SystemExit(follow(client, screen, job, out))
+
+
+def _order(
+    file: Path | None, target: str | None, preset: str | None, config_file: Path | None, apply_job: str | None
+) -> Order:
+    """Check what can be checked before anything is sent."""
+    try:
+        config = {} if config_file is None else read_config(config_file)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--config") from error
+    if file is None and apply_job is None:
+        raise click.UsageError("Give a FILE to train on, or --apply JOB to run a job again.")
+    if target is None and "target" not in config and apply_job is None:
+        raise click.UsageError("Name the column to predict with --target (or 'target' in --config).")
+    return Order(file, target, preset, config, apply_job)
+
+
+def _submitted(client: Client, screen: Screen, order: Order) -> Job:
+    """Upload and submit. Where no job comes to be, print the document that says why; the error goes on."""
+    try:
+        config = _config(client, screen, order)
+        if order.file is not None:
+            config["dataset_id"] = _upload(client, screen, order.file)
+        return client.jobs.create(config=config)
+    except GradkeelError as error:
+        screen.document(no_job(problem_of(error)))
+        raise
+
+
+def _config(client: Client, screen: Screen, order: Order) -> Json:
+    """The config to submit: that of the job to mend, then the file's keys, then the flags."""
+    base = {} if order.apply is None else _mended(client, screen, order.apply)
+    return overlaid({**base, **order.config}, {"target": order.target, "preset": order.preset})
+
+
+def _mended(client: Client, screen: Screen, job_id: str) -> Json:
+    """The submitted config of a job with its report's first patch merged in."""
+    job = client.jobs.get(job_id)
+    remedy = job.report().remedy
+    if remedy is None or remedy.patch is None:
+        raise GradkeelError(f"The report of {job_id} proposes no change of the config")
+    screen.say(f"Applying the patch for {remedy.rule}: {remedy.remedy.get('text')}")
+    return patched_config(job.raw, remedy.patch)
+
+
+def _upload(client: Client, screen: Screen, file: Path) -> str:
+    with upload_bar(screen.errors, file.name) as bar:
+        task = bar.task_ids[0]
+        dataset = client.datasets.upload(
+            file, progress=lambda sent, total: bar.update(task, completed=sent, total=total)
+        )
+    screen.warn(f"{file.name}: {dataset.rows} rows, {len(dataset.columns)} columns ({dataset.id})")
+    return dataset.id
+
+
+def follow(client: Client, screen: Screen, job: Job, out: Path | None) -> int:
+    """Watch a job to its end, say and print what came of it; returns the exit status.
+
+    Ctrl-C leaves the job running and says how to find it again.
+    """
+    try:
+        with view_on(screen.errors) as view:
+            job.wait(on_event=view.show, check=False)
+    except KeyboardInterrupt:
+        screen.warn(f"The job {job.id} goes on.")
+        screen.warn(f"  watch it:  gradkeel jobs watch {job.id}")
+        screen.warn(f"  stop it:   gradkeel jobs cancel {job.id}")
+        return INTERRUPTED
+    outcome = outcome_of(client, job)
+    if out is not None:
+        outcome = save(outcome, out)
+    show(screen, outcome)
+    screen.document(outcome.document())
+    return outcome.status
