@@ -15,8 +15,8 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from gradkeel_store.errors import SettingsError, StorageFull, Unavailable
+from gradkeel_store.json_text import to_text
 from gradkeel_store.migrations import HEAD
-from gradkeel_store.records import tables
 
 BUSY_SECONDS = 30
 POSTGRES_OPTIONS = (
@@ -41,7 +41,7 @@ def _sqlite(url: sa.URL) -> Engine:
     Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
     engine = sa.create_engine(
         url,
-        json_serializer=tables.to_text,
+        json_serializer=to_text,
         connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
         pool_size=8,
         max_overflow=24,
@@ -70,7 +70,7 @@ def _postgres(url: sa.URL) -> Engine:
     options = {} if "options" in url.query else {"options": POSTGRES_OPTIONS}
     return sa.create_engine(
         url,
-        json_serializer=tables.to_text,
+        json_serializer=to_text,
         connect_args={"connect_timeout": 5} | options,
         pool_pre_ping=True,
         pool_size=8,

@@ -22,6 +22,7 @@ from gradkeel.contract.ids import JOB, MODEL, new_id
 from gradkeel.contract.states import TERMINAL, DatasetState, JobErrorCode, JobState
 from gradkeel_store import event_ids
 from gradkeel_store.errors import AlreadyEnded, DatasetRejected, IdempotencyMismatch, NotEnded, NotFound
+from gradkeel_store.json_text import finite
 from gradkeel_store.records import tables
 from gradkeel_store.records.database import Database
 from gradkeel_store.records.endings import end_queued_jobs, ending, write_event
@@ -90,8 +91,8 @@ class JobRecords(Database):
             "kind": kind,
             "state": QUEUED,
             "dataset_id": dataset_id,
-            "submitted": tables.finite(dict(submitted)),
-            "config": tables.finite(dict(config)),
+            "submitted": finite(dict(submitted)),
+            "config": finite(dict(config)),
             "labels": dict(labels or {}),
             "retry_of": retry_of,
             "priority": priority,
