@@ -1,0 +1,65 @@
+"""Who may do what: bearer keys, their scopes, and the project that every query is confined to."""
+
+from flask import Flask, g, request
+
+from gradkeel.contract.states import Scope
+from gradkeel_service.errors import Refusal
+from gradkeel_service.parts import parts
+from gradkeel_store.records import KeyRow
+
+SCOPE_OF_METHOD = {
+    "GET": Scope.READ,
+    "HEAD": Scope.READ,
+    "OPTIONS": Scope.READ,
+    "POST": Scope.SUBMIT,
+    "DELETE": Scope.ADMIN,
+}
+
+SCOPE_OF_ENDPOINT = {
+    "models.predict": Scope.READ,
+    "keys.create": Scope.ADMIN,
+    "keys.list_all": Scope.ADMIN,
+    "keys.revoke": Scope.ADMIN,
+}
+"""Where the scope is not the one that the method stands for."""
+
+OPEN = frozenset({"schemas.config_schema", "schemas.report_schema"})
+"""Endpoints under /v1 that need no key."""
+
+
+def _authenticate() -> None:
+    if not request.path.startswith("/v1/") or request.endpoint in OPEN:
+        return
+    g.key = require_key()
+    if request.url_rule is not None:
+        require_scope(g.key, needed_scope(request.endpoint or "", request.method))
+
+
+def needed_scope(endpoint: str, method: str) -> Scope:
+    return SCOPE_OF_ENDPOINT.get(endpoint) or SCOPE_OF_METHOD.get(method, Scope.ADMIN)
+
+
+def require_key() -> KeyRow:
+    """The key of the current request; 401 without a valid one."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise Refusal("unauthorized", "send the header 'Authorization: Bearer <key>'")
+    key = parts().records.authenticate(token.strip())
+    if key is None:
+        raise Refusal("unauthorized", "the key is unknown, expired or revoked")
+    return key
+
+
+def require_scope(key: KeyRow, scope: Scope) -> None:
+    if scope not in key.scopes:
+        raise Refusal("forbidden", f"this needs a key with the scope '{scope}'")
+
+
+def project() -> str:
+    """The project of the current request's key: the predicate of every query."""
+    key: KeyRow = g.key
+    return key.project
+
+
+def register(app: Flask) -> None:
+    app.before_request(_authenticate)

@@ -1,0 +1,115 @@
+"""Reading request bodies: bounded, whole, in time, and as strict JSON."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from flask import current_app, request
+from gunicorn.http.errors import NoMoreData, ParseException
+from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
+
+from gradkeel.contract import strict_json
+from gradkeel.contract.errors import FieldError
+from gradkeel_service.errors import Refusal
+
+CHUNK = 256 * 1024
+MAX_JSON_BYTES = 4 * 1024 * 1024
+
+CLOSE = {"Connection": "close"}
+"""After a body that did not arrive as announced, nothing more on the connection can be trusted."""
+
+
+def require_length() -> None:
+    """411 when a body was not announced, neither by Content-Length nor as chunked."""
+    chunked = request.environ.get("wsgi.input_terminated") and "Transfer-Encoding" in request.headers
+    if request.content_length is None and not chunked:
+        raise Refusal("length_required", "send Content-Length, or Transfer-Encoding: chunked")
+
+
+def chunks(limit: int) -> Iterator[bytes]:
+    """The body in pieces.
+
+    Refuses 413 over ``limit`` bytes, 408 when it stalls, 400 when fewer bytes arrive than were declared.
+    """
+    declared = request.content_length
+    if declared is not None and declared > limit:
+        raise _too_large(limit)
+    _bound_waiting()
+    request.max_content_length = limit
+    received = 0
+    while piece := _read():
+        received += len(piece)
+        if received > limit:
+            raise _too_large(limit)
+        yield piece
+    if declared is not None and received != declared:
+        raise Refusal("bad_body", f"{received} bytes arrived, Content-Length says {declared}", headers=CLOSE)
+
+
+def _too_large(limit: int) -> Refusal:
+    return Refusal("too_large", f"the body is over the limit of {limit} bytes")
+
+
+def _bound_waiting() -> None:
+    connection = request.environ.get("gunicorn.socket")
+    if connection is not None:
+        connection.settimeout(current_app.config["BODY_TIMEOUT_SECONDS"])
+
+
+def _read() -> bytes:
+    try:
+        return request.stream.read(CHUNK)
+    except TimeoutError as error:
+        raise Refusal("timeout", "the body stalled", headers=CLOSE) from error
+    except RequestEntityTooLarge as error:
+        raise _too_large(request.max_content_length or 0) from error
+    except (ClientDisconnected, NoMoreData, ConnectionError) as error:
+        raise Refusal("bad_body", "the body ended early", headers=CLOSE) from error
+    except ParseException as error:
+        raise Refusal("bad_body", f"the chunked body is malformed: {error}", headers=CLOSE) from error
+
+
+def read_all(limit: int) -> bytes:
+    """The whole body as bytes; the same refusals as ``chunks``."""
+    return b"".join(chunks(limit))
+
+
+def media_type() -> str:
+    """The Content-Type without parameters, in lower case; empty when there is none."""
+    return request.mimetype
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """``body`` as a strict JSON object. 415 for another content type, 400 for bad JSON, 422 for no object."""
+    if media_type() != "application/json":
+        raise Refusal("unsupported_media_type", "send the body as Content-Type: application/json")
+    document = strict_json.loads(body)
+    if not isinstance(document, dict):
+        raise Refusal("invalid", "the body must be a JSON object", [FieldError("", "type", "not an object")])
+    faults = list(_nul_places(document, ""))
+    if faults:
+        raise Refusal("invalid", "a string holds a NUL character", faults)
+    return document
+
+
+def read_object() -> dict[str, Any]:
+    """The body of the current request as a strict JSON object."""
+    return parse_object(read_all(MAX_JSON_BYTES))
+
+
+def _nul_places(value: Any, pointer: str) -> Iterator[FieldError]:
+    if isinstance(value, str) and "\0" in value:
+        yield FieldError(pointer, "nul", "a NUL character is not accepted")
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _nul_places(item, f"{pointer}/{index}")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            place = f"{pointer}/{escape_pointer(key)}"
+            if "\0" in key:
+                yield FieldError(place.replace("\0", ""), "nul", "a NUL character in a key is not accepted")
+            yield from _nul_places(item, place)
+
+
+def escape_pointer(key: str) -> str:
+    """One reference token of a JSON pointer (RFC 6901)."""
+    return key.replace("~", "~0").replace("/", "~1")

@@ -1,0 +1,246 @@
+"""JSON Schemas of what the API answers: the component schemas of the OpenAPI document."""
+
+from typing import Any
+
+from gradkeel.contract.states import (
+    ColumnType,
+    DatasetState,
+    EventName,
+    JobErrorCode,
+    JobState,
+    Phase,
+    Scope,
+    Verdict,
+)
+
+Json = dict[str, Any]
+
+TABLE_TYPES = (
+    "text/csv",
+    "text/tab-separated-values",
+    "application/jsonl",
+    "application/vnd.apache.parquet",
+    "application/gzip",
+    "application/zstd",
+    "application/octet-stream",
+)
+
+
+def _ref(name: str) -> Json:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _maybe(schema: Json) -> Json:
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+def _object(properties: dict[str, Json], open_ended: bool = False) -> Json:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": open_ended,
+    }
+
+
+def _page(name: str) -> Json:
+    return _object(
+        {
+            "data": {"type": "array", "items": _ref(name)},
+            "has_more": {"type": "boolean"},
+            "next_cursor": _maybe({"type": "string"}),
+        }
+    )
+
+
+TEXT: Json = {"type": "string"}
+WHOLE: Json = {"type": "integer"}
+MOMENT: Json = {"type": "string", "format": "date-time"}
+ANYTHING: Json = {"type": "object", "additionalProperties": True}
+
+
+def _choice(names: Any) -> Json:
+    return {"type": "string", "enum": [str(name) for name in names]}
+
+
+PROBLEM = _object(
+    {
+        "type": {"type": "string", "format": "uri"},
+        "title": TEXT,
+        "status": WHOLE,
+        "detail": TEXT,
+        "instance": _maybe(TEXT),
+        "request_id": _maybe(TEXT),
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "pointer": TEXT | {"description": "A JSON pointer into the request."},
+                    "code": TEXT,
+                    "detail": TEXT,
+                    "column": TEXT,
+                    "row": WHOLE | {"description": "0-based record of the file."},
+                    "line": WHOLE | {"description": "1-based line of the file."},
+                },
+                "required": ["code", "detail"],
+            },
+        },
+    }
+)
+
+DATASET = _object(
+    {
+        "id": TEXT,
+        "name": TEXT,
+        "sha256": TEXT,
+        "bytes": WHOLE,
+        "state": _choice(DatasetState),
+        "rows": _maybe(WHOLE),
+        "columns": _maybe(
+            {
+                "type": "array",
+                "items": _object({"name": TEXT, "type": _choice(ColumnType), "missing": WHOLE}),
+            }
+        ),
+        "error": _maybe(ANYTHING),
+        "created_at": MOMENT,
+    },
+    open_ended=True,
+)
+
+PROGRESS = _object(
+    {
+        "phase": _maybe(_choice(Phase)),
+        "epoch": _maybe(WHOLE),
+        "epochs": _maybe(WHOLE),
+        "step": _maybe(WHOLE),
+        "fraction": _maybe({"type": "number"}),
+        "eta_seconds": _maybe({"type": "number"}),
+    },
+    open_ended=True,
+) | {"required": []}
+
+JOB_ERROR = {
+    "type": "object",
+    "properties": {"code": _choice(JobErrorCode), "message": TEXT, "where": _maybe(ANYTHING)},
+    "required": ["code", "message"],
+    "additionalProperties": True,
+}
+
+JOB = _object(
+    {
+        "id": TEXT,
+        "kind": _choice(["train", "preflight"]),
+        "state": _choice(JobState),
+        "cancel_requested": {"type": "boolean"},
+        "config": ANYTHING | {"description": "The resolved config: every option, preset filled in."},
+        "dataset_id": TEXT,
+        "model_id": _maybe(TEXT),
+        "progress": _maybe(PROGRESS),
+        "attempts": WHOLE,
+        "interruptions": WHOLE,
+        "retry_of": _maybe(TEXT),
+        "verdict": _maybe(_choice(Verdict)),
+        "metrics": _maybe(ANYTHING),
+        "error": _maybe(JOB_ERROR),
+        "labels": {"type": "object", "additionalProperties": TEXT},
+        "created_at": MOMENT,
+        "started_at": _maybe(MOMENT),
+        "ended_at": _maybe(MOMENT),
+    },
+    open_ended=True,
+)
+
+MODEL = _object(
+    {
+        "id": TEXT,
+        "job_id": TEXT,
+        "target": TEXT,
+        "task": TEXT,
+        "columns": {
+            "type": "array",
+            "items": _object({"name": TEXT, "type": TEXT, "required": {"type": "boolean"}}, open_ended=True),
+        },
+        "classes": _maybe({"type": "array", "items": TEXT}),
+        "metrics": _maybe(ANYTHING),
+        "verdict": _maybe(_choice(Verdict)),
+        "digests": {"type": "object", "additionalProperties": TEXT},
+        "created_at": MOMENT,
+    },
+    open_ended=True,
+)
+
+KEY = _object(
+    {
+        "id": TEXT,
+        "name": TEXT,
+        "scopes": {"type": "array", "items": _choice(Scope)},
+        "created_at": MOMENT,
+        "expires_at": _maybe(MOMENT),
+    },
+    open_ended=True,
+)
+
+PREDICT_REQUEST: Json = {
+    "oneOf": [
+        _object({"records": {"type": "array", "items": ANYTHING}}),
+        _object({"columns": {"type": "object", "additionalProperties": {"type": "array"}}}),
+    ]
+}
+
+PREDICTIONS: Json = {
+    "type": "object",
+    "properties": {
+        "model_id": TEXT,
+        "predictions": {"type": "array"},
+        "probabilities": {
+            "type": "array",
+            "items": {"type": "object", "additionalProperties": {"type": "number"}},
+        },
+        "warnings": {"type": "array"},
+    },
+    "required": ["model_id", "predictions", "warnings"],
+}
+
+COMPONENTS: dict[str, Json] = {
+    "Problem": PROBLEM,
+    "Dataset": DATASET,
+    "DatasetPage": _page("Dataset"),
+    "Profile": ANYTHING | {"description": "What is known of every column, and findings about the data."},
+    "Preview": _object(
+        {
+            "columns": {"type": "array", "items": TEXT},
+            "rows": {"type": "array", "items": {"type": "array"}},
+            "lines": {"type": "array", "items": _maybe(WHOLE)},
+        }
+    ),
+    "Job": JOB,
+    "JobPage": _page("Job"),
+    "Event": _object({"id": WHOLE, "event": _choice(EventName), "data": ANYTHING}),
+    "EventPage": _page("Event"),
+    "Report": ANYTHING | {"description": "See /v1/schemas/report.json."},
+    "Metrics": ANYTHING,
+    "Model": MODEL,
+    "ModelPage": _page("Model"),
+    "PredictRequest": PREDICT_REQUEST,
+    "Predictions": PREDICTIONS,
+    "KeyRequest": {
+        "type": "object",
+        "properties": {
+            "name": TEXT,
+            "scopes": {"type": "array", "items": _choice(Scope), "minItems": 1},
+            "expires_at": _maybe(MOMENT),
+        },
+        "required": ["scopes"],
+        "additionalProperties": False,
+    },
+    "Key": KEY,
+    "NewKey": KEY
+    | {
+        "properties": KEY["properties"] | {"key": TEXT | {"description": "The secret, shown this once."}},
+        "required": [*KEY["required"], "key"],
+    },
+    "KeyPage": _page("Key"),
+    "Health": ANYTHING,
+}

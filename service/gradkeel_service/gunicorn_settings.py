@@ -1,0 +1,18 @@
+"""gunicorn's settings (`--config python:gradkeel_service.gunicorn_settings`), but for address and threads."""
+
+worker_class = "gradkeel_service.http_worker.HttpWorker"
+workers = 1
+
+limit_request_line = 8190
+limit_request_fields = 100
+limit_request_field_size = 8190
+
+keepalive = 15
+timeout = 60
+graceful_timeout = 15
+
+forwarded_allow_ips = ""
+forwarder_headers = ""
+control_socket_disable = True
+accesslog = None
+loglevel = "warning"

@@ -1,0 +1,255 @@
+"""/v1/jobs: submit, watch, cancel, retry."""
+
+import re
+from typing import Any
+
+import marshmallow as ma
+from flask import Response, request
+from flask.typing import ResponseReturnValue
+
+from gradkeel.contract.config import TrainConfig
+from gradkeel.contract.errors import FieldError
+from gradkeel.contract.ids import JOB, is_id
+from gradkeel.contract.resolve import check_data, resolve, shape_of, to_json
+from gradkeel.contract.states import TERMINAL, DatasetState, JobState
+from gradkeel_service import sse
+from gradkeel_service.auth import project
+from gradkeel_service.bodies import parse_object, read_all
+from gradkeel_service.conditional import json_response
+from gradkeel_service.datasets import find as find_dataset
+from gradkeel_service.errors import Refusal, invalid
+from gradkeel_service.health import live_workers
+from gradkeel_service.idempotency import asked_key, body_digest, once
+from gradkeel_service.openapi import Blueprint, component
+from gradkeel_service.pagination import PageQuery, page_document
+from gradkeel_service.parts import parts
+from gradkeel_service.queries import Flag, Moment, Nothing, WaitQuery, WholeNumber
+from gradkeel_service.waiting import poll
+from gradkeel_store.queue import ring_train
+from gradkeel_store.records import DatasetRow, JobFilter, JobRow
+
+blueprint = Blueprint("jobs", __name__, url_prefix="/v1/jobs", description="Training jobs.")
+
+
+class CreateQuery(ma.Schema):
+    validate_only = Flag(
+        load_default=False, metadata={"description": "Only check: answers 200 with the resolved config."}
+    )
+
+
+class JobsQuery(PageQuery):
+    state = ma.fields.String(
+        load_default=None,
+        validate=ma.validate.OneOf([str(state) for state in JobState]),
+        metadata={"description": "Only jobs in this state."},
+    )
+    label = ma.fields.String(
+        load_default=None, metadata={"description": "Only jobs with this label: `key=value`, or `key` alone."}
+    )
+    dataset_id = ma.fields.String(load_default=None, metadata={"description": "Only jobs on this data set."})
+    created_after = Moment(load_default=None, metadata={"description": "Only jobs made after this moment."})
+    created_before = Moment(load_default=None, metadata={"description": "Only jobs made before this moment."})
+
+
+class EventsQuery(ma.Schema):
+    after = ma.fields.String(
+        load_default=None,
+        validate=ma.validate.Regexp(r"\A[0-9]{1,16}\Z", error="must be the id of an event"),
+        metadata={"description": "Only events after the one with this id; like Last-Event-ID."},
+    )
+    limit = WholeNumber(
+        1, 1000, load_default=200, metadata={"description": "Events of a JSON page at most, 1 to 1000."}
+    )
+
+
+# ------------------------------------------------------------------------------------------- submitting
+
+
+@blueprint.route("", methods=["POST"])
+@blueprint.arguments(CreateQuery, location="query")
+@blueprint.body(component("TrainConfig"))
+@blueprint.answers(202, "Job", "The job, queued.")
+def create(query: dict[str, Any]) -> ResponseReturnValue:
+    """Submit a training job; with `validate_only=true` only check and resolve its config."""
+    body = read_all(parts().settings.max_body_bytes)
+    submitted = parse_object(body)
+    if query["validate_only"]:
+        _, config = _check(submitted)
+        return json_response(to_json(config))
+    return once(body_digest(body), lambda: _create(submitted))
+
+
+def _check(submitted: dict[str, Any]) -> tuple[DatasetRow, TrainConfig]:
+    """The data set and the resolved config of a submission that can be accepted."""
+    config = resolve(submitted)
+    if config.dataset_id is None:
+        raise invalid("/dataset_id", "required", "dataset_id is needed")
+    dataset = find_dataset(config.dataset_id)
+    if dataset.state == DatasetState.REJECTED:
+        raise Refusal("dataset_rejected", f"the data set {dataset.id} was rejected; its error says why")
+    if dataset.state == DatasetState.READY and dataset.profile is not None:
+        config = resolve(submitted, shape_of(config, dataset.profile))
+        _refuse(check_data(config, dataset.profile))
+    _check_device(config)
+    return dataset, config
+
+
+def _refuse(faults: list[FieldError]) -> None:
+    if faults:
+        detail = faults[0].detail if len(faults) == 1 else f"{len(faults)} places do not fit the data"
+        raise Refusal("invalid", detail, faults)
+
+
+def _check_device(config: TrainConfig) -> None:
+    if config.device != "cuda":
+        return
+    devices = [str(device) for worker in live_workers() for device in worker.info.get("devices", ())]
+    if not any(device.startswith("cuda") for device in devices):
+        raise invalid("/device", "no_device", "no live worker offers a CUDA device")
+
+
+def _create(submitted: dict[str, Any]) -> Response:
+    dataset, config = _check(submitted)
+    _check_quota()
+    row = parts().records.create_job(
+        project(),
+        dataset.id,
+        submitted,
+        to_json(config),
+        labels=dict(config.labels),
+        idempotency_key=asked_key(),
+    )
+    return _accepted(row)
+
+
+def _check_quota() -> None:
+    most = parts().settings.max_queued_jobs
+    if parts().records.job_counts(project())[JobState.QUEUED] >= most:
+        raise Refusal("quota", f"{most} jobs of this project are queued already")
+
+
+def _accepted(row: JobRow) -> Response:
+    ring_train(parts().celery, row.id)
+    response = json_response(row.to_json(), 202)
+    response.headers["Location"] = f"/v1/jobs/{row.id}"
+    response.headers["Retry-After"] = "1"
+    return response
+
+
+# ---------------------------------------------------------------------------------------------- reading
+
+
+@blueprint.route("", methods=["GET"])
+@blueprint.arguments(JobsQuery, location="query")
+@blueprint.answers(200, "JobPage", "A page of jobs.")
+def list_all(query: dict[str, Any]) -> ResponseReturnValue:
+    """List jobs, by state, label, data set and time of creation."""
+    place = {name: query.pop(name) for name in ("limit", "after", "order")}
+    filters = JobFilter(**(query | {"label": _label(query["label"])}))
+    return json_response(page_document(parts().records.list_jobs(project(), filters, **place)))
+
+
+def _label(text: str | None) -> tuple[str, str | None] | None:
+    if text is None:
+        return None
+    key, equals, value = text.partition("=")
+    if not key:
+        raise invalid("/label", "label", "label must be key=value, or a key alone")
+    return key, value if equals else None
+
+
+def find(job_id: str) -> JobRow:
+    """The job of the current project; 404 for any other."""
+    if not is_id(job_id, JOB):
+        raise Refusal("not_found", f"there is no job {job_id[:60]!r}")
+    return parts().records.get_job(project(), job_id)
+
+
+def ended(job_id: str) -> JobRow:
+    """The job, which has ended; 409 before that."""
+    row = find(job_id)
+    if row.state not in TERMINAL:
+        raise Refusal("not_ended", f"the job is {row.state}; this is there once it has ended")
+    return row
+
+
+@blueprint.route("/<job_id>", methods=["GET"])
+@blueprint.arguments(WaitQuery, location="query")
+@blueprint.answers(200, "Job", "The job.")
+def get(query: dict[str, Any], job_id: str) -> ResponseReturnValue:
+    """Get a job; with `wait`, once its state has changed or after so many seconds."""
+    row = find(job_id)
+    crowded = False
+    if query["wait"] and row.state not in TERMINAL:
+        with parts().seats.seat() as seated:
+            crowded = not seated
+            if seated:
+                row = _await_change(row, query["wait"])
+    response = json_response(row.to_json())
+    if crowded:
+        response.headers["Retry-After"] = "1"
+    return response
+
+
+def _await_change(row: JobRow, seconds: float) -> JobRow:
+    return poll(lambda: find(row.id), lambda seen: seen.state != row.state, seconds, parts().stopping)
+
+
+@blueprint.route("/<job_id>/events", methods=["GET"])
+@blueprint.arguments(EventsQuery, location="query")
+@blueprint.answers(200, "EventPage", "For Accept: application/json, a page of events.")
+@blueprint.also_answers(200, "text/event-stream", "Server-sent events, with replay after Last-Event-ID.")
+def events(query: dict[str, Any], job_id: str) -> ResponseReturnValue:
+    """What happens in a job: a live stream, or pages of JSON."""
+    row = find(job_id)
+    after = _last_event_id(query["after"])
+    best = request.accept_mimetypes.best_match(["text/event-stream", "application/json"])
+    if best is None:
+        raise Refusal("not_acceptable", "events come as text/event-stream or application/json")
+    if best == "application/json":
+        return json_response(sse.page(row.id, after, query["limit"]))
+    return sse.stream(row.id, after)
+
+
+def _last_event_id(asked: str | None) -> int:
+    text = request.headers.get("Last-Event-ID", asked)
+    if not text:
+        return 0
+    if not re.fullmatch(r"[0-9]{1,16}", text):
+        raise invalid("", "last_event_id", "Last-Event-ID must be the id of an event")
+    return int(text)
+
+
+# --------------------------------------------------------------------------------------------- steering
+
+
+@blueprint.route("/<job_id>/cancel", methods=["POST"])
+@blueprint.arguments(Nothing, location="query")
+@blueprint.answers(202, "Job", "The job, cancelled or asked to stop.")
+def cancel(query: dict[str, Any], job_id: str) -> ResponseReturnValue:
+    """Cancel a job: a queued one at once, a running one within seconds. 409 once it ended otherwise."""
+    body = read_all(parts().settings.max_body_bytes)
+    find(job_id)
+    return once(body_digest(body), lambda: _cancel(job_id))
+
+
+def _cancel(job_id: str) -> Response:
+    row = parts().records.request_cancel(project(), job_id)
+    response = json_response(row.to_json(), 202)
+    response.headers["Retry-After"] = "1"
+    return response
+
+
+@blueprint.route("/<job_id>/retry", methods=["POST"])
+@blueprint.arguments(Nothing, location="query")
+@blueprint.answers(202, "Job", "A new job with `retry_of`.")
+def retry(query: dict[str, Any], job_id: str) -> ResponseReturnValue:
+    """Run an ended job again, as a new job."""
+    body = read_all(parts().settings.max_body_bytes)
+    find(job_id)
+    return once(body_digest(body), lambda: _retry(job_id))
+
+
+def _retry(job_id: str) -> Response:
+    _check_quota()
+    return _accepted(parts().records.retry_job(project(), job_id, idempotency_key=asked_key()))

@@ -1,0 +1,37 @@
+"""Prometheus measures of one process."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0)
+
+
+class Measures:
+    """Counts and times of requests, and the length of the queue when asked."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._requests = Counter(
+            "gradkeel_http_requests",
+            "Requests answered.",
+            ["method", "route", "status"],
+            registry=self.registry,
+        )
+        self._seconds = Histogram(
+            "gradkeel_http_request_seconds",
+            "Seconds from the request's first byte to the start of its answer.",
+            ["method", "route"],
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self._workers = Gauge(
+            "gradkeel_workers_live", "Workers with a recent heartbeat.", registry=self.registry
+        )
+
+    def count(self, method: str, route: str, status: int, seconds: float) -> None:
+        self._requests.labels(method, route, str(status)).inc()
+        self._seconds.labels(method, route).observe(seconds)
+
+    def expose(self, live_workers: int) -> bytes:
+        """The text exposition format."""
+        self._workers.set(live_workers)
+        return generate_latest(self.registry)

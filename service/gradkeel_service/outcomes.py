@@ -1,0 +1,114 @@
+"""What an ended job leaves behind: report, series, predictions, metrics, logs. 409 before its end."""
+
+import importlib
+import io
+import json
+from typing import Any
+
+from flask import request
+from flask.typing import ResponseReturnValue
+
+from gradkeel.contract.report import empty_report
+from gradkeel.contract.states import JobState, Verdict
+from gradkeel_service.conditional import body_response, json_response, object_response
+from gradkeel_service.errors import Refusal
+from gradkeel_service.jobs import ended
+from gradkeel_service.openapi import Blueprint
+from gradkeel_service.parts import parts
+from gradkeel_service.queries import Nothing
+from gradkeel_store.page import content_security_policy, render_report
+from gradkeel_store.records import JobRow
+
+blueprint = Blueprint("outcomes", __name__, url_prefix="/v1/jobs", description="What ended jobs left.")
+
+PARQUET = "application/vnd.apache.parquet"
+CSV = "text/csv; charset=utf-8"
+JSON_LINES = "application/jsonl"
+HTML = "text/html; charset=utf-8"
+
+
+@blueprint.route("/<job_id>/report", methods=["GET"])
+@blueprint.arguments(Nothing, location="query")
+@blueprint.answers(200, "Report", "The report.")
+@blueprint.also_answers(200, "text/html", "The report as one self-contained page.")
+def report(query: dict[str, Any], job_id: str) -> ResponseReturnValue:
+    """The gradient-health report of an ended job, as JSON or as a page."""
+    row = ended(job_id)
+    best = request.accept_mimetypes.best_match(["application/json", "text/html"])
+    if best is None:
+        raise Refusal("not_acceptable", "the report comes as application/json or text/html")
+    if best == "application/json":
+        if row.report_digest is not None:
+            return object_response(row.report_digest, "application/json")
+        return json_response(read_report(row))
+    page = render_report(read_report(row), title=f"Job {row.id}", job=row.to_json())
+    response = body_response(page.encode(), HTML)
+    response.headers["Content-Security-Policy"] = f"{content_security_policy()}; frame-ancestors 'none'"
+    return response
+
+
+def read_report(row: JobRow) -> dict[str, Any]:
+    """The stored report; for a job that ended without one, a report that says so."""
+    if row.report_digest is None:
+        return _report_of_no_run(row)
+    document: dict[str, Any] = json.loads(b"".join(parts().objects.open(row.report_digest)))
+    return document
+
+
+def _report_of_no_run(row: JobRow) -> dict[str, Any]:
+    if row.state == JobState.CANCELLED:
+        return empty_report(verdict=Verdict.HEALTHY, summary="The job was cancelled before its first step.")
+    reason = (row.error or {}).get("message", "no reason was recorded")
+    return empty_report(
+        verdict=Verdict.DIVERGED, summary=f"The job failed before its first step was recorded: {reason}"
+    )
+
+
+@blueprint.route("/<job_id>/series", methods=["GET"])
+@blueprint.arguments(Nothing, location="query")
+@blueprint.answers(200, "Health", "Every step as Parquet.", media_type=PARQUET)
+def series(query: dict[str, Any], job_id: str) -> ResponseReturnValue:
+    """The readings of every step of an ended job, as Parquet."""
+    row = ended(job_id)
+    if row.series_digest is None:
+        return body_response(_no_steps(), PARQUET)
+    return object_response(row.series_digest, PARQUET, f"{row.id}-series.parquet")
+
+
+def _no_steps() -> bytes:
+    # pyarrow is loaded on first use only: it would cost every process 40 MB.
+    arrow, parquet = importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
+    empty = arrow.table({"step": arrow.array([], arrow.int64()), "loss": arrow.array([], arrow.float64())})
+    target = io.BytesIO()
+    parquet.write_table(empty, target)
+    return target.getvalue()
+
+
+@blueprint.route("/<job_id>/predictions", methods=["GET"])
+@blueprint.arguments(Nothing, location="query")
+@blueprint.answers(200, "Health", "Row, actual and prediction as CSV.", media_type="text/csv")
+def predictions(query: dict[str, Any], job_id: str) -> ResponseReturnValue:
+    """The predictions of the test part of an ended job, as CSV."""
+    row = ended(job_id)
+    if row.predictions_digest is None:
+        return body_response(b"row,actual,prediction\n", CSV)
+    return object_response(row.predictions_digest, CSV, f"{row.id}-predictions.csv")
+
+
+@blueprint.route("/<job_id>/metrics", methods=["GET"])
+@blueprint.arguments(Nothing, location="query")
+@blueprint.answers(200, "Metrics", "The metrics beside the baselines.")
+def metrics(query: dict[str, Any], job_id: str) -> ResponseReturnValue:
+    """The metrics of an ended job by part, beside the baselines'; empty where nothing was measured."""
+    return json_response(ended(job_id).metrics or {})
+
+
+@blueprint.route("/<job_id>/logs", methods=["GET"])
+@blueprint.arguments(Nothing, location="query")
+@blueprint.answers(200, "Health", "The log, one JSON object a line.", media_type=JSON_LINES)
+def logs(query: dict[str, Any], job_id: str) -> ResponseReturnValue:
+    """The log of an ended job, as JSON lines."""
+    row = ended(job_id)
+    if row.logs_digest is None:
+        return body_response(b"", JSON_LINES)
+    return object_response(row.logs_digest, JSON_LINES)

@@ -1,0 +1,52 @@
+"""The things a request handler works with, opened once per process."""
+
+import threading
+from dataclasses import dataclass, field
+
+from celery import Celery
+from flask import current_app
+
+from gradkeel_service.measures import Measures
+from gradkeel_service.predictors import Predictors
+from gradkeel_service.waiting import Seats
+from gradkeel_store.events import EventLog
+from gradkeel_store.objects import Objects, open_objects
+from gradkeel_store.queue import make_celery
+from gradkeel_store.records import Records, open_records
+from gradkeel_store.settings import Settings
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Records, bytes, bell, events, and what the process keeps for itself."""
+
+    settings: Settings
+    records: Records
+    objects: Objects
+    celery: Celery
+    events: EventLog
+    seats: Seats
+    predictors: Predictors
+    measures: Measures = field(default_factory=Measures)
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+    @classmethod
+    def open(cls, settings: Settings, threads: int) -> "Parts":
+        objects = open_objects(settings)
+        objects.sweep()
+        return cls(
+            settings=settings,
+            records=open_records(settings),
+            objects=objects,
+            celery=make_celery(settings, role="producer"),
+            events=EventLog(settings),
+            seats=Seats(max(1, threads // 4)),
+            predictors=Predictors(objects),
+        )
+
+
+def parts() -> Parts:
+    """The parts of the current app."""
+    held = current_app.extensions["gradkeel"]
+    assert isinstance(held, Parts)
+    return held

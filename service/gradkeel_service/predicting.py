@@ -1,0 +1,166 @@
+"""Predictions: bodies of several forms in, one predictor (`gradkeel.local`), JSON or CSV out."""
+
+import csv
+import importlib
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from flask import Response, request
+
+from gradkeel_service.bodies import media_type, parse_object
+from gradkeel_service.conditional import json_response
+from gradkeel_service.errors import Refusal, invalid
+from gradkeel_service.predictors import local
+
+if TYPE_CHECKING:
+    from gradkeel.local import Model, Predictions
+
+MAX_ROWS = 200_000
+
+JSON, CSV, PARQUET = "application/json", "text/csv", "application/vnd.apache.parquet"
+
+BODY = {
+    JSON: {"schema": {"$ref": "#/components/schemas/PredictRequest"}},
+    CSV: {"schema": {"type": "string"}},
+    PARQUET: {"schema": {"type": "string", "format": "binary"}},
+}
+
+Rows = Any
+"""What `Model.predict` takes: a list of records or a dict of columns."""
+
+
+def answer_form() -> str:
+    """JSON or CSV, as the Accept header chooses; 406 for anything else."""
+    best = request.accept_mimetypes.best_match([JSON, CSV])
+    if best is None:
+        raise Refusal("not_acceptable", f"predictions come as {JSON} or {CSV}")
+    return best
+
+
+def answer(model_id: str, model: "Model", body: bytes, policy: str, form: str) -> Response:
+    """The predictions for the rows in ``body``; 422 naming the column where a row cannot be used."""
+    try:
+        rows = _read_rows(model, body)
+        result = model.predict(rows, policy=policy)
+    except local().LocalModelError as error:
+        raise _refused(error) from error
+    return _csv(model, result) if form == CSV else _json(model_id, model, result)
+
+
+def _refused(error: Exception) -> Refusal:
+    column, row = getattr(error, "column", None), getattr(error, "row", None)
+    refusal = invalid("" if column is None else f"/{column}", type(error).__name__.lower(), str(error))
+    fault = refusal.errors[0]
+    refusal.errors = (type(fault)(fault.pointer, fault.code, fault.detail, column=column, row=row),)
+    return refusal
+
+
+# ----------------------------------------------------------------------------------------------- rows in
+
+
+def _read_rows(model: "Model", body: bytes) -> Rows:
+    kind = media_type()
+    if kind == JSON:
+        return _json_rows(parse_object(body))
+    if kind == CSV:
+        rows = local().rows_from_csv(body, model.manifest)
+    elif kind == PARQUET:
+        rows = _parquet_rows(body)
+    else:
+        raise Refusal("unsupported_media_type", f"send rows as {JSON}, {CSV} or {PARQUET}")
+    _check_count(len(next(iter(rows.values()), ())) if isinstance(rows, dict) else len(rows))
+    return rows
+
+
+def _json_rows(document: dict[str, Any]) -> Rows:
+    if set(document) == {"records"}:
+        return _records(document["records"])
+    if set(document) == {"columns"}:
+        return _columns(document["columns"])
+    raise invalid("", "form", 'send {"records": [{column: value}]} or {"columns": {column: [value]}}')
+
+
+def _records(records: Any) -> Rows:
+    if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
+        raise invalid("/records", "type", "records must be a list of objects")
+    _check_count(len(records))
+    for index, record in enumerate(records):
+        _check_cells(record.items(), f"/records/{index}")
+    return records
+
+
+def _columns(columns: Any) -> Rows:
+    if not isinstance(columns, dict) or not all(isinstance(cells, list) for cells in columns.values()):
+        raise invalid("/columns", "type", "columns must be an object of lists")
+    lengths = {len(cells) for cells in columns.values()}
+    if len(lengths) > 1:
+        raise invalid("/columns", "length", "every column must hold as many cells as the others")
+    _check_count(next(iter(lengths), 0))
+    for name, cells in columns.items():
+        _check_cells(enumerate(cells), f"/columns/{name}")
+    return columns
+
+
+def _check_cells(cells: Any, place: str) -> None:
+    for key, cell in cells:
+        if isinstance(cell, dict | list):
+            raise invalid(f"{place}/{key}", "type", "a cell must be a number, a string, true, false or null")
+
+
+def _check_count(rows: int) -> None:
+    if rows == 0:
+        raise invalid("", "empty", "there are no rows to predict")
+    if rows > MAX_ROWS:
+        raise Refusal("too_large", f"{rows} rows; at most {MAX_ROWS} are predicted at a time")
+
+
+def _parquet_rows(body: bytes) -> Rows:
+    arrow, parquet = importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
+    try:
+        with parquet.ParquetFile(io.BytesIO(body)) as file:
+            _check_count(file.metadata.num_rows)
+            table = file.read()
+        table.validate(full=True)
+    except (arrow.ArrowException, OSError) as error:
+        raise invalid("", "parquet", f"the Parquet file cannot be read: {str(error)[:200]}") from error
+    return table.to_pydict()
+
+
+# --------------------------------------------------------------------------------------------- answers out
+
+
+def _listed(values: Any) -> list[Any]:
+    plain: list[Any] = values.tolist() if hasattr(values, "tolist") else list(values)
+    return plain
+
+
+def _json(model_id: str, model: "Model", result: "Predictions") -> Response:
+    document: dict[str, Any] = {"model_id": model_id, "predictions": _listed(result.values)}
+    if result.probabilities is not None:
+        names = model.classes or ()
+        document["probabilities"] = [
+            dict(zip(names, row, strict=True)) for row in _listed(result.probabilities)
+        ]
+    document["warnings"] = list(result.warnings)
+    return json_response(document)
+
+
+def _csv(model: "Model", result: "Predictions") -> Response:
+    target = io.StringIO()
+    writer = csv.writer(target, lineterminator="\n")
+    names = list(model.classes or ()) if result.probabilities is not None else []
+    writer.writerow(["prediction", *(f"probability {name}" for name in names)])
+    rows = _listed(result.probabilities) if result.probabilities is not None else None
+    for index, value in enumerate(_listed(result.values)):
+        writer.writerow([_cell(value), *_probabilities(rows, index)])
+    return Response(target.getvalue(), content_type="text/csv; charset=utf-8")
+
+
+def _probabilities(rows: list[Any] | None, index: int) -> Sequence[float]:
+    return rows[index] if rows is not None else ()
+
+
+def _cell(value: Any) -> Any:
+    """Text that a spreadsheet would run as a formula is marked as text."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t\r" else value

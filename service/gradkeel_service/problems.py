@@ -1,0 +1,142 @@
+"""Every error leaves the service as an RFC 9457 problem document."""
+
+import errno
+import json
+from collections.abc import Mapping
+
+import structlog
+from flask import Flask, Response, g, request
+from werkzeug.exceptions import ClientDisconnected, HTTPException
+
+from gradkeel.contract.errors import ConfigError, StrictJSONError
+from gradkeel.contract.problems import MEDIA_TYPE, Problem
+from gradkeel_service.errors import Refusal
+from gradkeel_store import errors as store
+
+log = structlog.get_logger(__name__)
+
+RETRY_SECONDS = "5"
+
+CODE_OF_STATUS = {
+    400: "bad_request",
+    401: "unauthorized",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    406: "not_acceptable",
+    408: "timeout",
+    409: "conflict",
+    411: "length_required",
+    413: "too_large",
+    414: "uri_too_long",
+    415: "unsupported_media_type",
+    416: "range_not_satisfiable",
+    422: "invalid",
+    429: "rate_limited",
+    431: "headers_too_large",
+    501: "not_implemented",
+    503: "unavailable",
+    507: "storage_full",
+}
+"""Problem code for the statuses that Flask and werkzeug raise on their own."""
+
+ALWAYS_SENT = {
+    "unauthorized": {"WWW-Authenticate": 'Bearer realm="gradkeel"'},
+    "forbidden": {"WWW-Authenticate": 'Bearer realm="gradkeel", error="insufficient_scope"'},
+    "rate_limited": {"Retry-After": RETRY_SECONDS},
+    "quota": {"Retry-After": RETRY_SECONDS},
+    "unavailable": {"Retry-After": RETRY_SECONDS},
+    "in_flight": {"Retry-After": "1"},
+}
+
+CODE_OF_STORE_ERROR: tuple[tuple[type[store.StoreError], str], ...] = (
+    (store.NotFound, "not_found"),
+    (store.InUse, "in_use"),
+    (store.DatasetRejected, "dataset_rejected"),
+    (store.NotEnded, "not_ended"),
+    (store.InFlight, "in_flight"),
+    (store.Conflict, "conflict"),
+    (store.IdempotencyMismatch, "key_reused"),
+    (store.BadCursor, "invalid"),
+    (store.Unavailable, "unavailable"),
+    (store.StorageFull, "storage_full"),
+)
+"""The first class that fits decides; what fits none is a failure of the service."""
+
+
+def problem_response(problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
+    """The response for a problem; headers that its code calls for are added."""
+    body = json.dumps(problem.to_json(), ensure_ascii=False).encode()
+    response = Response(body, status=problem.status, content_type=MEDIA_TYPE)
+    response.headers.update(ALWAYS_SENT.get(problem.code, {}))
+    response.headers.update(headers or {})
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def answer(refusal: Refusal) -> Response:
+    """The response for a refusal raised while the current request was handled."""
+    problem = Problem(
+        refusal.code,
+        refusal.detail,
+        refusal.errors,
+        instance=request.path,
+        request_id=g.get("request_id"),
+    )
+    return problem_response(problem, refusal.headers)
+
+
+def _on_refusal(error: Refusal) -> Response:
+    return answer(error)
+
+
+def _on_config_error(error: ConfigError) -> Response:
+    places = len(error.errors)
+    detail = error.errors[0].detail if places == 1 else f"{places} places of the config cannot be accepted"
+    return answer(Refusal("invalid", detail, error.errors))
+
+
+def _on_strict_json_error(error: StrictJSONError) -> Response:
+    return answer(Refusal("bad_json", error.detail))
+
+
+def _on_store_error(error: store.StoreError) -> Response:
+    code = next((code for kind, code in CODE_OF_STORE_ERROR if isinstance(error, kind)), None)
+    if code is None:
+        return _on_failure(error)
+    if code in ("unavailable", "storage_full"):
+        log.error("store_failed", request_id=g.get("request_id"), error=str(error))
+    return answer(Refusal(code, str(error)))
+
+
+def _on_http_exception(error: HTTPException) -> Response:
+    if isinstance(error, ClientDisconnected):
+        return answer(Refusal("bad_body", "the connection ended before the body was complete"))
+    status = error.code or 500
+    code = CODE_OF_STATUS.get(status, "internal" if status >= 500 else "bad_request")
+    kept = {name: value for name, value in error.get_headers() if name.lower() in ("allow", "retry-after")}
+    return answer(Refusal(code, error.description or error.name, headers=kept))
+
+
+def _on_os_error(error: OSError) -> Response:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return answer(Refusal("storage_full", "the storage has no room left"))
+    if error.errno in (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM):
+        return answer(Refusal("unavailable", "the machine is out of descriptors, processes or memory"))
+    return _on_failure(error)
+
+
+def _on_failure(error: Exception) -> Response:
+    log.error("request_failed", request_id=g.get("request_id"), path=request.path, exc_info=error)
+    return answer(Refusal("internal", "an unexpected failure; the log holds it under the request_id"))
+
+
+def register(app: Flask) -> None:
+    """Answer every error of the app with a problem document."""
+    app.register_error_handler(Refusal, _on_refusal)
+    app.register_error_handler(ConfigError, _on_config_error)
+    app.register_error_handler(StrictJSONError, _on_strict_json_error)
+    app.register_error_handler(store.StoreError, _on_store_error)
+    app.register_error_handler(HTTPException, _on_http_exception)
+    app.register_error_handler(OSError, _on_os_error)
+    app.register_error_handler(Exception, _on_failure)

@@ -1,0 +1,70 @@
+"""A job's events as a live stream (text/event-stream) or as pages of JSON."""
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from flask import Response, request
+
+from gradkeel_service.errors import Refusal
+from gradkeel_service.parts import Parts, parts
+from gradkeel_store.events import Event
+
+HEARTBEAT_SECONDS = 15.0
+RECONNECT_MILLISECONDS = 1000
+
+HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+MEDIA_TYPE = "text/event-stream"
+
+
+def document(event: Event) -> dict[str, Any]:
+    """One event as the JSON pages show it."""
+    return {"id": event.id, "event": str(event.name), "data": event.data}
+
+
+def page(job_id: str, after: int, limit: int) -> dict[str, Any]:
+    """The events past ``after`` that are known now; ``next_cursor`` is the id of the last one shown."""
+    known = parts().events.replay(parts().records, job_id, after)
+    shown = known[:limit]
+    return {
+        "data": [document(event) for event in shown],
+        "has_more": len(known) > len(shown),
+        "next_cursor": str(shown[-1].id) if shown else (str(after) if after else None),
+    }
+
+
+def stream(job_id: str, after: int) -> Response:
+    """The events past ``after`` as they come, until the job's end; 503 when too many requests wait."""
+    response = Response(content_type=MEDIA_TYPE)
+    response.headers.update(HEADERS)
+    if request.method == "HEAD":
+        return response
+    held = parts()
+    if not held.seats.take():
+        raise Refusal(
+            "unavailable", "too many streams are open; try again, or ask with Accept: application/json"
+        )
+    response.response = _lines(held, job_id, after)
+    response.call_on_close(held.seats.leave)
+    return response
+
+
+def _lines(held: Parts, job_id: str, after: int) -> Iterator[bytes]:
+    yield f"retry: {RECONNECT_MILLISECONDS}\n\n".encode()
+    sent = time.monotonic()
+    for event in held.events.stream(held.records, job_id, after):
+        if held.stopping.is_set():
+            return
+        if event is not None:
+            yield _frame(event)
+        elif time.monotonic() - sent >= HEARTBEAT_SECONDS:
+            yield b": heartbeat\n\n"
+        else:
+            continue
+        sent = time.monotonic()
+
+
+def _frame(event: Event) -> bytes:
+    data = json.dumps(event.data, ensure_ascii=False, separators=(",", ":"))
+    return f"id: {event.id}\nevent: {event.name}\ndata: {data}\n\n".encode()

@@ -1,0 +1,50 @@
+"""Requests that wait (long polls, event streams) share one cap on the threads they may hold."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+T = TypeVar("T")
+
+PAUSES = (0.02, 0.05, 0.1, 0.2)
+"""Seconds between two looks at the record: quick at first, so that a change just made is seen at once."""
+
+
+class Seats:
+    """At most ``count`` requests wait at a time."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._free = threading.BoundedSemaphore(count)
+
+    @contextlib.contextmanager
+    def seat(self) -> Iterator[bool]:
+        """Whether there was a free seat; it is held until the block ends."""
+        taken = self.take()
+        try:
+            yield taken
+        finally:
+            if taken:
+                self.leave()
+
+    def take(self) -> bool:
+        return self._free.acquire(blocking=False)
+
+    def leave(self) -> None:
+        self._free.release()
+
+
+def poll(look: Callable[[], T], done: Callable[[T], bool], seconds: float, stop: threading.Event) -> T:
+    """Look until ``done`` holds, ``seconds`` have passed or ``stop`` is set; the last look is returned."""
+    deadline = time.monotonic() + seconds
+    seen = look()
+    looks = 0
+    while not done(seen):
+        pause = min(PAUSES[min(looks // 5, len(PAUSES) - 1)], deadline - time.monotonic())
+        if pause <= 0 or stop.wait(pause):
+            break
+        looks += 1
+        seen = look()
+    return seen
