@@ -74,8 +74,9 @@ class Readings:
     interventions: list[dict[str, Any]] = field(default_factory=list)
     """Actions taken by guards: step, action, reason, effect."""
     nonfinite_event: dict[str, Any] | None = None
-    """The first NaN or infinity: step, epoch, what (input, activation, loss, gradient, weight), layer,
-    operation, rows (record indexes in the uploaded file), batch_index, columns (of the input, or None)."""
+    """The first NaN or infinity: step, epoch, what (input, target, weight, activation, loss, gradient), kind
+    (nan, inf, -inf), layer, operation, producer, largest_input, rows (record indexes in the uploaded file),
+    batch_index, columns (names of bad inputs, or None)."""
     initial: dict[str, Any] = field(default_factory=dict)
     """State before the first step: loss of the first batch, activation_std by layer."""
     best_epoch: int | None = None
@@ -84,6 +85,8 @@ class Readings:
     """Why training ended: epochs, patience, max_seconds, cancelled, deadline or diverged; None before."""
     seconds_monitoring: float = 0.0
     """Estimated wall time spent on probes (sampled, see ``Monitor``)."""
+    seconds_by_probe: dict[str, float] = field(default_factory=dict)
+    """The same by probe."""
     seconds_training: float = 0.0
     """Wall time of the whole fit, validation and probes included."""
 

@@ -1,0 +1,121 @@
+"""Mini-batches without a DataLoader: one permutation an epoch, blocks gathered at once, batches as slices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+_BLOCK_BYTES = 64 * 2**20
+
+
+class Batch(NamedTuple):
+    """x [b, d], c [b, k], y [b, 1] or classes [b], weight [b] or None; ``first``: place in the epoch."""
+
+    x: Tensor
+    c: Tensor
+    y: Tensor
+    weight: Tensor | None
+    first: int
+
+
+class Arrays(Protocol):
+    """The arrays of a part of the data, as ``gradkeel_worker.data.Part`` holds them."""
+
+    @property
+    def x(self) -> Any: ...
+    @property
+    def c(self) -> Any: ...
+    @property
+    def y(self) -> Any: ...
+    @property
+    def weight(self) -> Any: ...
+
+
+class Tensors(NamedTuple):
+    """A part's tensors, on the training device. y is float [n, 1], or int64 [n] for classes."""
+
+    x: Tensor
+    c: Tensor
+    y: Tensor
+    weight: Tensor | None
+
+    @classmethod
+    def of(cls, part: Arrays, device: torch.device) -> Tensors:
+        y = torch.from_numpy(np.ascontiguousarray(part.y))
+        weight = (
+            None if part.weight is None else torch.from_numpy(np.asarray(part.weight, np.float32)).to(device)
+        )
+        return cls(
+            torch.from_numpy(np.ascontiguousarray(part.x)).to(device),
+            torch.from_numpy(np.ascontiguousarray(part.c)).to(device),
+            (y.unsqueeze(1) if y.is_floating_point() else y).to(device),
+            weight,
+        )
+
+    def take(self, rows: Tensor) -> Tensors:
+        """Copies of some rows."""
+        weight = None if self.weight is None else self.weight[rows]
+        return Tensors(self.x[rows], self.c[rows], self.y[rows], weight)
+
+
+class Batches:
+    """Every row once an epoch, in an order that (seed, epoch) decides; the last batch may be shorter.
+
+    ``smallest``: a last batch with fewer rows joins the one before it (batch norm cannot take one row).
+    """
+
+    def __init__(self, data: Tensors, batch_size: int, seed: int, smallest: int = 1) -> None:
+        self._data, self._seed = data, seed
+        self.rows = len(data.y)
+        if self.rows < max(1, smallest):
+            raise ValueError(
+                f"the training part has {self.rows} rows; at least {max(1, smallest)} are needed"
+            )
+        self.sizes = _sizes(self.rows, batch_size, smallest)
+        row_bytes = 4 * data.x.shape[1] + 8 * data.c.shape[1] + 8
+        self._batches_a_block = max(1, _BLOCK_BYTES // (row_bytes * self.sizes[0]))
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+        return len(self.sizes)
+
+    def order(self, epoch: int) -> NDArray[np.int64]:
+        """The permutation of the training rows in an epoch, [n]."""
+        return np.random.default_rng((self._seed, epoch)).permutation(self.rows)
+
+    def epoch(self, epoch: int) -> Iterator[Batch]:
+        """The batches of an epoch."""
+        order = torch.from_numpy(self.order(epoch)).to(self._data.x.device)
+        first = 0
+        for start in range(0, len(self.sizes), self._batches_a_block):
+            sizes = self.sizes[start : start + self._batches_a_block]
+            block = self._data.take(order[first : first + sum(sizes)])
+            for batch in _slices(block, sizes, first):
+                first += len(batch.y)
+                yield batch
+
+
+def _sizes(rows: int, batch_size: int, smallest: int) -> list[int]:
+    full, rest = divmod(rows, batch_size)
+    sizes = [batch_size] * full
+    if rest >= smallest or not full:
+        return sizes + ([rest] if rest else [])
+    return [*sizes[:-1], batch_size + rest]
+
+
+def _slices(block: Tensors, sizes: list[int], first: int) -> Iterator[Batch]:
+    weights = [None] * len(sizes) if block.weight is None else torch.split(block.weight, sizes)
+    for x, c, y, weight in zip(
+        torch.split(block.x, sizes),
+        torch.split(block.c, sizes),
+        torch.split(block.y, sizes),
+        weights,
+        strict=True,
+    ):
+        yield Batch(x, c, y, weight, first)
+        first += len(y)

@@ -1,0 +1,197 @@
+"""From config and prepared data to the objects of a run. The only reader of the tables of parts."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from gradkeel.contract.config import TrainConfig
+from gradkeel_worker.data import Part, Prepared
+from gradkeel_worker.engine.batches import Batches, Tensors
+from gradkeel_worker.engine.checkpoint import Keeper
+from gradkeel_worker.engine.monitor import Monitor, interval
+from gradkeel_worker.engine.objective import Objective, as_model, takes_weight
+from gradkeel_worker.engine.parameters import flatten
+from gradkeel_worker.engine.run import Hooks, Run
+from gradkeel_worker.engine.view import SideBatch, StepView
+from gradkeel_worker.losses import LOSSES
+from gradkeel_worker.models import MODELS, Inputs, Network
+from gradkeel_worker.optimizers import OPTIMIZERS
+from gradkeel_worker.probes import PROBES, of_tier
+from gradkeel_worker.schedules import SCHEDULES
+from gradkeel_worker.stabilizers import CLIPS, GUARDS
+from gradkeel_worker.stabilizers.clips import LIMITS
+from gradkeel_worker.stabilizers.guards import NEEDS
+
+SIDE_ROWS = 128
+"""Rows of the fixed batch that activations are measured on."""
+
+_LOSSES_OF_TASK = {
+    "regression": ("huber", "smooth_l1", "mse", "mae"),
+    "binary": ("bce",),
+    "multiclass": ("cross_entropy",),
+}
+
+
+def build(
+    prepared: Prepared,
+    config: TrainConfig,
+    *,
+    loss: Callable[..., Tensor] | None = None,
+    model: nn.Module | None = None,
+    hooks: Hooks | None = None,
+    probes: tuple[str, ...] | None = None,
+) -> Run:
+    """Build a run. torch's generator is seeded with ``config.seed`` here and drives initialisation and
+    dropout.
+
+    ``loss`` and ``model`` replace the config's. ``probes``: names instead of the tier's. Raises ValueError
+    for what the config alone could not show: layer names, losses for another task, batch norm on single rows.
+    """
+    torch.manual_seed(config.seed)
+    device = choose_device(config.device)
+    module = build_model(prepared, config) if model is None else _own(model, prepared)
+    module = module.to(device)
+    function = build_loss(prepared, config, loss)
+    if isinstance(function, nn.Module):
+        function = function.to(device)
+    train = Tensors.of(prepared.train, device)
+    batches = Batches(train, config.budget.batch_size, config.seed, _smallest_batch(module, config))
+    parameters = flatten(module)
+    view = StepView(module, parameters, _side_batch(train, config.seed))
+    optimizer = OPTIMIZERS[config.optimizer.kind](config.optimizer, parameters.values, parameters.gradient)
+    steps = config.budget.epochs * len(batches)
+    validated = len(prepared.validation.y) > 0
+    return Run(
+        model=module,
+        objective=Objective(module, function),
+        parameters=parameters,
+        optimizer=optimizer,
+        schedule=SCHEDULES[config.schedule.kind](config.schedule, steps),
+        lr=config.optimizer.lr,
+        clips=[CLIPS[clip.kind](clip) for clip in config.clips],
+        guards=[GUARDS[guard.kind](guard) for guard in config.guards],
+        monitor=Monitor(
+            view,
+            _needed(config, of_tier(config.health.tier) if probes is None else probes),
+            interval(steps),
+            [(clip.kind, LIMITS[clip.kind](clip)) for clip in config.clips],
+        ),
+        view=view,
+        batches=batches,
+        validation=Tensors.of(prepared.validation, device) if validated else None,
+        usable=usable_rows(prepared.validation),
+        rows=prepared.train.rows,
+        input_names=[item.name for item in prepared.inputs],
+        score=_score(prepared),
+        keeper=Keeper(module, parameters, validated=validated),
+        budget=config.budget,
+        device=device,
+        hooks=hooks or Hooks(),
+    )
+
+
+def build_model(prepared: Prepared, config: TrainConfig) -> Network:
+    """The config's model for the prepared columns, with what ``freeze`` names frozen."""
+    categories = tuple((len(category.levels) + 1, category.width) for category in prepared.categories)
+    outputs = len(prepared.classes or ()) if prepared.task == "multiclass" else 1
+    network = MODELS[config.model.kind](config.model, Inputs(prepared.train.x.shape[1], categories), outputs)
+    _freeze(network, getattr(config.model, "freeze", ()))
+    return network
+
+
+def build_loss(
+    prepared: Prepared, config: TrainConfig, loss: Callable[..., Tensor] | None = None
+) -> Callable[..., Tensor]:
+    """The config's loss or the caller's own. Raises ValueError where the task or row weights forbid it."""
+    if loss is not None:
+        if prepared.train.weight is not None and not takes_weight(loss):
+            raise ValueError("the data has row weights, but the given loss takes no parameter called weight")
+        return loss
+    suitable = _LOSSES_OF_TASK[prepared.task]
+    if config.loss.kind not in suitable:
+        raise ValueError(f"a {prepared.task} task cannot use {config.loss.kind}; use {' or '.join(suitable)}")
+    counts: list[int] = []
+    if prepared.task == "multiclass":
+        counts = np.bincount(prepared.train.y, minlength=len(prepared.classes or ())).tolist()
+    return LOSSES[config.loss.kind](config.loss, counts)
+
+
+def choose_device(name: str) -> torch.device:
+    """ "auto": an accelerator where there is one. Raises ValueError for cuda without one."""
+    available = torch.cuda.is_available()
+    if name == "cuda" and not available:
+        raise ValueError(
+            'device "cuda" was asked for, but torch finds no CUDA device here; use "auto" or "cpu"'
+        )
+    return torch.device("cuda" if available and name != "cpu" else "cpu")
+
+
+def usable_rows(part: Part) -> NDArray[np.bool_] | None:
+    """Rows with finite inputs alone, [n]; None where all are. Others occur under missing: propagate."""
+    finite: NDArray[np.bool_] = np.asarray(np.isfinite(part.x).all(axis=1))
+    return None if finite.all() else finite
+
+
+def _own(model: nn.Module, prepared: Prepared) -> nn.Module:
+    """The caller's model, copied: training does not change the module that was passed in."""
+    return as_model(copy.deepcopy(model), categories=len(prepared.categories))
+
+
+def _freeze(network: Network, names: tuple[str, ...]) -> None:
+    known = network.layer_names()
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ValueError(
+            f"freeze names no layer of this model: {', '.join(unknown)}; layers are {', '.join(known)}"
+        )
+    for name, parameter in network.named_parameters():
+        if network.layer_of(name) in names:
+            parameter.requires_grad_(False)
+
+
+def _smallest_batch(model: nn.Module, config: TrainConfig) -> int:
+    """Batch norm cannot take a single row in training."""
+    if not any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in model.modules()):
+        return 1
+    if config.budget.batch_size < 2:
+        raise ValueError(
+            "batch norm needs at least 2 rows a batch: raise budget.batch_size or use norm layer"
+        )
+    return 2
+
+
+def _needed(config: TrainConfig, chosen: tuple[str, ...]) -> tuple[str, ...]:
+    """The chosen probes and those that guards need at every step, in the table's order."""
+    wanted = {*chosen, *(probe for guard in config.guards for probe in NEEDS[guard.kind])}
+    return tuple(name for name in PROBES if name in wanted)
+
+
+def _side_batch(train: Tensors, seed: int) -> SideBatch:
+    """A fixed choice of training rows, drawn from a generator of its own."""
+    chosen = np.random.default_rng((seed, SIDE_ROWS)).permutation(len(train.y))[:SIDE_ROWS]
+    rows = train.take(torch.from_numpy(np.sort(chosen)).to(train.x.device))
+    return SideBatch(rows.x, rows.c)
+
+
+def _score(prepared: Prepared) -> Callable[[NDArray[np.float64]], dict[str, float]]:
+    """The metric shown after each epoch: rmse in target units, or accuracy."""
+    actual = prepared.validation.y_raw
+    finite: Any = usable_rows(prepared.validation)
+    kept = slice(None) if finite is None else finite
+
+    def rmse(outputs: NDArray[np.float64]) -> dict[str, float]:
+        error = prepared.target.inverse(outputs[kept, 0]) - actual[kept]
+        return {"rmse": float(np.sqrt(np.mean(error**2)))}
+
+    def accuracy(outputs: NDArray[np.float64]) -> dict[str, float]:
+        predicted = outputs[kept, 0] > 0 if outputs.shape[1] == 1 else outputs[kept].argmax(1)
+        return {"accuracy": float(np.mean(predicted == actual[kept]))}
+
+    return rmse if prepared.task == "regression" else accuracy

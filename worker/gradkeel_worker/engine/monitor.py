@@ -1,0 +1,176 @@
+"""Monitor: asks each probe when it is due, keeps the answers, and accounts for what asking costs."""
+
+from __future__ import annotations
+
+import math
+import time
+from array import array
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gradkeel_worker.engine.actions import Action
+from gradkeel_worker.engine.readings import Readings
+from gradkeel_worker.engine.view import StepView
+from gradkeel_worker.probes import PROBES
+
+_TIMED_STEPS, _TIMED_EVERY = 64, 64
+"""Probes are timed at the first 64 steps and at every 64th after those, which then stands for 64."""
+_MAX_INTERVENTIONS = 1000
+"""So many are listed one by one; ``Readings.skipped`` has them all."""
+
+_TYPES = {"nonfinite": "q"}
+"""Array type codes of numbers that are not float64."""
+
+Ask = tuple[Callable[[StepView], Any], Callable[[Any], None], str]
+
+
+def interval(steps: int) -> int:
+    """Every how many steps series are taken in a run of ``steps`` steps: about 20 times, every 10 to 100
+    steps.
+
+    It depends on the planned number of steps alone, never on a clock, so that a rerun reports the same.
+    """
+    return min(100, max(10, steps // 20))
+
+
+class Monitor:
+    """``probes``: names in PROBES, in the order they are asked. ``every``: steps between series."""
+
+    def __init__(
+        self, view: StepView, probes: Sequence[str], every: int, clips: Iterable[tuple[str, float]]
+    ) -> None:
+        self._every = every
+        self._clips = tuple(clips)
+        self._numbers = {n: array(_TYPES.get(n, "d")) for n in probes if PROBES[n].shape == "number"}
+        self._rows: dict[str, list[Any]] = {n: [] for n in probes if PROBES[n].shape == "layers"}
+        self._blocks = {name: _Blocks() for name in self._rows}
+        self._series: dict[str, tuple[tuple[str, ...], list[int], list[list[float]]]] = {}
+        self._steps, self._epochs, self._skipped = array("q"), array("q"), array("b")
+        self._coefficients = array("f")
+        self._interventions: list[dict[str, Any]] = []
+        self._asks = {moment: self._plan(probes, moment) for moment in ("measured", "stepped")}
+        self._rare = [name for name in probes if PROBES[name].shape == "series"]
+        self._seconds = dict.fromkeys(probes, 0.0)
+        self._readings = Readings(
+            layers=tuple(layer.name for layer in view.parameters.layers),
+            layer_sizes=tuple(layer.size for layer in view.parameters.layers),
+        )
+        if "update_ratio" in probes:
+            view.updates = view.parameters.track_updates()
+
+    def _plan(self, probes: Sequence[str], moment: str) -> list[Ask]:
+        chosen = [n for n in probes if PROBES[n].moment == moment and PROBES[n].shape != "series"]
+        columns: dict[str, Any] = {**self._numbers, **self._rows}
+        return [(PROBES[name].look, columns[name].append, name) for name in chosen]
+
+    # ------------------------------------------------------------------------------------ during a step
+
+    def measured(self, view: StepView) -> None:
+        """After backward, before guards and clips."""
+        self._ask("measured", view)
+        if self._rare and view.step % self._every == 0:
+            self._ask_rare(view)
+
+    def stepped(self, view: StepView, coefficients: Sequence[float]) -> None:
+        """After the optimizer step, or after it was skipped."""
+        self._ask("stepped", view)
+        self._steps.append(view.step)
+        self._epochs.append(view.epoch)
+        self._skipped.append(view.skipped)
+        self._coefficients.extend(coefficients)
+
+    def _ask(self, moment: str, view: StepView) -> None:
+        if view.step < _TIMED_STEPS or view.step % _TIMED_EVERY == 0:
+            self._ask_timed(moment, view)
+            return
+        for look, keep, _ in self._asks[moment]:
+            keep(look(view))
+
+    def _ask_timed(self, moment: str, view: StepView) -> None:
+        stands_for = 1 if view.step < _TIMED_STEPS else _TIMED_EVERY
+        for look, keep, name in self._asks[moment]:
+            start = time.perf_counter()
+            keep(look(view))
+            self._seconds[name] += stands_for * (time.perf_counter() - start)
+
+    def _ask_rare(self, view: StepView) -> None:
+        for name in self._rare:
+            start = time.perf_counter()
+            for series, (names, values) in PROBES[name].look(view).items():
+                if names:
+                    _, steps, rows = self._series.setdefault(series, (names, [], []))
+                    steps.append(view.step)
+                    rows.append(values)
+            self._seconds[name] += time.perf_counter() - start
+
+    def intervened(self, view: StepView, action: Action) -> dict[str, Any]:
+        """Note an action that was carried out; its record comes back."""
+        record = {"step": view.step, "action": action.name, "reason": action.reason, "effect": action.effect}
+        if len(self._interventions) < _MAX_INTERVENTIONS:
+            self._interventions.append(record)
+        return record
+
+    # ------------------------------------------------------------------------------------ between epochs
+
+    @property
+    def steps(self) -> int:
+        """Steps recorded so far."""
+        return len(self._steps)
+
+    def readings(self) -> Readings:
+        """Everything measured so far. What lies on a device is fetched here, in one copy a series."""
+        result = self._readings
+        result.steps, result.epoch = np.array(self._steps), np.array(self._epochs)
+        result.skipped = np.array(self._skipped, np.bool_)
+        for name, column in self._numbers.items():
+            setattr(result, name, np.array(column))
+        for name, blocks in self._blocks.items():
+            setattr(result, name, blocks.with_rows(self._rows[name], len(result.layers)))
+        result.sparse = {
+            name: (np.asarray(steps, np.int64), np.asarray(rows, np.float32), names)
+            for name, (names, steps, rows) in self._series.items()
+        }
+        result.clipping = self._clipping()
+        result.interventions = list(self._interventions)
+        result.seconds_by_probe = dict(self._seconds)
+        result.seconds_monitoring = math.fsum(self._seconds.values())
+        result.initial = self._initial(result)
+        return result
+
+    def _clipping(self) -> list[dict[str, Any]]:
+        table = np.array(self._coefficients).reshape(len(self._steps), len(self._clips))
+        return [
+            {"kind": kind, "limit": limit, "fired": table[:, i] != 1, "coefficients": table[:, i]}
+            for i, (kind, limit) in enumerate(self._clips)
+        ]
+
+    def _initial(self, readings: Readings) -> dict[str, Any]:
+        initial: dict[str, Any] = {"loss": float(readings.loss[0]) if len(readings.loss) else None}
+        if "activation_std" in readings.sparse:
+            steps, values, names = readings.sparse["activation_std"]
+            if len(steps) and steps[0] == 0:
+                initial["activation_std"] = dict(zip(names, values[0].tolist(), strict=True))
+        return initial
+
+
+class _Blocks:
+    """Rows of one number per layer, packed to float32 blocks as they come in from ``readings``."""
+
+    def __init__(self) -> None:
+        self._packed: list[np.ndarray[Any, np.dtype[np.float32]]] = []
+
+    def with_rows(self, rows: list[Any], layers: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """All rows so far, [s, layers]; ``rows`` is emptied."""
+        if rows:
+            new = torch.stack(rows).cpu().numpy() if isinstance(rows[0], Tensor) else np.asarray(rows)
+            with np.errstate(over="ignore"):
+                self._packed.append(new.astype(np.float32).reshape(-1, layers))
+            rows.clear()
+        if not self._packed:
+            return np.zeros((0, layers), np.float32)
+        self._packed = [np.concatenate(self._packed)]
+        return self._packed[0]

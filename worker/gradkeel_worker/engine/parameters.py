@@ -1,0 +1,248 @@
+"""A model's trainable parameters as views of one flat buffer, their gradients as views of another.
+
+One fused optimizer call, one norm, one clip then serve the whole model. On the CPU, numpy views of the same
+memory give norms almost for free (a dot product each); on a device they stay there until asked for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+Values = Sequence[float] | Tensor
+"""One number per layer: a list on the host, a tensor where they still lie on the device."""
+
+# A float32 dot product is trusted between these; outside, squares have overflowed or vanished.
+_SMALLEST_SQUARE, _LARGEST_SQUARE = 1e-30, 1e37
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Entries ``start`` to ``stop`` of the flat buffer; the weight matrices among them end at
+    ``weights_stop``."""
+
+    name: str
+    start: int
+    weights_stop: int
+    stop: int
+
+    @property
+    def size(self) -> int:
+        return self.stop - self.start
+
+
+class Parameters:
+    """The flat buffers ``values`` and ``gradient`` [n] of a model and the ``layers`` they fall into.
+
+    The model's own parameters and their ``.grad`` become views; ``release`` gives them memory of their own
+    again. ``norm`` is the gradient's norm, measured once and forgotten when the gradient changes.
+
+    Raises ValueError where a model has no trainable parameter or one that is not float32.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        named = _by_layer(model)
+        tensors = [tensor for _, members in named for tensor in members]
+        if not tensors:
+            raise ValueError("the model has no trainable parameter")
+        if any(tensor.dtype != torch.float32 for tensor in tensors):
+            raise ValueError("every trainable parameter of the model must be float32")
+        self._tensors = tensors
+        self.values = torch.cat([tensor.detach().flatten() for tensor in tensors])
+        self.gradient = torch.zeros_like(self.values)
+        self.layers = tuple(_layers(named))
+        self._share()
+        self._norm: float | None = None
+
+    def _share(self) -> None:
+        start = 0
+        for tensor in self._tensors:
+            stop = start + tensor.numel()
+            tensor.data = self.values[start:stop].view(tensor.shape)
+            tensor.grad = self.gradient[start:stop].view(tensor.shape)
+            start = stop
+
+    def release(self) -> None:
+        """Give every parameter memory of its own and no gradient."""
+        for tensor in self._tensors:
+            tensor.data = tensor.data.clone()
+            tensor.grad = None
+
+    def zero_gradient(self) -> None:
+        """Set the gradient to 0; backward then adds to it in place."""
+        self.gradient.zero_()
+        self._norm = None
+
+    def norm(self) -> float:
+        """Euclidean norm of the whole gradient; NaN or infinite exactly where an entry is."""
+        if self._norm is None:
+            self._norm = self._measure()
+        return self._norm
+
+    def scale(self, coefficient: float) -> None:
+        """Multiply the gradient by ``coefficient``."""
+        self.gradient.mul_(coefficient)
+        self._norm = None
+
+    def clamp(self, limit: float) -> None:
+        """Clip every entry of the gradient to ±limit. NaN stays NaN."""
+        self.gradient.clamp_(-limit, limit)
+        self._norm = None
+
+    def nonfinite(self) -> int:
+        """Number of NaN or infinite entries of the gradient."""
+        return 0 if math.isfinite(self.norm()) else int((~torch.isfinite(self.gradient)).sum())
+
+    def measure(self, loss: Tensor) -> float:
+        """Read the loss, and measure the gradient's norm with it: the step's one device → host copy."""
+        raise NotImplementedError
+
+    def layer_norms(self) -> Values:
+        """Gradient norm of each layer."""
+        raise NotImplementedError
+
+    def weight_norms(self) -> Values:
+        """Norm of each layer's weight matrices."""
+        raise NotImplementedError
+
+    def track_updates(self) -> Callable[[], Values]:
+        """A function giving the norm of each layer's change of weights since it was last called."""
+        raise NotImplementedError
+
+    def _measure(self) -> float:
+        raise NotImplementedError
+
+
+class HostParameters(Parameters):
+    """On the CPU: numpy views of the buffers."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__(model)
+        self._flat_gradient = self.gradient.numpy()
+        self._flat_values = self.values.numpy()
+        self._gradients = [self._flat_gradient[layer.start : layer.stop] for layer in self.layers]
+        self._weights = _weight_views(self._flat_values, self.layers)
+
+    def measure(self, loss: Tensor) -> float:
+        self._norm = norm(self._flat_gradient)
+        return loss.item()
+
+    def layer_norms(self) -> Values:
+        return [norm(view) for view in self._gradients]
+
+    def weight_norms(self) -> Values:
+        return [norm(view) for view in self._weights]
+
+    def track_updates(self) -> Callable[[], Values]:
+        values, before = self._flat_values, self._flat_values.copy()
+        change = np.empty_like(before)
+        views = _weight_views(change, self.layers)
+
+        def updates() -> Values:
+            np.subtract(values, before, out=change)
+            np.copyto(before, values)
+            return [norm(view) for view in views]
+
+        return updates
+
+    def _measure(self) -> float:
+        return norm(self._flat_gradient)
+
+
+class DeviceParameters(Parameters):
+    """On an accelerator: fused norms; only ``measure`` waits for the device.
+
+    After a clip that scales, the norm follows without another copy; after one that clamps it has to be read.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__(model)
+        self._gradients = [self.gradient[layer.start : layer.stop] for layer in self.layers]
+        self._weights = _weight_views(self.values, self.layers)
+
+    def measure(self, loss: Tensor) -> float:
+        numbers = torch.stack([loss.detach().double(), _device_norm(self.gradient)])
+        value, self._norm = numbers.tolist()
+        return float(value)
+
+    def scale(self, coefficient: float) -> None:
+        known = self._norm
+        super().scale(coefficient)
+        self._norm = None if known is None else known * coefficient
+
+    def layer_norms(self) -> Values:
+        return torch.stack(torch._foreach_norm(self._gradients))
+
+    def weight_norms(self) -> Values:
+        return torch.stack(torch._foreach_norm(self._weights))
+
+    def track_updates(self) -> Callable[[], Values]:
+        before, change = self.values.clone(), torch.empty_like(self.values)
+        views = _weight_views(change, self.layers)
+
+        def updates() -> Values:
+            torch.sub(self.values, before, out=change)
+            before.copy_(self.values)
+            return torch.stack(torch._foreach_norm(views))
+
+        return updates
+
+    def _measure(self) -> float:
+        return float(_device_norm(self.gradient))
+
+
+def flatten(model: nn.Module) -> Parameters:
+    """The flat parameters of a model, of the kind that suits where it lies."""
+    device = next(model.parameters()).device if any(True for _ in model.parameters()) else torch.device("cpu")
+    return HostParameters(model) if device.type == "cpu" else DeviceParameters(model)
+
+
+def norm(vector: NDArray[np.float32]) -> float:
+    """Euclidean norm of a float32 vector; once more in float64 where float32 squares overflow or vanish."""
+    square = float(vector.dot(vector))
+    if _SMALLEST_SQUARE < square < _LARGEST_SQUARE:
+        return math.sqrt(square)
+    wide = vector.astype(np.float64)
+    return math.sqrt(wide.dot(wide))
+
+
+def _device_norm(vector: Tensor) -> Tensor:
+    size: Tensor = torch.linalg.vector_norm(vector, dtype=torch.float64)
+    return size
+
+
+def _weight_views(flat: Any, layers: Sequence[Layer]) -> list[Any]:
+    return [flat[layer.start : layer.weights_stop] for layer in layers]
+
+
+def _by_layer(model: nn.Module) -> list[tuple[str, list[nn.Parameter]]]:
+    """Trainable parameters by layer, layers in the model's order, matrices before vectors in each."""
+    layer_of = getattr(model, "layer_of", _module_of)
+    members: dict[str, list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            members.setdefault(layer_of(name), []).append(parameter)
+    return [(name, sorted(tensors, key=lambda tensor: tensor.ndim < 2)) for name, tensors in members.items()]
+
+
+def _module_of(parameter: str) -> str:
+    """The module that owns a parameter; the whole model is called "model"."""
+    return parameter.rpartition(".")[0] or "model"
+
+
+def _layers(named: Sequence[tuple[str, list[nn.Parameter]]]) -> list[Layer]:
+    layers, start = [], 0
+    for name, tensors in named:
+        stop = start + sum(tensor.numel() for tensor in tensors)
+        matrices = sum(tensor.numel() for tensor in tensors if tensor.ndim >= 2)
+        # A layer of vectors alone (a normalisation, say) counts them as its weights.
+        layers.append(Layer(name, start, start + matrices if matrices else stop, stop))
+        start = stop
+    return layers

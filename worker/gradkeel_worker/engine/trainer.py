@@ -1,0 +1,80 @@
+"""READ FIRST: the training loop, and nothing else of the engine.
+
+The order of a step is written here and nowhere else:
+
+    backward → measure → finite guard → clips in order → measure again → optimizer step
+
+The guard stands before the clips, for clipping a gradient whose norm is infinite makes NaN.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from gradkeel_worker.engine.actions import Action, StopDiverged
+from gradkeel_worker.engine.epochs import EpochEnds
+from gradkeel_worker.engine.nonfinite import note_nonfinite
+from gradkeel_worker.engine.run import Run
+
+
+def fit(run: Run) -> str:
+    """Train until the budget is spent or something ends it; says what did.
+
+    epochs, patience and max_seconds are ordinary ends; diverged, cancelled and deadline are not. The best
+    weights are in ``run.keeper`` and what was measured in ``run.readings`` whichever it was.
+    """
+    ends = EpochEnds(run)
+    with np.errstate(all="ignore"):  # overflow is measured, not warned about
+        ending = _epochs(run, ends)
+    ends.finish(ending)
+    return ending
+
+
+def _epochs(run: Run, ends: EpochEnds) -> str:
+    for epoch in range(run.budget.epochs):
+        run.model.train()
+        ending = _epoch(run, ends, epoch) or ends.epoch(epoch)
+        if ending is not None:
+            return ending
+    return "epochs"
+
+
+def _epoch(run: Run, ends: EpochEnds, epoch: int) -> str | None:
+    """The hot loop. None when the epoch is through, else why the run ends."""
+    view, parameters, monitor, optimizer = run.view, run.parameters, run.monitor, run.optimizer
+    for batch in run.batches.epoch(epoch):
+        if (ending := ends.interruption()) is not None:
+            return ending
+        view.begin(run.step, epoch, batch, run.lr * run.schedule.factor(run.step))
+        parameters.zero_gradient()
+
+        loss = run.objective(batch)
+        loss.backward()  # type: ignore[no-untyped-call]
+        view.measure(loss)
+        monitor.measured(view)
+        actions = [action for guard in run.guards for action in guard(view)]
+        view.skipped = bool(actions)
+        coefficients = [1.0 if view.skipped else clip(parameters) for clip in run.clips]
+        view.measure_again()
+        if not view.skipped:
+            optimizer.step(view.lr)
+        monitor.stepped(view, coefficients)
+
+        run.step += 1
+        ends.stepped(view)
+        if not math.isfinite(view.loss + view.global_norm):
+            note_nonfinite(run)
+        for action in actions:
+            run.hooks.emit("intervention", monitor.intervened(view, action))
+        if _diverged(run, actions):
+            return "diverged"
+    return None
+
+
+def _diverged(run: Run, actions: list[Action]) -> bool:
+    """A guard has given up; or, without guards, the loss is not finite and the weights will not come back."""
+    if run.guards:
+        return any(isinstance(action, StopDiverged) for action in actions)
+    return not math.isfinite(run.view.loss)

@@ -1,0 +1,19 @@
+"""Model families: kind → function(config block, inputs, outputs) → network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from gradkeel_worker.models.linear import linear
+from gradkeel_worker.models.mlp import mlp
+from gradkeel_worker.models.network import Inputs, Network
+from gradkeel_worker.models.sequential import sequential
+
+MODELS: dict[str, Callable[[Any, Inputs, int], Network]] = {
+    "linear": linear,
+    "mlp": mlp,
+    "sequential": sequential,
+}
+
+__all__ = ["MODELS", "Inputs", "Network"]

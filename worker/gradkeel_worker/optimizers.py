@@ -1,0 +1,129 @@
+"""Optimizers over one flat parameter buffer: one fused call a step.
+
+Each is checked against torch.optim's optimizer of the same name. ``values`` and ``gradient`` are float
+tensors [n] that the model's parameters and their gradients are views of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from gradkeel.contract import config as contract
+
+
+class Optimizer(Protocol):
+    """Changes ``values`` in place from ``gradient``; state that does not exist yet starts at zero."""
+
+    def step(self, lr: float) -> None: ...
+
+
+class SGD:
+    """torch.optim.SGD."""
+
+    def __init__(self, config: contract.SGD, values: Tensor, gradient: Tensor) -> None:
+        self._values, self._gradient = [values], [gradient]
+        self._momentum = [torch.zeros_like(values)] if config.momentum else []
+        self._first = True
+        self._constants: dict[str, Any] = {
+            "weight_decay": config.weight_decay,
+            "momentum": config.momentum,
+            "dampening": config.dampening,
+            "nesterov": config.nesterov,
+        }
+
+    def step(self, lr: float) -> None:
+        torch._fused_sgd_(
+            self._values,
+            self._gradient,
+            self._momentum,
+            lr=lr,
+            maximize=False,
+            is_first_step=self._first,
+            **self._constants,
+        )
+        self._first = False
+
+
+class Adam:
+    """torch.optim.Adam, and torch.optim.AdamW through ``decoupled``."""
+
+    def __init__(
+        self,
+        config: contract.Adam | contract.AdamW,
+        values: Tensor,
+        gradient: Tensor,
+        *,
+        decoupled: bool = False,
+    ) -> None:
+        self._fused = torch._fused_adamw_ if decoupled else torch._fused_adam_
+        self._steps = torch.zeros((), device=values.device)
+        first, second = torch.zeros_like(values), torch.zeros_like(values)
+        self._state: tuple[list[Tensor], ...] = ([values], [gradient], [first], [second], [], [self._steps])
+        self._constants: dict[str, Any] = {
+            "beta1": config.betas[0],
+            "beta2": config.betas[1],
+            "weight_decay": config.weight_decay,
+            "eps": config.eps,
+            "amsgrad": False,
+            "maximize": False,
+        }
+
+    def step(self, lr: float) -> None:
+        self._steps += 1
+        self._fused(*self._state, lr=lr, **self._constants)
+
+
+class AdamW(Adam):
+    """torch.optim.AdamW."""
+
+    def __init__(self, config: contract.AdamW, values: Tensor, gradient: Tensor) -> None:
+        super().__init__(config, values, gradient, decoupled=True)
+
+
+class RMSprop:
+    """torch.optim.RMSprop (not centred). torch has no fused kernel for it."""
+
+    def __init__(self, config: contract.RMSprop, values: Tensor, gradient: Tensor) -> None:
+        self._config, self._values, self._gradient = config, values, gradient
+        self._square = torch.zeros_like(values)
+        self._momentum = torch.zeros_like(values) if config.momentum else None
+
+    def step(self, lr: float) -> None:
+        config, gradient = self._config, self._gradient
+        if config.weight_decay:
+            gradient = gradient.add(self._values, alpha=config.weight_decay)
+        self._square.mul_(config.alpha).addcmul_(gradient, gradient, value=1 - config.alpha)
+        scale = self._square.sqrt().add_(config.eps)
+        if self._momentum is None:
+            self._values.addcdiv_(gradient, scale, value=-lr)
+        else:
+            self._momentum.mul_(config.momentum).addcdiv_(gradient, scale)
+            self._values.add_(self._momentum, alpha=-lr)
+
+
+class Adagrad:
+    """torch.optim.Adagrad without learning-rate decay."""
+
+    def __init__(self, config: contract.Adagrad, values: Tensor, gradient: Tensor) -> None:
+        self._config, self._values, self._gradient = config, values, gradient
+        self._sum = torch.zeros_like(values)
+
+    def step(self, lr: float) -> None:
+        gradient = self._gradient
+        if self._config.weight_decay:
+            gradient = gradient.add(self._values, alpha=self._config.weight_decay)
+        self._sum.addcmul_(gradient, gradient)
+        self._values.addcdiv_(gradient, self._sum.sqrt().add_(self._config.eps), value=-lr)
+
+
+OPTIMIZERS: dict[str, Callable[[Any, Tensor, Tensor], Optimizer]] = {
+    "sgd": SGD,
+    "adam": Adam,
+    "adamw": AdamW,
+    "rmsprop": RMSprop,
+    "adagrad": Adagrad,
+}

@@ -1,0 +1,46 @@
+"""Probes look at a step and change nothing. name → Probe; a tier has the probes of the tiers before it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from gradkeel_worker.probes import activity, layers, step
+
+
+@dataclass(frozen=True)
+class Probe:
+    """``look`` is called with the StepView at ``moment``: after backward and before clips ("measured"), or
+    after the optimizer step ("stepped").
+
+    ``shape``: a "number" or one value per layer ("layers") at every step, or whole "series" every n steps.
+    """
+
+    tier: Literal["economy", "standard"]
+    moment: Literal["measured", "stepped"]
+    shape: Literal["number", "layers", "series"]
+    look: Callable[[Any], Any]
+
+
+TIERS = ("economy", "standard")
+
+PROBES: dict[str, Probe] = {
+    "loss": Probe("economy", "measured", "number", step.loss),
+    "lr": Probe("economy", "measured", "number", step.lr),
+    "global_norm": Probe("economy", "measured", "number", step.global_norm),
+    "nonfinite": Probe("economy", "measured", "number", step.nonfinite),
+    "layer_norm": Probe("standard", "measured", "layers", layers.layer_norm),
+    "zero_fraction": Probe("standard", "measured", "series", activity.zero_fraction),
+    "activation": Probe("standard", "measured", "series", activity.activation),
+    "clipped_norm": Probe("economy", "stepped", "number", step.clipped_norm),
+    "clip_coefficient": Probe("economy", "stepped", "number", step.clip_coefficient),
+    "weight_norm": Probe("standard", "stepped", "layers", layers.weight_norm),
+    "update_ratio": Probe("standard", "stepped", "layers", layers.update_ratio),
+}
+
+
+def of_tier(tier: str) -> tuple[str, ...]:
+    """Names of the probes of a tier, in the table's order."""
+    included = TIERS[: TIERS.index(tier) + 1]
+    return tuple(name for name, probe in PROBES.items() if probe.tier in included)

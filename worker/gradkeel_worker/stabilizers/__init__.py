@@ -1,0 +1,19 @@
+"""Stabilizers. Guards judge and return actions; clips edit gradients. kind → function(config block) → it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from gradkeel_worker.stabilizers import clips, guards
+from gradkeel_worker.stabilizers.clips import Clip
+from gradkeel_worker.stabilizers.guards import Guard
+
+CLIPS: dict[str, Callable[[Any], Clip]] = {
+    "norm": clips.norm,
+    "value": clips.value,
+    "normalize": clips.normalize,
+}
+GUARDS: dict[str, Callable[[Any], Guard]] = {"skip_nonfinite": guards.skip_nonfinite}
+
+__all__ = ["CLIPS", "GUARDS", "Clip", "Guard"]
