@@ -3,7 +3,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -42,7 +42,7 @@ class Encoding:
         known = [level for level in self.levels if level != MISSING_LEVEL]
         position = np.array([self.levels.index(level) + 1 for level in known] + [0], dtype=np.int64)
         found = pc.fill_null(pc.index_in(texts, value_set=pa.array(known, type=pa.string())), len(known))
-        codes = position[found.to_numpy(zero_copy_only=False)]
+        codes: Integers = position[found.to_numpy(zero_copy_only=False)]
         codes[texts.is_null().to_numpy(zero_copy_only=False)] = self.missing
         return codes
 
@@ -86,10 +86,10 @@ def filled_with_most_frequent(encoding: Encoding, values: Array) -> Encoding:
     observed = values[~is_none(values)]
     rare = bool(np.any(encoding.codes(observed) == 0))
     levels = tuple(level for level in encoding.levels if level != MISSING_LEVEL)
-    bare = Encoding(encoding.name, encoding.kind, levels, 0, rare, encoding.width, encoding.markers)
+    bare = replace(encoding, levels=levels, missing=0, other=rare)
     counts = np.bincount(bare.codes(observed), minlength=len(levels) + 1)
     most = int(np.argmax(counts[1:])) + 1 if levels else 0
-    return Encoding(bare.name, bare.kind, levels, most, bare.other or most == 0, bare.width, bare.markers)
+    return replace(bare, missing=most)
 
 
 def level_order(levels: Any) -> Callable[[str], Any]:

@@ -14,7 +14,6 @@ from gradkeel_worker.data.errors import DataError, fault, shown
 from gradkeel_worker.data.features import fit_preparation
 from gradkeel_worker.data.preparation import Preparation, Source, raw_value
 from gradkeel_worker.data.prepared import Part, Prepared, Singles
-from gradkeel_worker.data.raw_stats import class_stats, input_stats, target_stats
 from gradkeel_worker.data.read import left_out, named_columns
 from gradkeel_worker.data.scalers import DOMAIN_EDGE, TargetTransform, fit_target
 from gradkeel_worker.data.splits import SplitRows, split_rows
@@ -69,7 +68,6 @@ def prepare(table: Table, config: TrainConfig) -> Prepared:
         target=outcome.transform,
         preparation=preparation,
         config=_resolved(config, target.task, outcome.transform),
-        raw_stats=_stats(made["train"], preparation, outcome),
         findings=findings,
     )
 
@@ -344,13 +342,6 @@ def _part(
         lines=None if table.lines is None else table.lines[rows.table],
         y_raw=outcome.raw[rows.target],
     )
-
-
-def _stats(train: Part, preparation: Preparation, outcome: _Outcome) -> dict[str, Any]:
-    inputs = input_stats(preparation.inputs(), train.x, train.rows, train.lines)
-    if outcome.classes is not None:
-        return {"inputs": inputs, "target": class_stats(train.y_raw, outcome.classes)}
-    return {"inputs": inputs, "target": target_stats(train.y, train.y_raw, train.rows, train.lines)}
 
 
 def _resolved(config: TrainConfig, task: Task, transform: TargetTransform) -> TrainConfig:

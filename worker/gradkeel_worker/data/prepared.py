@@ -1,13 +1,15 @@
 """What the engine trains on: three parts of plain arrays, and everything that was fitted to make them."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from gradkeel.contract.config import TrainConfig
 from gradkeel_worker.data.preparation import Category, Input, Preparation
+from gradkeel_worker.data.raw_stats import class_stats, input_stats, target_stats
 from gradkeel_worker.data.scalers import TargetTransform
 from gradkeel_worker.data.table import Array, Integers
 
@@ -40,8 +42,8 @@ class Part:
 class Prepared:
     """The parts, the layout of their columns, and the fitted preparation.
 
-    ``config`` has task and target scaling decided. ``raw_stats``: {"inputs": {name: {…}}, "target": {…}} of
-    the training part as fed. ``findings``: what was noticed (code, column, count, detail).
+    ``config`` has task and target scaling decided. ``findings``: what was noticed (code, column, count,
+    detail).
     """
 
     train: Part
@@ -54,15 +56,27 @@ class Prepared:
     target: TargetTransform
     preparation: Preparation
     config: TrainConfig
-    raw_stats: dict[str, Any]
     findings: list[dict[str, Any]] = field(default_factory=list)
+
+    @cached_property
+    def raw_stats(self) -> dict[str, Any]:
+        """Statistics of the training part as fed: {"inputs": {name: {…}}, "target": {…}}; see
+        ``raw_stats.py``."""
+        part = self.train
+        inputs = input_stats(self.inputs, part.x, part.rows, part.lines)
+        if self.classes is not None:
+            return {"inputs": inputs, "target": class_stats(part.y_raw, self.classes)}
+        return {"inputs": inputs, "target": target_stats(part.y, part.y_raw, part.rows, part.lines)}
 
     def arrays(self) -> dict[str, Array]:
         """Every fitted array, target included, by name."""
         target = {"target.center": self.target.center, "target.scale": self.target.scale}
         return self.preparation.arrays() | {name: np.array([value]) for name, value in target.items()}
 
-    def x_source_cell(self, part: Part, i: int, j: int) -> dict[str, Any]:
-        """The cell of the file that x[i, j] came from."""
-        line = None if part.lines is None else int(part.lines[i])
-        return {"row": int(part.rows[i]), "line": line, "column": self.inputs[j].source}
+    def x_source_cell(
+        self, part: Part | Literal["train", "validation", "test"], i: int, j: int
+    ) -> dict[str, Any]:
+        """The cell of the file that x[i, j] of a part (or the part of that name) came from."""
+        rows: Part = getattr(self, part) if isinstance(part, str) else part
+        line = None if rows.lines is None else int(rows.lines[i])
+        return {"row": int(rows.rows[i]), "line": line, "column": self.inputs[j].source}

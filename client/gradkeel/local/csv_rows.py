@@ -1,0 +1,63 @@
+"""Rows of delimited text, read by the model's own columns: nothing is guessed but the delimiter."""
+
+import csv
+import io
+from collections.abc import Mapping
+from typing import Any
+
+from gradkeel.local.errors import LocalModelError
+
+_DELIMITERS = (",", ";", "\t", "|")
+
+
+def rows_from_csv(text: str | bytes, manifest: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The model's columns as texts, for ``Model.predict``; other columns are passed over.
+
+    The first line must name the columns; the delimiter is the one under which it names most of the model's.
+    Raises LocalModelError, with the line, for text that is no table.
+    """
+    content = _decoded(text)
+    wanted = [column["name"] for column in manifest["columns"]]
+    reader = csv.reader(io.StringIO(content, newline=""), delimiter=_delimiter(content, wanted), strict=True)
+    try:
+        header = next(reader, [])
+        records = _records(reader, header)
+    except csv.Error as error:
+        raise LocalModelError(f"line {reader.line_num}: {error}") from error
+    columns = list(zip(*records, strict=True)) if records else [()] * len(header)
+    return {name: list(columns[i]) for i, name in enumerate(header) if name in wanted}
+
+
+def _decoded(text: str | bytes) -> str:
+    if isinstance(text, str):
+        return text.removeprefix("\ufeff")
+    try:
+        return text.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise LocalModelError(f"the text is not UTF-8: byte {error.start} cannot be read") from error
+
+
+def _delimiter(content: str, wanted: list[str]) -> str:
+    head = content.split("\n", 1)[0]
+    return max(_DELIMITERS, key=lambda mark: len(set(wanted).intersection(_split(head, mark))))
+
+
+def _split(head: str, delimiter: str) -> list[str]:
+    try:
+        return next(csv.reader([head], delimiter=delimiter), [])
+    except csv.Error:
+        return []
+
+
+def _records(reader: Any, header: list[str]) -> list[list[str]]:
+    if len(set(header)) != len(header):
+        raise LocalModelError("line 1: a column is named twice")
+    records = []
+    for record in reader:
+        if not record:
+            continue
+        if len(record) != len(header):
+            detail = f"{len(record)} cells where the header names {len(header)} columns"
+            raise LocalModelError(f"line {reader.line_num}: {detail}")
+        records.append(record)
+    return records

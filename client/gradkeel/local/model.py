@@ -1,0 +1,95 @@
+"""The predictor: a bundle's exported graph, run on rows as they come."""
+
+import importlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gradkeel.local.bundle import GRAPH, read_bundle
+from gradkeel.local.errors import BundleError, LocalModelError
+from gradkeel.local.rows import IMPUTE, STRICT, Array, Column, Reading, feed
+
+_CHUNK_ROWS = 16_384
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """``values`` [n]: float64 in target units, or class names. ``probabilities`` [n, classes] or None, in
+    the order of the model's classes. ``warnings``: what was filled or not known."""
+
+    values: Array
+    probabilities: npt.NDArray[np.float64] | None = None
+    warnings: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+class Model:
+    """A loaded model; safe to use from several threads."""
+
+    def __init__(self, manifest: dict[str, Any], graph: bytes, *, threads: int = 1) -> None:
+        self.manifest = manifest
+        self.columns = tuple(Column.of(entry) for entry in manifest["columns"])
+        self.target: str = manifest["target"]["name"]
+        self.task: str = manifest["task"]
+        classes = manifest["target"]["classes"]
+        self.classes: tuple[str, ...] | None = None if classes is None else tuple(classes)
+        self._session = _session(graph, threads)
+
+    def predict(self, rows: Any, policy: str = IMPUTE) -> Predictions:
+        """Predict for a dict of columns, a list of records, a DataFrame or an Arrow table.
+
+        ``policy`` "strict" refuses missing columns and categories not seen in training; "impute" treats
+        them as missing or as the rare level, and warns. Raises MissingColumn, BadValue.
+        """
+        if policy not in (STRICT, IMPUTE):
+            raise LocalModelError(f"policy is {STRICT!r} or {IMPUTE!r}, not {policy!r}")
+        reading = Reading(policy, self.manifest["preparation"]["missing"])
+        fed, n = feed(self.columns, rows, reading)
+        raw = self._run(fed, n)
+        if not np.isfinite(raw).all():
+            reading.warnings.append(f"{int((~np.isfinite(raw)).sum())} predictions are not finite")
+        if self.classes is None:
+            return Predictions(raw, None, reading.warnings)
+        return Predictions(self._chosen(raw), raw, reading.warnings)
+
+    def _run(self, fed: dict[str, Array], n: int) -> npt.NDArray[np.float64]:
+        starts = range(0, max(n, 1), _CHUNK_ROWS)
+        parts = [
+            self._session.run(None, {name: cells[i : i + _CHUNK_ROWS] for name, cells in fed.items()})[0]
+            for i in starts
+        ]
+        return np.concatenate(parts) if len(parts) > 1 else np.asarray(parts[0])
+
+    def _chosen(self, probabilities: npt.NDArray[np.float64]) -> Array:
+        names: Array = np.array(self.classes, dtype=object)
+        return np.asarray(names[probabilities.argmax(axis=1)])
+
+
+def load(source: str | Path | bytes, *, threads: int = 1) -> Model:
+    """Load a bundle from a file or from its bytes, every member verified. Raises BundleError."""
+    bundle = read_bundle(source)
+    try:
+        return Model(bundle.manifest, bundle.members[GRAPH], threads=threads)
+    except (KeyError, TypeError) as error:
+        raise BundleError(f"the manifest lacks what the predictor needs: {error}") from error
+
+
+def _session(graph: bytes, threads: int) -> Any:
+    try:
+        # loaded here: cells.py must stay light for those who only read text
+        runtime = importlib.import_module("onnxruntime")
+    except ImportError as error:
+        raise BundleError("predicting needs onnxruntime: pip install 'gradkeel[local]'") from error
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        return runtime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the runtime has no root of its own below Exception
+        raise BundleError(f"the graph cannot be run: {str(error)[:200]}") from error

@@ -1,0 +1,90 @@
+"""A last look before a model leaves: the exported graph beside the network it was made from."""
+
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import torch
+from torch import nn
+
+from gradkeel_worker.data import Prepared
+from gradkeel_worker.data.preparation import Source
+from gradkeel_worker.data.table import BOOLEAN, CATEGORICAL, DATETIME, NUMERIC, Array
+from gradkeel_worker.data.target import BINARY, REGRESSION
+from gradkeel_worker.export.errors import ExportError
+from gradkeel_worker.export.front import input_name
+
+_ROWS = 24
+# of the largest prediction: float32 sums in another order; a wrong graph is off by far more
+_TOLERANCE = 1e-4
+
+
+def check_export(prepared: Prepared, model: nn.Module, graph: bytes) -> None:
+    """Run both on made-up rows: typical and far values, every level, missing and unseen. Raises
+    ExportError."""
+    columns = {source.name: _cells(source, prepared) for source in prepared.preparation.sources}
+    ours = _network(prepared, model, columns)
+    theirs = _runtime(prepared, graph, columns)
+    spread = float(np.std(prepared.train.y_raw)) if prepared.task == REGRESSION else 1.0
+    limit = _TOLERANCE * (np.abs(ours[np.isfinite(ours)]).max(initial=0.0) + spread)
+    finite = np.isfinite(ours) & np.isfinite(theirs)
+    worst = np.abs(ours - theirs)[finite].max(initial=0.0)
+    if worst > limit or np.any(np.isfinite(ours) != np.isfinite(theirs)):
+        raise ExportError(f"the exported graph differs from the model by {worst:.3g}, more than {limit:.3g}")
+
+
+def _network(prepared: Prepared, model: nn.Module, columns: dict[str, Array]) -> Array:
+    x, c = prepared.preparation.transform(columns)
+    with torch.no_grad():
+        out = model(torch.from_numpy(x), torch.from_numpy(c)).double()
+    if prepared.task == REGRESSION:
+        return prepared.target.inverse(out[:, 0].numpy())
+    if prepared.task == BINARY:
+        out = torch.cat([torch.zeros_like(out), out], dim=1)
+    return np.asarray(out.softmax(1).numpy())
+
+
+def _runtime(prepared: Prepared, graph: bytes, columns: dict[str, Array]) -> Array:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    fed = {input_name(name): _fed(cells) for name, cells in columns.items()}
+    return np.asarray(session.run(None, fed)[0])
+
+
+def _fed(cells: Array) -> Array:
+    if cells.dtype == object:
+        cells = np.array(["" if cell is None else cell for cell in cells], dtype=object)
+    return cells[:, None]
+
+
+def _cells(source: Source, prepared: Prepared) -> Array:
+    return _MADE[source.type](source, prepared)
+
+
+def _numbers(source: Source, prepared: Prepared) -> Array:
+    fitted = prepared.preparation
+    i = next(i for i, value in enumerate(fitted.values) if value.source == source.name)
+    spread = abs(fitted.fill[i]) if fitted.values[i].scaler in ("log1p", "none") else fitted.scale[i]
+    cells = fitted.fill[i] + np.linspace(-0.9, 3.0, _ROWS) * spread
+    cells[::7] = np.nan
+    return np.asarray(cells)
+
+
+def _moments(source: Source, prepared: Prepared) -> Array:
+    cells = np.linspace(0.0, 2e9, _ROWS)
+    cells[::7] = np.nan
+    return cells
+
+
+def _texts(source: Source, prepared: Prepared) -> Array:
+    encoding = next(e for e in prepared.preparation.encodings if e.name == source.name)
+    levels: list[Any] = [level or None for level in encoding.levels[: _ROWS - 2]]
+    return np.resize(np.array([*levels, None, "\x00 never seen"], dtype=object), _ROWS)
+
+
+def _truths(source: Source, prepared: Prepared) -> Array:
+    return np.resize(np.array(["true", "false", None], dtype=object), _ROWS)
+
+
+_MADE = {NUMERIC: _numbers, DATETIME: _moments, CATEGORICAL: _texts, BOOLEAN: _truths}

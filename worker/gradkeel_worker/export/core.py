@@ -1,0 +1,122 @@
+"""The network as a graph, in float32: one function per kind of layer."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor, nn
+
+from gradkeel_worker.export.errors import ExportError
+from gradkeel_worker.export.front import Fed
+from gradkeel_worker.export.graph import Graph
+from gradkeel_worker.models.network import Network
+
+Layer = Callable[[Graph, Any, str], str]
+
+
+def add_core(graph: Graph, model: nn.Module, fed: Fed) -> str:
+    """Add the network; its outputs [N, out], float. Raises ExportError at a layer that is not known here."""
+    if not isinstance(model, Network):
+        raise ExportError(f"only the built-in models can be exported, not {type(model).__name__}")
+    tables = zip(model.embeddings, fed.codes, strict=True)
+    vectors = [graph.add("Gather", _weights(graph, table.weight), codes, axis=0) for table, codes in tables]
+    hidden = graph.concat([fed.x, *vectors] if fed.x is not None else vectors)
+    for name, module in model.operations():
+        if type(module) not in LAYERS:
+            raise ExportError(f"layer {name} is a {type(module).__name__}, which has no exported form")
+        hidden = LAYERS[type(module)](graph, module, hidden)
+    return hidden
+
+
+def _weights(graph: Graph, tensor: Tensor | nn.Module) -> str:
+    assert isinstance(tensor, Tensor)
+    return graph.constant(_array(tensor), np.float32)
+
+
+def _array(tensor: Tensor) -> npt.NDArray[Any]:
+    return np.asarray(tensor.detach().cpu().numpy())
+
+
+def _single(graph: Graph, value: float) -> str:
+    return graph.constant([[value]], np.float32)
+
+
+def _linear(graph: Graph, module: nn.Linear, x: str) -> str:
+    inputs = [_weights(graph, module.weight)]
+    if module.bias is not None:
+        inputs.append(_weights(graph, module.bias))
+    return graph.add("Gemm", x, *inputs, transB=1)
+
+
+def _nothing(graph: Graph, module: nn.Module, x: str) -> str:
+    return x
+
+
+def _relu(graph: Graph, module: nn.Module, x: str) -> str:
+    return graph.add("Relu", x)
+
+
+def _leaky_relu(graph: Graph, module: nn.LeakyReLU, x: str) -> str:
+    return graph.add("LeakyRelu", x, alpha=module.negative_slope)
+
+
+def _gelu(graph: Graph, module: nn.GELU, x: str) -> str:
+    if module.approximate != "none":
+        raise ExportError("gelu is exported in its exact form only")
+    bell = graph.add("Erf", graph.add("Div", x, _single(graph, math.sqrt(2))))
+    half = graph.add("Mul", x, _single(graph, 0.5))
+    return graph.add("Mul", half, graph.add("Add", bell, _single(graph, 1.0)))
+
+
+def _silu(graph: Graph, module: nn.Module, x: str) -> str:
+    return graph.add("Mul", x, graph.add("Sigmoid", x))
+
+
+def _elu(graph: Graph, module: nn.ELU, x: str) -> str:
+    return graph.add("Elu", x, alpha=float(module.alpha))
+
+
+def _selu(graph: Graph, module: nn.Module, x: str) -> str:
+    return graph.add("Selu", x)
+
+
+def _tanh(graph: Graph, module: nn.Module, x: str) -> str:
+    return graph.add("Tanh", x)
+
+
+def _sigmoid(graph: Graph, module: nn.Module, x: str) -> str:
+    return graph.add("Sigmoid", x)
+
+
+def _batch_norm(graph: Graph, module: nn.BatchNorm1d, x: str) -> str:
+    """The running statistics, folded in double into one product and one sum."""
+    assert module.running_mean is not None and module.running_var is not None
+    mean, variance = (_array(t).astype(np.float64) for t in (module.running_mean, module.running_var))
+    factor = _array(module.weight).astype(np.float64) / np.sqrt(variance + module.eps)
+    shift = _array(module.bias).astype(np.float64) - mean * factor
+    scaled = graph.add("Mul", x, graph.constant(factor, np.float32))
+    return graph.add("Add", scaled, graph.constant(shift, np.float32))
+
+
+def _layer_norm(graph: Graph, module: nn.LayerNorm, x: str) -> str:
+    weights = [_weights(graph, module.weight), _weights(graph, module.bias)]
+    return graph.add("LayerNormalization", x, *weights, axis=-1, epsilon=module.eps)
+
+
+LAYERS: dict[type[nn.Module], Layer] = {
+    nn.Linear: _linear,
+    nn.Dropout: _nothing,
+    nn.ReLU: _relu,
+    nn.LeakyReLU: _leaky_relu,
+    nn.GELU: _gelu,
+    nn.SiLU: _silu,
+    nn.ELU: _elu,
+    nn.SELU: _selu,
+    nn.Tanh: _tanh,
+    nn.Sigmoid: _sigmoid,
+    nn.BatchNorm1d: _batch_norm,
+    nn.LayerNorm: _layer_norm,
+}
+"""Kind of layer → function(graph, module, value) → value."""

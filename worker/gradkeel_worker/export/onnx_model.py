@@ -1,0 +1,63 @@
+"""The whole model as one ONNX graph: raw columns in, predictions in target units or probabilities out."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import onnx
+from onnx import ModelProto, TensorProto
+from torch import nn
+
+from gradkeel_worker.data import Prepared
+from gradkeel_worker.data.target import BINARY, REGRESSION
+from gradkeel_worker.export.core import add_core
+from gradkeel_worker.export.front import add_front
+from gradkeel_worker.export.graph import Graph
+
+
+def build_onnx(prepared: Prepared, model: nn.Module) -> ModelProto:
+    """Inputs: one [N, 1] per feature column, DOUBLE (numbers, seconds since 1970 UTC) or STRING. Output:
+    ``prediction`` [N] or ``probabilities`` [N, classes], DOUBLE. Raises ExportError."""
+    graph = Graph()
+    logits = graph.cast(add_core(graph, model, add_front(graph, prepared.preparation)), TensorProto.DOUBLE)
+    if prepared.task == REGRESSION:
+        graph.output(_inverse(graph, prepared, logits), "prediction", ["N"])
+    else:
+        assert prepared.classes is not None
+        graph.output(_probabilities(graph, prepared, logits), "probabilities", ["N", len(prepared.classes)])
+    built = graph.model("gradkeel", _properties(prepared))
+    onnx.checker.check_model(built)
+    return built
+
+
+def onnx_bytes(prepared: Prepared, model: nn.Module) -> bytes:
+    """The serialised graph; the same model gives the same bytes."""
+    data: bytes = build_onnx(prepared, model).SerializeToString(deterministic=True)
+    return data
+
+
+def write_onnx(result: Any, path: str | Path) -> None:
+    """Write the graph of a training result (``prepared`` and ``model``)."""
+    Path(path).write_bytes(onnx_bytes(result.prepared, result.model))
+
+
+def _inverse(graph: Graph, prepared: Prepared, z: str) -> str:
+    flat = graph.add("Reshape", z, graph.constant([-1], "int64"))
+    if prepared.target.kind == "log1p":
+        return graph.add("Sub", graph.add("Exp", flat), graph.constant([1.0]))
+    scaled = graph.add("Mul", flat, graph.constant([prepared.target.scale]))
+    return graph.add("Add", scaled, graph.constant([prepared.target.center]))
+
+
+def _probabilities(graph: Graph, prepared: Prepared, logits: str) -> str:
+    if prepared.task != BINARY:
+        return graph.add("Softmax", logits, axis=1)
+    both = [graph.add("Sigmoid", graph.add("Neg", logits)), graph.add("Sigmoid", logits)]
+    return graph.concat(both)
+
+
+def _properties(prepared: Prepared) -> dict[str, str]:
+    classes = None if prepared.classes is None else list(prepared.classes)
+    return {
+        "gradkeel": json.dumps({"target": prepared.config.target, "task": prepared.task, "classes": classes})
+    }
