@@ -22,15 +22,22 @@ _ICON = "data:,"
 def render_report(report: dict[str, Any], *, title: str, job: dict[str, Any] | None = None) -> str:
     """The report as one self-contained HTML file of at most a megabyte.
 
-    `report` is the report's JSON (whatever is missing from it is said in words), `title` names the data set or job,
-    and `job`, where given, is the job's document: its config, state and times are shown. Nothing is fetched: the
-    content security policy inside allows only the page's own script and style.
+    `report` is the report's JSON (what is missing from it is said in words), `title` names the data set or job,
+    and `job`, where given, is the job's document: its config, state and times are shown. Nothing is fetched:
+    the content security policy inside allows only the page's own script and style.
     """
     view = View(mapping(report), mapping(job), title)
     sections, readings = all_sections(view)
     body = [
         tag("a", "Skip to the findings", href="#findings", cls="skip"),
-        tag("div", header(view), contents(sections), tag("main", _primer(), [section.html() for section in sections]), _footer(), cls="page"),
+        tag(
+            "div",
+            header(view),
+            contents(sections),
+            tag("main", _primer(), [section.html() for section in sections]),
+            _footer(),
+            cls="page",
+        ),
         data_block(readings),
         Html(f"<script>{_asset('page.js')}</script>"),
     ]
@@ -42,7 +49,10 @@ def render_report(report: dict[str, Any], *, title: str, job: dict[str, Any] | N
 def content_security_policy() -> str:
     """The policy that stands in the page; a server that sends the page may send it as a header too."""
     script, style = (_digest(_asset(name)) for name in ("page.js", "page.css"))
-    return f"default-src 'none'; script-src '{script}'; style-src '{style}'; img-src data:; base-uri 'none'; form-action 'none'"
+    return (
+        f"default-src 'none'; script-src '{script}'; style-src '{style}'; img-src data:; base-uri "
+        "'none'; form-action 'none'"
+    )
 
 
 def _digest(text: str) -> str:
@@ -71,20 +81,47 @@ def _head(view: View) -> Html:
 def contents(sections: list[Section]) -> Html:
     """Links to the sections."""
     links = [tag("li", tag("a", section.title, href=f"#{section.anchor}")) for section in sections]
-    return tag("nav", tag("p", "Contents", cls="eyebrow"), tag("ol", links), aria_label="Contents", cls="contents")
+    return tag(
+        "nav", tag("p", "Contents", cls="eyebrow"), tag("ol", links), aria_label="Contents", cls="contents"
+    )
 
 
 def _primer() -> Html:
     terms = [
         ("Weight", "one of the numbers inside the model. Training means finding good ones."),
         ("Loss", "one number that says how wrong the model is on a batch of rows. Smaller is better."),
-        ("Gradient", "for every weight, how the loss would change if that weight grew a little: the direction uphill. A step goes the other way."),
-        ("Gradient norm", "the length of that arrow: how hard a batch pulls. Far too long, and a step throws the weights away; far too short, and nothing is learnt."),
+        (
+            "Gradient",
+            (
+                "for every weight, how the loss would change if that weight grew a little: the "
+                "direction uphill. A step goes the other way."
+            ),
+        ),
+        (
+            "Gradient norm",
+            (
+                "the length of that arrow: how hard a batch pulls. Far too long, and a step throws "
+                "the weights away; far too short, and nothing is learnt."
+            ),
+        ),
         ("Learning rate", "how far one step follows the gradient."),
         ("Epoch", "one pass over all training rows, batch by batch; each batch is one step."),
     ]
-    return details("New to this? Six words are enough", tag("dl", [[tag("dt", word), tag("dd", meaning)] for word, meaning in terms], cls="terms"), cls="more primer")
+    return details(
+        "New to this? Six words are enough",
+        tag("dl", [[tag("dt", word), tag("dd", meaning)] for word, meaning in terms], cls="terms"),
+        cls="more primer",
+    )
 
 
 def _footer() -> Html:
-    return tag("footer", tag("p", "Made by Gradkeel from the report’s JSON. This file is complete in itself: it loads nothing and sends nothing."))
+    return tag(
+        "footer",
+        tag(
+            "p",
+            (
+                "Made by Gradkeel from the report’s JSON. This file is complete in itself: it loads "
+                "nothing and sends nothing."
+            ),
+        ),
+    )

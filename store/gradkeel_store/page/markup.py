@@ -9,7 +9,7 @@ from typing import Any
 
 Child = Any  # None, text, a number, Html, or an iterable of those
 
-# C0/C1 controls (but tab and newline), lone surrogates, and the marks that reorder text (a name that reads backwards).
+# C0/C1 controls (but tab and newline), lone surrogates, and the marks that reorder text.
 _UNSHOWABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069\ufffe\uffff]")
 
 _VOID = frozenset({"meta", "link", "br", "hr", "col"})
@@ -71,15 +71,20 @@ def name(text: object, limit: int = 80) -> Html:
     return tag("bdi", cut, cls="name", title=shorten(full, 400) if cut != full else None)
 
 
-def table(head: Iterable[Child], rows: Iterable[Iterable[Child]], *, caption: str, cls: str = "") -> Html:
-    """A table whose first column names its rows; wide ones scroll by themselves, the page does not."""
+def table(
+    head: Iterable[Child], rows: Iterable[Iterable[Child]], *, caption: str, cls: str = "", label: str = ""
+) -> Html:
+    """A table whose first column names its rows; wide ones scroll by themselves, the page does not.
+
+    `label` names the table to a screen reader where its caption alone would not be unique on the page.
+    """
     body = [
         tag("tr", [tag("th", cell, scope="row") if i == 0 else _cell(cell) for i, cell in enumerate(row)])
         for row in rows
     ]
     header = tag("thead", tag("tr", [tag("th", cell, scope="col") for cell in head]))
     inner = tag("table", tag("caption", caption), header, tag("tbody", body), cls=cls or None)
-    return tag("div", inner, cls="table", tabindex=0, role="region", aria_label=f"Table: {caption}")
+    return tag("div", inner, cls="table", tabindex=0, role="region", aria_label=f"Table: {label or caption}")
 
 
 def _cell(cell: Child) -> Html:

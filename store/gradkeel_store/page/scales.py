@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from gradkeel_store.page.source import Number
-from gradkeel_store.page.wording import decade, figure
+from gradkeel_store.page.wording import brief, decade
 
 
 @dataclass(frozen=True)
@@ -37,18 +37,18 @@ class Scale:
 
     def _log_ticks(self, most: int) -> list[tuple[float, str]]:
         first, last = math.ceil(math.log10(self.low) - 1e-9), math.floor(math.log10(self.high) + 1e-9)
-        stride = max(1, math.ceil((last - first + 1) / most))
-        whole = [(10.0**e, decade(e)) for e in range(first, last + 1, stride)]
+        stride = max(1, round(nice_step(last - first, most)))
+        whole = [(10.0**e, decade(e)) for e in range(-(-first // stride) * stride, last + 1, stride)]
         if last - first >= 2:
             return whole
-        return [(v, figure(v, 2)) for e in range(first - 1, last + 1) for v in _within(self, 10.0**e)]
+        return [(v, brief(v)) for e in range(first - 1, last + 1) for v in _within(self, 10.0**e)]
 
     def _linear_ticks(self, most: int) -> list[tuple[float, str]]:
         step = nice_step(self.high - self.low, most)
         if not step or not math.isfinite(step):
-            return [(self.low, figure(self.low))]
+            return [(self.low, brief(self.low))]
         first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
-        return [(i * step, figure(float(f"{i * step:.10g}"))) for i in range(first, min(last, first + 20) + 1)]
+        return [(i * step, brief(float(f"{i * step:.10g}"))) for i in range(first, min(last, first + 20) + 1)]
 
 
 def _within(scale: Scale, power: float) -> list[float]:
@@ -111,6 +111,4 @@ def _bounded(value: float) -> float:
 
 
 def _power(exponent: float) -> float:
-    return 10.0 ** min(308.2, max(-307.0, exponent))
-
-
+    return float(10.0 ** min(308.2, max(-307.0, exponent)))

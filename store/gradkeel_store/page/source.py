@@ -81,7 +81,7 @@ class View:
         """A top-level object of the report."""
         return mapping(self.report.get(key))
 
-    def list(self, key: str) -> list[dict[str, Any]]:
+    def entries(self, key: str) -> list[dict[str, Any]]:
         """A top-level list of objects of the report."""
         return records(self.report.get(key))
 
@@ -92,7 +92,7 @@ class View:
 
     @property
     def steps(self) -> list[float]:
-        """The optimizer steps at which the series were kept; None entries cannot be placed and count as their index."""
+        """The optimizer steps at which the series were kept; what is no number counts as its index."""
         given = numbers(self.part("series").get("steps"))
         return [float(i) if step is None else step for i, step in enumerate(given)]
 

@@ -13,10 +13,28 @@ NOTHING = "–"
 _SUPERSCRIPT = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 
 VERDICTS: dict[str, tuple[str, str]] = {
-    "healthy": ("Healthy", "Training was numerically sound: no rule about gradients had anything to warn of."),
-    "strained": ("Strained", "Training finished, but something pulled at it. The model is usable; read on before you rely on it."),
-    "unstable": ("Unstable", "Training went wrong in a way that makes its result doubtful. Apply the change below and run it again."),
-    "diverged": ("Diverged", "The numbers of this training ran away, or no usable model was left. The cause and the change that mends it follow."),
+    "healthy": (
+        "Healthy",
+        "Training was numerically sound: no rule about gradients had anything to warn of.",
+    ),
+    "strained": (
+        "Strained",
+        "Training finished, but something pulled at it. The model is usable; read on before you rely on it.",
+    ),
+    "unstable": (
+        "Unstable",
+        (
+            "Training went wrong in a way that makes its result doubtful. Apply the change below and "
+            "run it again."
+        ),
+    ),
+    "diverged": (
+        "Diverged",
+        (
+            "The numbers of this training ran away, or no usable model was left. The cause and the "
+            "change that mends it follow."
+        ),
+    ),
     "none": ("No verdict", "Nothing was trained, so there is nothing to judge."),
 }
 
@@ -45,6 +63,13 @@ RULES = {
     "poor_initialisation": "Poor initialisation",
     "gradient_mismatch": "A gradient is computed wrongly",
     "noisy_gradient": "Noisy gradient",
+}
+
+PHASES = {
+    "prepare": "during preparation",
+    "train": "during training",
+    "diagnose": "during diagnosis",
+    "export": "during export",
 }
 
 METRICS: dict[str, tuple[str, str]] = {
@@ -77,13 +102,20 @@ def figure(value: Any, digits: int = 4) -> str:
     real = number(value)
     if real is None:
         return NOTHING
-    size = abs(real)
+    rounded = float(f"{real:.{digits - 1}e}")
+    size = abs(rounded)
     if size and not 1e-4 <= size < 1e7:
         return _power(real, min(digits, 3))
     if real == int(real):
         return f"{int(real):,}".replace("-", "−")
     decimals = max(0, digits - 1 - math.floor(math.log10(size)))
     return f"{real:,.{decimals}f}".replace("-", "−")
+
+
+def brief(value: Any) -> str:
+    """A number for a tick or a setting: no zeros that say nothing."""
+    words = figure(value)
+    return words.rstrip("0").rstrip(".") if "." in words and "×" not in words else words
 
 
 def _power(real: float, digits: int) -> str:
@@ -95,7 +127,7 @@ def _power(real: float, digits: int) -> str:
 
 def decade(exponent: int) -> str:
     """10 to a power, as an axis names it."""
-    plain = {-2: "0.01", -1: "0.1", 0: "1", 1: "10", 2: "100", 3: "1,000"}
+    plain = {-3: "0.001", -2: "0.01", -1: "0.1", 0: "1", 1: "10", 2: "100", 3: "1,000"}
     return plain.get(exponent) or "10" + str(exponent).translate(_SUPERSCRIPT)
 
 
@@ -114,8 +146,8 @@ def percent(fraction: Any) -> str:
         return NOTHING
     hundredths = real * 100
     if hundredths and abs(hundredths) < 0.1:
-        return "less than 0.1 %"
-    return f"{hundredths:.1f}".removesuffix(".0").replace("-", "−") + " %"
+        return "less than 0.1\u00a0%"
+    return f"{hundredths:.1f}".removesuffix(".0").replace("-", "−") + "\u00a0%"
 
 
 def duration(seconds: Any) -> str:
@@ -139,7 +171,9 @@ def count(amount: int, noun: str, plural: str | None = None) -> str:
 def listed(parts: Iterable[str], last_word: str = "and") -> str:
     """`a, b and c`."""
     words = [part for part in parts if part]
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {last_word} {words[-1]}" if words else ""
+    return (
+        words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {last_word} {words[-1]}" if words else ""
+    )
 
 
 def whole(value: Any) -> str:
@@ -151,8 +185,10 @@ def whole(value: Any) -> str:
 def place(where: Any) -> list[Html]:
     """A finding's place as a list of short parts, the most general first."""
     spot = mapping(where)
-    named = [("phase", "while in"), ("layer", "layer"), ("parameter", "parameter"), ("column", "column")]
+    named = [("layer", "layer"), ("parameter", "parameter"), ("column", "column")]
     counted = [("epoch", "epoch"), ("step", "step"), ("row", "row"), ("line", "line")]
-    parts = [escape([f"{word} ", name(spot[key])]) for key, word in named if spot.get(key) is not None]
+    phase = text(spot.get("phase"))
+    parts = [escape(PHASES.get(phase) or ["during ", name(phase)])] if phase else []
+    parts += [escape([f"{word} ", name(spot[key])]) for key, word in named if spot.get(key) is not None]
     parts += [escape([f"{word} ", whole(spot[key])]) for key, word in counted if spot.get(key) is not None]
     return parts

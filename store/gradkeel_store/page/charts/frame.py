@@ -14,7 +14,7 @@ FIELD = 1000  # the stretched field's own units, both ways
 
 @dataclass(frozen=True)
 class Key:
-    """A line of a legend: its mark (`line`, `dash`, `dot`, `band`, `tick`, `cross`), CSS class, words and resting value."""
+    """A line of a legend: its mark (a key of `swatch`), CSS class, words and resting value."""
 
     mark: str
     cls: str
@@ -51,7 +51,9 @@ def swatch(mark: str, cls: str) -> Html:
         "cross": tag("path", d="M7 3l8 8m0-8l-8 8", cls=f"line {cls}"),
         "rhomb": tag("path", d="M11 2l5 5-5 5-5-5z", cls=f"fill {cls}"),
     }
-    return tag("svg", shapes[mark], width=22, height=14, viewBox="0 0 22 14", aria_hidden="true", cls="swatch")
+    return tag(
+        "svg", shapes[mark], width=22, height=14, viewBox="0 0 22 14", aria_hidden="true", cls="swatch"
+    )
 
 
 @dataclass(frozen=True)
@@ -66,9 +68,9 @@ class Axes:
 
 
 def plot(axes: Axes, marks: Child, *, summary: str, over: Child = None, hover: str | None = None) -> Html:
-    """A plot: value axis, grid, the marks in a stretched field, and `over` in unstretched percent coordinates.
+    """A plot: value axis, grid, marks in a stretched field, and `over` in unstretched percent coordinates.
 
-    `summary` is what a screen reader says in place of the picture; `hover` names the readings a pointer reads.
+    `summary` is what a screen reader says for the picture; `hover` names the readings a pointer reads.
     """
     stretched = tag(
         "svg", marks, viewBox=f"0 0 {FIELD} {FIELD}", preserveAspectRatio="none",
@@ -76,14 +78,20 @@ def plot(axes: Axes, marks: Child, *, summary: str, over: Child = None, hover: s
     )  # fmt: skip
     field = tag("svg", grid(axes), stretched, over, x_labels(axes), height=axes.height + 22, cls="field")
     picture = tag("div", y_labels(axes), tag("div", field, cls="stage", data_hover=hover), cls="plot-row")
-    names = tag("div", tag("span", axes.y_title), tag("span", axes.x_title), cls="axis-titles", aria_hidden="true")
-    return tag("div", tag("div", picture, role="img", aria_label=summary, cls="plot"), names)
+    return titled(picture, axes.y_title, axes.x_title, summary)
 
 
-def grid(axes: Axes) -> Html:
+def titled(picture: Html, y_title: str, x_title: str, summary: str) -> Html:
+    """A picture between the names of its axes, with the words that stand for it."""
+    above = tag("p", y_title, cls="axis-title", aria_hidden="true")
+    below = tag("p", x_title, cls="axis-title right", aria_hidden="true")
+    return tag("div", above, tag("div", picture, role="img", aria_label=summary, cls="plot"), below)
+
+
+def grid(axes: Axes) -> list[Html]:
     """One hair line for each tick of the value axis."""
     rows = [round((1 - axes.y.at(value)) * axes.height, 1) for value, _ in axes.y.ticks()]
-    return Html("").join([tag("line", x1=0, x2="100%", y1=y, y2=y, cls="grid") for y in rows])
+    return [tag("line", x1=0, x2="100%", y1=y, y2=y, cls="grid") for y in rows]
 
 
 def y_labels(axes: Axes) -> Html:
@@ -97,9 +105,16 @@ def y_labels(axes: Axes) -> Html:
 
 def x_labels(axes: Axes) -> list[Html]:
     """The labels below the field."""
-    placed = [(axes.x.at(value), label) for value, label in axes.x.ticks(4)]
+    placed = [(axes.x.at(value), label) for value, label in axes.x.ticks(5)]
     return [
-        tag("text", label, x=f"{place * 100:.2f}%", y=axes.height + 17, text_anchor=_anchor(place), cls="tick-x")
+        tag(
+            "text",
+            label,
+            x=f"{place * 100:.2f}%",
+            y=axes.height + 17,
+            text_anchor=_anchor(place),
+            cls="tick-x",
+        )
         for place, label in placed
     ]
 
@@ -108,7 +123,9 @@ def _anchor(place: float) -> str:
     return "start" if place < 0.03 else "end" if place > 0.95 else "middle"
 
 
-def line(xs: Sequence[float], values: Numbers, axes: Axes, cls: str, *, sampled: Sequence[int] | None = None) -> Html:
+def line(
+    xs: Sequence[float], values: Numbers, axes: Axes, cls: str, *, sampled: Sequence[int] | None = None
+) -> Html:
     """A line through the values, broken where one is missing; a lone point becomes a dot."""
     indices = sampled if sampled is not None else range(len(xs))
     return tag("path", d=path([(xs[i], values[i]) for i in indices], axes), cls=f"line {cls}")
@@ -144,7 +161,9 @@ def level(value: float, axes: Axes, cls: str) -> Html:
     return tag("path", d=f"M0 {y:.5g}H{FIELD}", cls=f"line {cls}")
 
 
-def upright(xs: Iterable[float], axes: Axes, cls: str, *, top: float = 0, bottom: float = FIELD) -> Html | None:
+def upright(
+    xs: Iterable[float], axes: Axes, cls: str, *, top: float = 0, bottom: float = FIELD
+) -> Html | None:
     """Vertical strokes at the given places."""
     places = sorted({round(axes.x.at(x) * FIELD, 1) for x in xs})
     data = "".join(f"M{x:g} {top:g}V{bottom:g}" for x in places)

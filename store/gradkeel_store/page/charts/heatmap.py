@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from gradkeel_store.page.charts.frame import Axes, x_labels
+from gradkeel_store.page.charts.frame import Axes, titled, x_labels
 from gradkeel_store.page.markup import Child, Html, shorten, tag
 from gradkeel_store.page.sampling import buckets, largest
 from gradkeel_store.page.scales import Scale, logarithmic
@@ -21,7 +21,7 @@ _ZERO, _MISSING = "zero", "missing"
 
 @dataclass(frozen=True)
 class HeatMap:
-    """Rows of cells; `cells[row][column]` is the largest value of that stretch of steps, None where none was finite."""
+    """`cells[row][column]` is the largest value of that stretch of steps, None where none was finite."""
 
     names: list[str]
     starts: list[float]  # the first step of each column
@@ -50,12 +50,12 @@ def draw(chart: HeatMap, x: Scale, *, summary: str, hover: str) -> Html:
     field = tag(
         "svg", colour_runs(chart), viewBox=f"0 0 {max(1, len(chart.starts))} {max(1, len(chart.names))}",
         preserveAspectRatio="none", width="100%", height=chart.height, x=0, y=0, cls="heat",
+        shape_rendering="crispEdges",
     )  # fmt: skip
     axes = Axes(x=x, y=chart.scale, height=chart.height)
     stage = tag("svg", field, x_labels(axes), height=chart.height + 22, cls="field")
     row = tag("div", _names(chart), tag("div", stage, cls="stage", data_hover=hover), cls="plot-row named")
-    titles = tag("div", tag("span", "layer"), tag("span", "step"), cls="axis-titles", aria_hidden="true")
-    return tag("div", tag("div", row, role="img", aria_label=summary, cls="plot"), titles)
+    return titled(row, "layer", "step", summary)
 
 
 def _names(chart: HeatMap) -> Html:
@@ -92,8 +92,13 @@ def ramp(chart: HeatMap, extra: Child = None) -> Html:
     """The legend: colours from the smallest to the largest value."""
     share = 100 / LEVELS
     boxes = [
-        tag("rect", x=f"{i * share:g}%", y=0, width=f"{share + 0.1:g}%", height=12, cls=f"box q{i}") for i in range(LEVELS)
+        tag("rect", x=f"{i * share:g}%", y=0, width=f"{share + 0.1:g}%", height=12, cls=f"box q{i}")
+        for i in range(LEVELS)
     ]
     bar = tag("svg", boxes, width="100%", height=12, aria_hidden="true", cls="ramp-bar")
-    ends = [tag("span", figure(chart.scale.low, 2)), tag("span", "colour: logarithm of the norm"), tag("span", figure(chart.scale.high, 2))]
+    ends = [
+        tag("span", figure(chart.scale.low, 2)),
+        tag("span", "colour: logarithm of the norm"),
+        tag("span", figure(chart.scale.high, 2)),
+    ]
     return tag("div", bar, tag("div", ends, cls="ramp-ends"), extra, cls="ramp")

@@ -20,9 +20,15 @@ class Histogram:
     above: int = 0
 
 
-def histogram(values: list[float], bins: int = 31, limits: tuple[float, float] | None = None) -> Histogram:
-    """Equal bins; without limits, around the median up to six times the interquartile range, the rest counted outside."""
+def histogram(
+    values: list[float], bins: int | None = None, limits: tuple[float, float] | None = None
+) -> Histogram:
+    """Equal bins, by default 1.5 √n of them.
+
+    Without limits they reach three interquartile ranges either side of the median; the rest lies outside.
+    """
     low, high = limits or _core(values)
+    bins = bins or max(9, min(41, int(1.5 * math.sqrt(len(values)))))
     width = (high / 2 - low / 2) * 2 / bins
     if not width or not math.isfinite(width):
         return Histogram([low - 0.5, low + 0.5], [len(values)])

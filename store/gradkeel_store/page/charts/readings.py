@@ -11,10 +11,14 @@ from gradkeel_store.page.scales import Scale
 from gradkeel_store.page.source import Number, Numbers
 
 # A data block is not run, yet its text must not end the block, nor open a comment.
-_INERT = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"})
+_INERT = str.maketrans(
+    {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+)
 
 
-def line_readings(xs: Sequence[float], x: Scale, series: Sequence[Numbers], *, axis: str, linked: bool) -> dict[str, Any]:
+def line_readings(
+    xs: Sequence[float], x: Scale, series: Sequence[Numbers], *, axis: str, linked: bool
+) -> dict[str, Any]:
     """Readings of a line chart: places along the axis (0 … 1), x values, and each series' values."""
     return {
         "axis": axis,
@@ -25,7 +29,9 @@ def line_readings(xs: Sequence[float], x: Scale, series: Sequence[Numbers], *, a
     }
 
 
-def map_readings(names: list[str], starts: Sequence[float], x: Scale, cells: Sequence[Numbers]) -> dict[str, Any]:
+def map_readings(
+    names: list[str], starts: Sequence[float], x: Scale, cells: Sequence[Numbers]
+) -> dict[str, Any]:
     """Readings of a heat map: one row a layer."""
     at = [round((i + 0.5) / len(starts), 4) for i in range(len(starts))]
     return {
@@ -41,7 +47,11 @@ def map_readings(names: list[str], starts: Sequence[float], x: Scale, cells: Seq
 def _brief(value: Number, digits: int = 5) -> float | int | None:
     if value is None:
         return None
-    short = float(f"{value:.{digits}g}") if (abs(value) < 1e6 and value != int(value)) or abs(value) >= 1e6 else value
+    short = (
+        float(f"{value:.{digits}g}")
+        if (abs(value) < 1e6 and value != int(value)) or abs(value) >= 1e6
+        else value
+    )
     return int(short) if short == int(short) and abs(short) < 1e15 else short
 
 

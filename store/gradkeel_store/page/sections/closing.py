@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from gradkeel_store.page.charts.bars import bar_cell
+from gradkeel_store.page.layout import laid_out
 from gradkeel_store.page.markup import Child, Html, details, name, shorten, showable, table, tag
 from gradkeel_store.page.scales import linear
 from gradkeel_store.page.sections.section import Section, absent
@@ -20,9 +20,13 @@ def cost_section(view: View) -> Section:
     """Cost of monitoring, by probe where known."""
     cost = view.part("cost")
     fraction = number(cost.get("monitoring_fraction"))
-    lead = "Watching a training takes time. Nothing that is watched changes a weight; this is what it cost here."
+    lead = (
+        "Watching a training takes time. Nothing that is watched changes a weight; this is what it cost here."
+    )
     if fraction is None:
-        return Section("cost", "Cost of watching", lead, absent("The cost of monitoring was not measured in this run."))
+        return Section(
+            "cost", "Cost of watching", lead, absent("The cost of monitoring was not measured in this run.")
+        )
     total = tag("p", tag("b", percent(fraction)), " of the training time went into monitoring.", cls="result")
     return Section("cost", "Cost of watching", lead, [total, _by_probe(mapping(cost.get("by_probe")))])
 
@@ -39,13 +43,29 @@ def _by_probe(given: dict[str, Any]) -> Html | None:
 
 def provenance_section(view: View) -> Section:
     """Digests, versions, hardware, the config, and what was not computed."""
-    lead = "With the same data, config and seed on the same kind of machine, this report comes out the same (timings apart)."
-    missing = tag("div", tag("h3", "Not computed"), tag("ul", [tag("li", line) for line in not_computed(view)], cls="notes"))
-    return Section("provenance", "Where this comes from", lead, [_origin(view), _config(view), missing if not_computed(view) else None])
+    lead = (
+        "With the same data, config and seed on the same kind of machine, this report comes out the "
+        "same (timings apart)."
+    )
+    missing = tag(
+        "div",
+        tag("h3", "Not computed"),
+        tag("ul", [tag("li", line) for line in not_computed(view)], cls="notes"),
+    )
+    return Section(
+        "provenance",
+        "Where this comes from",
+        lead,
+        [_origin(view), _config(view), missing if not_computed(view) else None],
+    )
 
 
 def _origin(view: View) -> Html:
-    given = [(key, value) for key, value in view.part("provenance").items() if value not in (None, {}, []) and key != "config"]
+    given = [
+        (key, value)
+        for key, value in view.part("provenance").items()
+        if value not in (None, {}, []) and key != "config"
+    ]
     rows = [(sentence_case(key), _plain(value)) for key, value in given[:_MOST]]
     if not rows:
         return absent("The origin of this run was not recorded.")
@@ -55,7 +75,10 @@ def _origin(view: View) -> Html:
 
 def _plain(value: Any) -> Child:
     if isinstance(value, dict):
-        return [[tag("br") if i else None, shorten(key, 40), ": ", _plain(inner)] for i, (key, inner) in enumerate(list(value.items())[:20])]
+        return [
+            [tag("br") if i else None, shorten(key, 40), ": ", _plain(inner)]
+            for i, (key, inner) in enumerate(list(value.items())[:20])
+        ]
     if items(value):
         return ", ".join(shorten(one, 80) for one in value[:20])
     return tag("span", shorten(value, 200), cls="mono")
@@ -64,7 +87,7 @@ def _plain(value: Any) -> Child:
 def _config(view: View) -> Html | None:
     if not view.config:
         return None
-    words = json.dumps(view.config, indent=2, ensure_ascii=False, default=str)
+    words = laid_out(view.config)
     if len(words) > 40_000:
         return absent("The config is too long to print here; the job’s document holds it.")
     code = tag("pre", tag("code", showable(words)), tabindex=0, role="region", aria_label="Resolved config")

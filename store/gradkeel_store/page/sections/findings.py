@@ -5,29 +5,43 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from gradkeel_store.page.layout import laid_out
 from gradkeel_store.page.markup import Child, Html, details, escape, name, shorten, showable, table, tag
 from gradkeel_store.page.sections.section import Section, absent
-from gradkeel_store.page.source import View, items, mapping, number, records, text
-from gradkeel_store.page.wording import SEVERITIES, count, exact, listed, place, rule_title, sentence_case
+from gradkeel_store.page.source import View, items, mapping, number, text
+from gradkeel_store.page.wording import SEVERITIES, count, exact, place, rule_title, sentence_case
 
 MOST = 60  # findings drawn; the JSON beside the page holds them all
 _ANCHORS = {
-    "layers": "layers", "norm": "layers", "update_ratio": "layers", "weight_norm": "layers", "loss": "training",
-    "global_norm": "training", "clipped_norm": "training", "clip_coefficient": "stabilizers", "clipping": "stabilizers",
-    "lr": "training", "gradient_check": "gradient-check", "data": "data", "fit": "result",
+    "layers": "layers", "norm": "layers", "update_ratio": "layers", "weight_norm": "layers", "lr": "training",
+    "loss": "training", "global_norm": "training", "clipped_norm": "training", "clipping": "stabilizers",
+    "clip_coefficient": "stabilizers", "gradient_check": "gradient-check", "data": "data", "fit": "result",
 }  # fmt: skip
 
 
 def findings_section(view: View) -> Section:
     """Every finding, the first at full length."""
-    found = view.list("findings")
+    found = view.entries("findings")
     if not found:
-        nothing = "Nothing was found: no rule fired." if view.steps else "No step was trained, so no rule had anything to judge."
+        nothing = (
+            "Nothing was found: no rule fired."
+            if view.steps
+            else "No step was trained, so no rule had anything to judge."
+        )
         return Section("findings", "Findings", None, absent(nothing))
-    lead = "The most likely cause comes first. Each finding says where it was seen, on what evidence, and what to change."
+    lead = (
+        "The most likely cause comes first. Each finding says where it was seen, on what evidence, "
+        "and what to change."
+    )
     others = [finding_block(view, entry, i) for i, entry in enumerate(found[1:MOST], start=1)]
-    rest = absent(f"{count(len(found) - MOST, 'further finding')} stand in the report's JSON.") if len(found) > MOST else None
-    return Section("findings", "What happened, and what to change", lead, [first_finding(view, found[0]), others, rest])
+    rest = (
+        absent(f"{count(len(found) - MOST, 'further finding')} stand in the report's JSON.")
+        if len(found) > MOST
+        else None
+    )
+    return Section(
+        "findings", "What happened, and what to change", lead, [first_finding(view, found[0]), others, rest]
+    )
 
 
 def first_finding(view: View, finding: dict[str, Any]) -> Html:
@@ -35,7 +49,13 @@ def first_finding(view: View, finding: dict[str, Any]) -> Html:
     causes = finding.get("severity") in ("critical", "warning")
     eyebrow = tag("p", "Most likely cause" if causes else "Worth knowing", cls="eyebrow")
     head = tag("div", eyebrow, tag("h3", rule_title(finding.get("rule")), id="finding-0"), _marks(finding))
-    return tag("article", head, _body(view, finding, 0), cls=f"finding first {_severity(finding)}", aria_labelledby="finding-0")
+    return tag(
+        "article",
+        head,
+        _body(view, finding, 0),
+        cls=f"finding first {_severity(finding)}",
+        aria_labelledby="finding-0",
+    )
 
 
 def finding_block(view: View, finding: dict[str, Any], index: int) -> Html:
@@ -54,7 +74,11 @@ def _severity(finding: dict[str, Any]) -> str:
 
 def _marks(finding: dict[str, Any]) -> Html:
     spots = place(finding.get("where"))
-    where = tag("span", [[" · " if i else None, spot] for i, spot in enumerate(spots)], cls="where") if spots else None
+    where = (
+        tag("span", [[" · " if i else None, spot] for i, spot in enumerate(spots)], cls="where")
+        if spots
+        else None
+    )
     return tag("span", tag("span", SEVERITIES[_severity(finding)], cls="chip"), where, cls="line")
 
 
@@ -62,7 +86,7 @@ def _body(view: View, finding: dict[str, Any], index: int) -> list[Child]:
     explanation = text(finding.get("explanation"))
     return [
         tag("p", shorten(explanation, 4000), cls="explanation") if explanation else None,
-        _evidence(finding),
+        _evidence(finding, index),
         _others(finding),
         _consequences(view, finding),
         _remedy(view, mapping(finding.get("remedy")), index),
@@ -70,12 +94,14 @@ def _body(view: View, finding: dict[str, Any], index: int) -> list[Child]:
     ]
 
 
-def _evidence(finding: dict[str, Any]) -> Html | None:
-    named = [(key, value) for key, value in mapping(finding.get("evidence")).items() if value not in (None, [], {})]
+def _evidence(finding: dict[str, Any], index: int) -> Html | None:
+    named = [
+        (key, value) for key, value in mapping(finding.get("evidence")).items() if value not in (None, [], {})
+    ]
     if not named:
         return None
     rows = [(escape([sentence_case(key)]), evidence_value(key, value)) for key, value in named[:24]]
-    return table(("Measured", "Value"), rows, caption=f"Evidence for: {rule_title(finding.get('rule'))}", cls="pairs")
+    return table(("Measured", "Value"), rows, caption="Evidence", label=f"evidence {index + 1}", cls="pairs")
 
 
 def evidence_value(key: str, value: Any) -> Child:
@@ -87,7 +113,10 @@ def evidence_value(key: str, value: Any) -> Child:
     if key == "series":
         return [[", " if i else None, _reference(one)] for i, one in enumerate(items(value) or [value])]
     if isinstance(value, dict):
-        return [[tag("br") if i else None, shorten(k, 40), ": ", evidence_value("", v)] for i, (k, v) in enumerate(list(value.items())[:8])]
+        return [
+            [tag("br") if i else None, shorten(k, 40), ": ", evidence_value("", v)]
+            for i, (k, v) in enumerate(list(value.items())[:8])
+        ]
     if items(value):
         shown = [[", " if i else None, evidence_value("", one)] for i, one in enumerate(value[:8])]
         return [shown, f" … ({len(value):,} in all)" if len(value) > 8 else None]
@@ -102,23 +131,40 @@ def _reference(value: Any) -> Html:
 
 def _others(finding: dict[str, Any]) -> Html | None:
     also = [shorten(one, 300) for one in items(finding.get("also_consistent_with")) if one]
-    return tag("p", tag("b", "Also consistent with: "), "; ".join(also[:8]), ".", cls="also") if also else None
+    return (
+        tag("p", tag("b", "Also consistent with: "), "; ".join(also[:8]), ".", cls="also") if also else None
+    )
 
 
 def _consequences(view: View, finding: dict[str, Any]) -> Html | None:
     named = [text(one) for one in items(finding.get("consequences")) if text(one)][:12]
     if not named:
         return None
-    known = [text(one.get("rule")) for one in view.list("findings")[:MOST]]
-    links = [tag("a", rule_title(one), href=f"#finding-{known.index(one)}") if one in known else escape(rule_title(one)) for one in named]
-    return tag("p", tag("b", "Led to: "), [[", " if i else None, link] for i, link in enumerate(links)], ".", cls="also")
+    known = [text(one.get("rule")) for one in view.entries("findings")[:MOST]]
+    links = [
+        tag("a", rule_title(one), href=f"#finding-{known.index(one)}")
+        if one in known
+        else escape(rule_title(one))
+        for one in named
+    ]
+    return tag(
+        "p",
+        tag("b", "Led to: "),
+        [[", " if i else None, link] for i, link in enumerate(links)],
+        ".",
+        cls="also",
+    )
 
 
 def _confidence(finding: dict[str, Any]) -> Html | None:
     given = finding.get("confidence")
     measured = number(given)
     if measured is not None:
-        return tag("p", f"Confidence: this rule was right in {measured:.0%} of the seeded faults it fired on.", cls="note")
+        return tag(
+            "p",
+            f"Confidence: this rule was right in {measured:.0%} of the seeded faults it fired on.",
+            cls="note",
+        )
     return tag("p", f"Confidence: {shorten(given, 40)}.", cls="note") if text(given) else None
 
 
@@ -129,30 +175,59 @@ def _remedy(view: View, remedy: dict[str, Any], index: int) -> Html | None:
     patch = mapping(remedy.get("patch"))
     parts = [tag("h4", "What to change"), said, patch_block(patch, index) if patch else None]
     if patch and index == 0 and view.job.get("id"):
-        parts.append(tag("p", "On the command line: ", tag("code", f"gradkeel train FILE --target COLUMN --apply {shorten(view.job['id'], 60)}"), cls="note"))
-    return tag("div", *parts, _tried(mapping(remedy.get("tried"))), cls="remedy")
+        parts.append(
+            tag(
+                "p",
+                "On the command line: ",
+                tag("code", f"gradkeel train FILE --target COLUMN --apply {shorten(view.job['id'], 60)}"),
+                cls="note",
+            )
+        )
+    return tag("div", *parts, _tried(mapping(remedy.get("tried")), index), cls="remedy")
 
 
 def patch_block(patch: dict[str, Any], index: int) -> Html:
     """The config patch, selectable, with a button that copies it (shown once the page's script runs)."""
-    words = json.dumps(patch, indent=2, ensure_ascii=False)
+    words = laid_out(patch)
     exact_words = words if showable(words) == words else json.dumps(patch, indent=2)
     if len(exact_words) > 20_000:
         return absent("The patch is too long to print here; the report's JSON holds it.")
-    button = tag("button", "Copy patch", type="button", hidden=True, data_copy=f"patch-{index}", aria_describedby=f"finding-{index}")
-    code = tag("pre", tag("code", exact_words), id=f"patch-{index}", tabindex=0, role="region", aria_label="Config patch")
-    bar = tag("div", tag("span", "Config patch, a JSON merge patch for POST /v1/jobs"), button, tag("span", "", role="status", cls="copied"), cls="patch-bar")
+    button = tag(
+        "button",
+        "Copy patch",
+        type="button",
+        hidden=True,
+        data_copy=f"patch-{index}",
+        aria_describedby=f"finding-{index}",
+    )
+    code = tag(
+        "pre",
+        tag("code", exact_words),
+        id=f"patch-{index}",
+        tabindex=0,
+        role="region",
+        aria_label=f"Config patch {index + 1}",
+    )
+    bar = tag(
+        "div",
+        tag("span", "Config patch, a JSON merge patch for POST /v1/jobs"),
+        button,
+        tag("span", "", role="status", cls="copied"),
+        cls="patch-bar",
+    )
     return tag("div", bar, code, cls="patch")
 
 
-def _tried(tried: dict[str, Any]) -> Html | None:
+def _tried(tried: dict[str, Any], index: int) -> Html | None:
     if not tried:
         return None
-    rows = [(sentence_case(key), evidence_value(key, value)) for key, value in tried.items() if value is not None]
-    return table(("Re-run with this change", "Measured"), rows[:16], caption="What a re-run with this change gave", cls="pairs")
-
-
-def data_findings(view: View) -> list[str]:
-    """Titles of the findings about data, for the data section."""
-    about_data = (entry for entry in records(view.report.get("findings")) if entry.get("family") == "data")
-    return list(dict.fromkeys(listed([rule_title(entry.get("rule"))]) for entry in about_data))
+    rows = [
+        (sentence_case(key), evidence_value(key, value)) for key, value in tried.items() if value is not None
+    ]
+    return table(
+        ("Re-run with this change", "Measured"),
+        rows[:16],
+        caption="What a re-run with this change gave",
+        label=f"re-run {index + 1}",
+        cls="pairs",
+    )

@@ -22,10 +22,11 @@ from gradkeel_store.page.source import (
     records,
     text,
 )
-from gradkeel_store.page.wording import count, exact, figure, listed, sentence_case
+from gradkeel_store.page.wording import brief, count, exact, figure, listed, sentence_case
 
 LEAD = (
-    "A gradient can be checked without trusting the code that computes it: nudge a weight by a small h, see how much the loss changes. "
+    "A gradient can be checked without trusting the code that computes it: nudge a weight by a "
+    "small h, see how much the loss changes. "
     "Agreement speaks for the code in float64; it says nothing about float32 or about the data."
 )
 STATUS = {
@@ -46,13 +47,27 @@ def gradient_check_section(view: View) -> tuple[Section, dict[str, Any]]:
         return Section("gradient-check", title, LEAD, absent(_why_none(view))), {}
     drawn, readings = _curve(check)
     method = text(check.get("method"))
-    said = tag("p", "Method: ", shorten(sentence_case(method) if " " not in method else method, 600), ".", cls="note") if method else None
-    return Section("gradient-check", title, LEAD, [_verdict(check), drawn, _parameters(check), said]), readings
+    said = (
+        tag(
+            "p",
+            "Method: ",
+            shorten(sentence_case(method) if " " not in method else method, 600),
+            ".",
+            cls="note",
+        )
+        if method
+        else None
+    )
+    return Section(
+        "gradient-check", title, LEAD, [_verdict(check), drawn, _parameters(check), said]
+    ), readings
 
 
 def _why_none(view: View) -> str:
     if mapping(view.config.get("health")).get("gradient_check") is False:
-        return "Not computed: the gradient check was switched off for this job (health.gradient_check is false)."
+        return (
+            "Not computed: the gradient check was switched off for this job (health.gradient_check is false)."
+        )
     return "Not computed: the run ended before the gradients could be checked."
 
 
@@ -60,12 +75,16 @@ def _verdict(check: dict[str, Any]) -> Html | None:
     states = [text(mapping(entry).get("status")) for entry in mapping(check.get("parameters")).values()]
     if not states:
         return None
-    parts = [f"{count(states.count(state), 'parameter tensor')}: {words}" for state, words in STATUS.items() if state in states]
+    parts = [
+        f"{count(states.count(state), 'parameter tensor')}: {words}"
+        for state, words in STATUS.items()
+        if state in states
+    ]
     return tag("p", listed(parts), ".", cls="result")
 
 
 def sweep(check: dict[str, Any]) -> tuple[list[float], dict[str, Numbers]]:
-    """Step sizes h, largest last, and the error of each method at each, whichever way the report lays them out."""
+    """Step sizes h, largest last, and the error of each method at each."""
     given = check.get("h_sweep")
     columns = mapping(given)
     if columns:
@@ -76,9 +95,22 @@ def sweep(check: dict[str, Any]) -> tuple[list[float], dict[str, Numbers]]:
         hs = [number(entry.get("h")) for entry in entries]
         keys = dict.fromkeys(key for entry in entries for key in entry if key != "h")
         curves = {key: [number(entry.get(key)) for entry in entries] for key in keys}
-    curves = {key: (values + [None] * len(hs))[: len(hs)] for key, values in curves.items() if present(values)}
+    curves = {
+        key: (values + [None] * len(hs))[: len(hs)] for key, values in curves.items() if present(values)
+    }
     order = sorted((h, i) for i, h in enumerate(hs) if h is not None and h > 0)
     return [h for h, _ in order], {key: [values[i] for _, i in order] for key, values in curves.items()}
+
+
+def each_parameter(check: dict[str, Any], most: int = 24) -> list[tuple[list[float], Numbers]]:
+    """The curve of each parameter tensor, where the sweep keeps them."""
+    entries = [entry for entry in records(check.get("h_sweep")) if (number(entry.get("h")) or 0) > 0]
+    ordered = sorted(entries, key=lambda entry: float(entry["h"]))
+    names = list(dict.fromkeys(key for entry in ordered for key in mapping(entry.get("parameters"))))
+    hs = [float(entry["h"]) for entry in ordered]
+    return [
+        (hs, [number(mapping(entry.get("parameters")).get(key)) for entry in ordered]) for key in names[:most]
+    ]
 
 
 def _curve(check: dict[str, Any]) -> tuple[Html, dict[str, Any]]:
@@ -86,18 +118,40 @@ def _curve(check: dict[str, Any]) -> tuple[Html, dict[str, Any]]:
     if len(hs) < 2 or not curves:
         return absent("No sweep over step sizes was kept, so the U-curve cannot be drawn."), {}
     shown = dict(list(curves.items())[:4])
-    axes = Axes(logarithmic(hs, pad=0.02), logarithmic([*(v for c in shown.values() for v in c), LIMIT]), 240, "step size h", "relative error")
-    marks: list[Child] = [frame.level(LIMIT, axes, "rule dash")]
+    axes = Axes(
+        logarithmic(hs, pad=0.02),
+        logarithmic([*(v for c in shown.values() for v in c), LIMIT]),
+        240,
+        "step size h",
+        "relative error",
+    )
+    by_parameter = each_parameter(check)
+    marks: list[Child] = [frame.line(*one, axes, "s2 hair") for one in by_parameter]
+    marks.append(frame.level(LIMIT, axes, "rule dash"))
     for i, values in enumerate(shown.values()):
-        marks += [frame.line(hs, values, axes, f"s{i + 1}"), frame.dots(zip(hs, values, strict=True), axes, f"s{i + 1}")]
-    keys = [Key("line", f"s{i + 1}", _curve_name(key), figure(_best(values)), i) for i, (key, values) in enumerate(shown.items())]
+        marks += [
+            frame.line(hs, values, axes, f"s{i + 1}"),
+            frame.dots(zip(hs, values, strict=True), axes, f"s{i + 1}"),
+        ]
+    keys = [
+        Key("line", f"s{i + 1}", _curve_name(key), figure(_best(values)), i)
+        for i, (key, values) in enumerate(shown.items())
+    ]
     keys.append(Key("dash", "rule", f"Limit of agreement, {figure(LIMIT)}"))
+    keys += [Key("line", "s2 hair", "Each parameter tensor")] if by_parameter else []
     readings = {"sweep": line_readings(hs, axes.x, list(shown.values()), axis="h", linked=False)}
     drawn = frame.plot(axes, marks, summary=_words(hs, shown), hover="sweep")
     rows = [(figure(hs[i]), *(exact(values[i], 3) for values in shown.values())) for i in range(len(hs))]
-    numbers_table = frame.as_table(table(("h", *map(_curve_name, shown)), rows, caption="Error at each step size", cls="numbers"))
-    note = "Too large a step misses the slope (truncation, right); too small a step drowns in rounding (left). A correct gradient shows this U."
-    return frame.figure_block("sweep", "Error against step size", frame.legend(keys), drawn, numbers_table, note=note), readings
+    numbers_table = frame.as_table(
+        table(("h", *map(_curve_name, shown)), rows, caption="Error at each step size", cls="numbers")
+    )
+    note = (
+        "Too large a step misses the slope (truncation, right); too small a step drowns in rounding "
+        "(left). A correct gradient shows this U."
+    )
+    return frame.figure_block(
+        "sweep", "Error against step size", frame.legend(keys), drawn, numbers_table, note=note
+    ), readings
 
 
 def _curve_name(key: str) -> str:
@@ -110,7 +164,13 @@ def _best(values: Numbers) -> Number:
 
 
 def _words(hs: list[float], curves: dict[str, Numbers]) -> str:
-    ends = [f"{_curve_name(key)}: smallest error {figure(_best(values))} at h = {figure(hs[values.index(_best(values))])}." for key, values in curves.items()]
+    ends = [
+        (
+            f"{_curve_name(key)}: smallest error {figure(_best(values))} at h = "
+            f"{figure(hs[values.index(_best(values))])}."
+        )
+        for key, values in curves.items()
+    ]
     return "Error of finite differences against step size, both logarithmic. " + " ".join(ends)
 
 
@@ -120,11 +180,29 @@ def _parameters(check: dict[str, Any]) -> Html | None:
         return None
     rank = {"fail": 0, "kink": 1, "dead": 2}
     ordered = sorted(given, key=lambda pair: rank.get(text(pair[1].get("status")), 3))
-    rows = [(name(key, 40), _status(text(entry.get("status"))), *(exact(entry.get(k), 3) for k in ("relative_error", "absolute_error", "h"))) for key, entry in ordered[:_MOST]]
-    more = absent(f"{count(len(given) - _MOST, 'further parameter')} stand in the report’s JSON.") if len(given) > _MOST else None
+    rows = [
+        (
+            name(key, 40),
+            _status(text(entry.get("status"))),
+            *(exact(entry.get(k), 3) for k in ("relative_error", "absolute_error")),
+            brief(entry.get("h")),
+        )
+        for key, entry in ordered[:_MOST]
+    ]
+    more = (
+        absent(f"{count(len(given) - _MOST, 'further parameter')} stand in the report’s JSON.")
+        if len(given) > _MOST
+        else None
+    )
     head = ("Parameter", "Result", "Relative error", "Absolute error", "Best h")
-    return tag("div", table(head, rows, caption="Gradient check by parameter tensor", cls="numbers statuses"), more)
+    return tag(
+        "div", table(head, rows, caption="Gradient check by parameter tensor", cls="numbers statuses"), more
+    )
 
 
 def _status(status: str) -> Html:
-    return tag("span", STATUS.get(status, sentence_case(status) or "not known"), cls=f"status {status if status in STATUS else 'unknown'}")
+    return tag(
+        "span",
+        STATUS.get(status, sentence_case(status) or "not known"),
+        cls=f"status {status if status in STATUS else 'unknown'}",
+    )

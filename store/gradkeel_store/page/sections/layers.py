@@ -18,7 +18,8 @@ from gradkeel_store.page.source import Number, Numbers, View, last, mapping, med
 from gradkeel_store.page.wording import count, exact, figure, sentence_case
 
 LEAD = (
-    "The gradient is worked out from the last layer back to the first. Where it fades on the way (a map that darkens towards the top) the early "
+    "The gradient is worked out from the last layer back to the first. Where it fades on the way "
+    "(a map that darkens towards the top) the early "
     "layers cannot learn; where it swells, training is about to run away. Even colours are a good sign."
 )
 RULE_OF_THUMB = 1e-3
@@ -37,7 +38,10 @@ def layers_section(view: View, readings: dict[str, Any]) -> Section:
 def _why_none(view: View) -> str:
     tier = mapping(view.config.get("health")).get("tier")
     if tier == "economy":
-        return "Not computed: the economy tier of monitoring keeps no readings by layer. Ask for the standard tier to see them."
+        return (
+            "Not computed: the economy tier of monitoring keeps no readings by layer. Ask for the "
+            "standard tier to see them."
+        )
     return "No readings by layer were kept for this run."
 
 
@@ -52,8 +56,17 @@ def _map(view: View, readings: dict[str, Any]) -> Html:
     left_out = len(view.layers) - len(names)
     extra = tag("ul", [_plain_swatch(kind, words) for kind, words in _extra(chart)], cls="legend")
     value = tag("p", "", cls="cell-value", data_series=0)
-    note = "Each cell shows the largest norm of its stretch of steps." + (f" {count(left_out, 'layer')} without finite readings left out." if left_out else "")
-    return frame.figure_block("map", "Gradient norm of each layer, step by step", value, drawn, heatmap.ramp(chart, extra), note=note)
+    note = "Each cell shows the largest norm of its stretch of steps." + (
+        f" {count(left_out, 'layer')} without finite readings left out." if left_out else ""
+    )
+    return frame.figure_block(
+        "map",
+        "Gradient norm of each layer, step by step",
+        value,
+        drawn,
+        heatmap.ramp(chart, extra),
+        note=note,
+    )
 
 
 def _extra(chart: heatmap.HeatMap) -> list[tuple[str, str]]:
@@ -63,19 +76,32 @@ def _extra(chart: heatmap.HeatMap) -> list[tuple[str, str]]:
 
 
 def _plain_swatch(kind: str, words: str) -> Html:
-    box = tag("svg", tag("rect", x=0, y=1, width=22, height=12, cls=f"box {kind}"), width=22, height=14, aria_hidden="true", cls="swatch")
+    box = tag(
+        "svg",
+        tag("rect", x=0, y=1, width=22, height=12, cls=f"box {kind}"),
+        width=22,
+        height=14,
+        aria_hidden="true",
+        cls="swatch",
+    )
     return tag("li", box, tag("span", words))
 
 
 def _map_words(view: View, names: Sequence[str]) -> str:
     first, end = names[0], names[-1]
     medians = [median(present(view.layer_series(layer, "norm"))) for layer in (first, end)]
-    return f"Heat map of gradient norms, {count(len(names), 'layer')} by steps. Median norm {figure(medians[0])} in {first}, the first layer, and {figure(medians[1])} in {end}, the last. The table below holds the numbers."
+    return (
+        f"Heat map of gradient norms, {count(len(names), 'layer')} by steps. Median norm "
+        f"{figure(medians[0])} in {first}, the first layer, and {figure(medians[1])} in {end}, the "
+        "last. The table below holds the numbers."
+    )
 
 
 def _ratios(view: View, readings: dict[str, Any]) -> Html:
     curves = {layer: view.layer_series(layer, "update_ratio") for layer in view.layers}
-    curves = {layer: values for layer, values in curves.items() if any(value > 0 for value in present(values))}
+    curves = {
+        layer: values for layer, values in curves.items() if any(value > 0 for value in present(values))
+    }
     if not curves:
         return absent("No update ratios were recorded.")
     kept = kept_indices(list(curves.values())[:DRAWN_ALONE], len(view.steps), 120)
@@ -83,15 +109,45 @@ def _ratios(view: View, readings: dict[str, Any]) -> Html:
     axes = Axes(steps_axis(view), scale, 240, "step", "update ÷ weight")
     shown = _shown(curves)
     marks: list[Child] = [_band(view, curves, kept, axes)] if len(curves) > len(shown) else []
-    marks += [frame.line(view.steps, shown[layer], axes, f"s{i + 1} thin", sampled=kept) for i, layer in enumerate(shown)]
+    marks += [
+        frame.line(view.steps, shown[layer], axes, f"s{i + 1} thin", sampled=kept)
+        for i, layer in enumerate(shown)
+    ]
     marks.append(frame.level(RULE_OF_THUMB, axes, "rule dash"))
-    readings["ratios"] = line_readings([view.steps[i] for i in kept], axes.x, [[v[i] for i in kept] for v in shown.values()], axis="step", linked=True)
-    keys = [Key("line", f"s{i + 1}", name(layer, 30), figure(last(values)), i) for i, (layer, values) in enumerate(shown.items())]
-    keys += [Key("band", "band", f"All {count(len(curves), 'layer')}, smallest to largest")] if len(curves) > len(shown) else []
+    readings["ratios"] = line_readings(
+        [view.steps[i] for i in kept],
+        axes.x,
+        [[v[i] for i in kept] for v in shown.values()],
+        axis="step",
+        linked=True,
+    )
+    keys = [
+        Key("line", f"s{i + 1}", name(layer, 30), figure(last(values)), i)
+        for i, (layer, values) in enumerate(shown.items())
+    ]
+    keys += (
+        [Key("band", "band", f"All {count(len(curves), 'layer')}, smallest to largest")]
+        if len(curves) > len(shown)
+        else []
+    )
     keys.append(Key("dash", "rule", "0.001, a rule of thumb, not a target"))
-    head = tag("p", "By which share of its own length one step changes a layer’s weights. Far above the dashed line a step overwrites what was learnt; far below, nothing is learnt.", cls="aside")
+    head = tag(
+        "p",
+        (
+            "By which share of its own length one step changes a layer’s weights. Far above the "
+            "dashed line a step overwrites what was learnt; far below, nothing is learnt."
+        ),
+        cls="aside",
+    )
     drawn = frame.plot(axes, marks, summary=_ratio_words(curves), hover="ratios")
-    return frame.figure_block("ratios", "Update ratio", head, frame.legend(keys), drawn, note="Logarithmic scale. Biases that started at zero are left out.")
+    return frame.figure_block(
+        "ratios",
+        "Update ratio",
+        head,
+        frame.legend(keys),
+        drawn,
+        note="Logarithmic scale. Biases that started at zero are left out.",
+    )
 
 
 def _shown(curves: dict[str, Numbers]) -> dict[str, Numbers]:
@@ -117,31 +173,65 @@ def _ratio_words(curves: dict[str, Numbers]) -> str:
     ends = {layer: median(present(values)) for layer, values in curves.items()}
     low = min(ends, key=lambda layer: ends[layer] or math.inf)
     high = max(ends, key=lambda layer: ends[layer] or 0.0)
-    return f"Line chart of update ratios over steps, logarithmic. Median from {figure(ends[low])} ({low}) to {figure(ends[high])} ({high}); the rule of thumb is 0.001."
+    return (
+        f"Line chart of update ratios over steps, logarithmic. Median from {figure(ends[low])} "
+        f"({low}) to {figure(ends[high])} ({high}); the rule of thumb is 0.001."
+    )
 
 
 _FIXED = ("norm", "weight_norm", "update_ratio")
 
 
 def _table(view: View) -> Html:
-    extra = sorted({key for layer in view.layers.values() for key in layer if key not in _FIXED and _last_reading(layer.get(key)) is not None})
-    head: list[Child] = ["Layer", "Norm, first", "Norm, median", "Norm, last", "Update ratio, median", "Weight norm, last", *(f"{sentence_case(key)}, last" for key in extra[:8])]
+    extra = sorted(
+        {
+            key
+            for layer in view.layers.values()
+            for key in layer
+            if key not in _FIXED and _last_reading(layer.get(key)) is not None
+        }
+    )
+    head: list[Child] = [
+        "Layer",
+        "Norm, first",
+        "Norm, median",
+        "Norm, last",
+        "Update ratio, median",
+        "Weight norm, last",
+        *(f"{sentence_case(key)}, last" for key in extra[:8]),
+    ]
     chosen = list(view.layers.items())[:MOST_ROWS]
     rows = [_row(view, layer, given, extra[:8]) for layer, given in chosen]
     caption = "Readings by layer, first layer at the top"
-    more = absent(f"{count(len(view.layers) - MOST_ROWS, 'further layer')} stand in the report’s JSON.") if len(view.layers) > MOST_ROWS else None
+    more = (
+        absent(f"{count(len(view.layers) - MOST_ROWS, 'further layer')} stand in the report’s JSON.")
+        if len(view.layers) > MOST_ROWS
+        else None
+    )
     return tag("div", frame.as_table(table(head, rows, caption=caption, cls="numbers")), more)
 
 
 def _row(view: View, layer: str, given: dict[str, Any], extra: Sequence[str]) -> list[Child]:
-    norms, ratios = present(view.layer_series(layer, "norm")), present(view.layer_series(layer, "update_ratio"))
+    norms, ratios = (
+        present(view.layer_series(layer, "norm")),
+        present(view.layer_series(layer, "update_ratio")),
+    )
     first: Number = norms[0] if norms else None
     weights = last(view.layer_series(layer, "weight_norm"))
-    values = [first, median(norms), norms[-1] if norms else None, median(ratios), weights, *(_last_reading(given.get(key)) for key in extra)]
+    values = [
+        first,
+        median(norms),
+        norms[-1] if norms else None,
+        median(ratios),
+        weights,
+        *(_last_reading(given.get(key)) for key in extra),
+    ]
     return [name(layer, 40), *(exact(value, 3) for value in values)]
 
 
 def _last_reading(given: Any) -> Number:
-    return last(numbers(mapping(given).get("values", given))) if not isinstance(given, int | float) else number(given)
-
-
+    return (
+        last(numbers(mapping(given).get("values", given)))
+        if not isinstance(given, int | float)
+        else number(given)
+    )

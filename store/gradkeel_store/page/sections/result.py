@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from gradkeel_store.page.charts.bars import bar_cell
 from gradkeel_store.page.markup import Child, Html, table, tag
 from gradkeel_store.page.scales import linear
 from gradkeel_store.page.sections.scores import Scores, baseline_scores, headline, model_scores
 from gradkeel_store.page.sections.section import Section, absent
 from gradkeel_store.page.source import Number, View, mapping, number, numbers
-from gradkeel_store.page.wording import METRICS, exact, figure, sentence_case
+from gradkeel_store.page.wording import METRICS, brief, exact, figure, sentence_case
 
+_OVER = {"constant": "the best constant", "ridge": "the linear model"}
 _BASELINES = {"constant": "Always the same answer", "ridge": "Linear model (ridge)"}
 
 
@@ -17,12 +20,23 @@ def result_section(view: View) -> Section:
     """Bars of the metric that speaks first, then every metric of every part."""
     scores, baselines = model_scores(view), baseline_scores(view)
     lead = (
-        "A model is worth something when it beats answers that need no training. “Always the same answer” is the best constant "
+        "A model is worth something when it beats answers that need no training. “Always the "
+        "same answer” is the best constant "
         "guess; the linear model is what a straight line through the same data gives."
     )
     if not scores:
-        return Section("result", "Result", lead, absent("No metrics were computed: there was no usable model to evaluate."))
-    return Section("result", "Result beside the baselines", lead, [_bars(view), _all_metrics(scores, baselines), _remarks(view)])
+        return Section(
+            "result",
+            "Result",
+            lead,
+            absent("No metrics were computed: there was no usable model to evaluate."),
+        )
+    return Section(
+        "result",
+        "Result beside the baselines",
+        lead,
+        [_bars(view), _all_metrics(scores, baselines), _remarks(view)],
+    )
 
 
 def _bars(view: View) -> Html | None:
@@ -36,7 +50,12 @@ def _bars(view: View) -> Html | None:
     rows = [(words, bar_cell(value, scale, cls), exact(value)) for words, value, cls in entries]
     way = METRICS[best.metric][1]
     caption = f"{best.words} on the {best.part} part, {way} is better"
-    return tag("figure", tag("figcaption", tag("h3", caption)), table(("", "", best.words), rows, caption=caption, cls="bars unheaded"), cls="chart")
+    return tag(
+        "figure",
+        tag("figcaption", tag("h3", caption)),
+        table(("", "", best.words), rows, caption=caption, cls="bars unheaded"),
+        cls="chart",
+    )
 
 
 def _baseline_name(key: str) -> str:
@@ -47,7 +66,10 @@ def _all_metrics(scores: dict[str, Scores], baselines: dict[str, dict[str, Score
     parts = list(scores)
     names = [metric for metric in METRICS if any(metric in scores[part] for part in parts)]
     names += sorted({metric for part in parts for metric in scores[part]} - set(names))
-    columns: list[tuple[str, dict[str, Scores]]] = [("This model", scores), *((_baseline_name(key), value) for key, value in baselines.items())]
+    columns: list[tuple[str, dict[str, Scores]]] = [
+        ("This model", scores),
+        *((_baseline_name(key), value) for key, value in baselines.items()),
+    ]
     shown = [(words, part, given[part]) for words, given in columns for part in parts if part in given]
     head: list[Child] = ["Metric", *(f"{words}, {part}" for words, part, _ in shown)]
     rows = [[_metric_name(metric), *(exact(given.get(metric)) for _, _, given in shown)] for metric in names]
@@ -61,28 +83,61 @@ def _metric_name(metric: str) -> list[Child]:
 
 def _remarks(view: View) -> Html | None:
     fit = view.part("fit")
-    said = [_gain(fit.get("gain")), _residual(number(fit.get("mean_residual"))), _behind(view)]
+    said = [*_gains(view), _residual(number(fit.get("mean_residual"))), _behind(view)]
     lines = [tag("p", line) for line in said if line]
     return tag("div", lines, cls="remarks") if lines else None
 
 
-def _gain(gain: object) -> str | None:
-    given = mapping(gain)
-    value = next((number(given[key]) for key in ("value", "mean", "estimate", "gain") if number(given.get(key)) is not None), number(gain))
-    if value is None:
-        return None
-    bounds = numbers(given.get("interval")) or numbers([given.get("low", given.get("lower")), given.get("high", given.get("upper"))])
-    low, high = bounds if len(bounds) == 2 else (None, None)
-    interval = f" (bootstrap interval {figure(low)} to {figure(high)})" if low is not None and high is not None else ""
-    doubt = " The interval contains zero: the gain may be chance." if low is not None and high is not None and low <= 0 <= high else ""
-    over = f" over {given['over']}" if isinstance(given.get("over"), str) else " over the best constant"
-    return f"Gain{over}: {figure(value)}{interval}.{doubt}"
+@dataclass(frozen=True)
+class Gain:
+    """How much better than a baseline, with the bounds of its bootstrap interval."""
+
+    over: str
+    metric: str
+    value: float
+    low: Number
+    high: Number
+
+    @property
+    def sentence(self) -> str:
+        """The gain in words, and whether it may be chance."""
+        metric = f" in {METRICS.get(self.metric, (sentence_case(self.metric), ''))[0]}" if self.metric else ""
+        if self.low is None or self.high is None:
+            return f"Gain over {self.over}{metric}: {brief(self.value)}."
+        chance = " The interval contains zero, so this may be chance." if self.low <= 0 <= self.high else ""
+        bounds = f"95\u00a0% bootstrap interval {brief(self.low)} to {brief(self.high)}"
+        return f"Gain over {self.over}{metric}: {brief(self.value)} ({bounds}).{chance}"
+
+
+def gains(given: object, over: str = "constant", metric: str = "") -> list[Gain]:
+    """The gains of a report: one alone, or by baseline, by metric, or both."""
+    whole = mapping(given)
+    value = number(whole.get("value"))
+    if value is not None:
+        low, high = [*numbers(whole.get("interval")), None, None][:2]
+        named = _OVER.get(over) or sentence_case(over)
+        return [
+            Gain(named, metric, value, number(whole.get("low")) or low, number(whole.get("high")) or high)
+        ]
+    found: list[Gain] = []
+    for key, inner in whole.items():
+        found += gains(inner, over, key) if key in METRICS else gains(inner, key, metric)
+    return found
+
+
+def _gains(view: View) -> list[str]:
+    best, found = headline(view), gains(view.part("fit").get("gain"))
+    first = [gain for gain in found if best and gain.metric in ("", best.metric)] or found
+    return [gain.sentence for gain in first[:4]]
 
 
 def _residual(mean: Number) -> str | None:
     if mean is None:
         return None
-    return f"Mean residual (what the model misses on average, in target units): {figure(mean)}. Near zero is good; losses such as Huber do not aim at the mean."
+    return (
+        f"Mean residual (what the model misses on average, in target units): {figure(mean)}. Near "
+        "zero is good; losses such as Huber do not aim at the mean."
+    )
 
 
 def _behind(view: View) -> str | None:
@@ -94,6 +149,7 @@ def _behind(view: View) -> str | None:
     beaten = linear_score < best.model if lower else linear_score > best.model
     if not beaten:
         return None
-    return f"The linear model does better here ({figure(linear_score)} against {figure(best.model)}): on this data the simpler model is the better choice."
-
-
+    return (
+        f"The linear model does better here ({figure(linear_score)} against {figure(best.model)}): on "
+        "this data the simpler model is the better choice."
+    )

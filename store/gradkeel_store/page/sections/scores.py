@@ -17,7 +17,7 @@ def model_scores(view: View) -> dict[str, Scores]:
 
 
 def baseline_scores(view: View) -> dict[str, dict[str, Scores]]:
-    """Each baseline's metrics by part; numbers without a part belong to the test part, else to the validation part."""
+    """Each baseline's metrics by part; numbers without a part belong to test, else to validation."""
     baselines = mapping(view.part("fit").get("baselines"))
     scored = model_scores(view)
     part = "validation" if "validation" in scored and "test" not in scored else "test"

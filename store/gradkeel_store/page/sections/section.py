@@ -9,7 +9,7 @@ from gradkeel_store.page.markup import Child, Html, tag
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page; `lead` tells a reader who has never heard of a gradient what is shown and how to read it."""
+    """A part of the page; `lead` says to a reader who never heard of a gradient how to read it."""
 
     anchor: str
     title: str
@@ -19,7 +19,9 @@ class Section:
     def html(self) -> Html:
         heading = tag("h2", self.title, id=f"{self.anchor}-title")
         lead = tag("p", self.lead, cls="lead") if self.lead else None
-        return tag("section", heading, lead, self.body, id=self.anchor, aria_labelledby=f"{self.anchor}-title")
+        return tag(
+            "section", heading, lead, self.body, id=self.anchor, aria_labelledby=f"{self.anchor}-title"
+        )
 
 
 def absent(sentence: Child) -> Html:

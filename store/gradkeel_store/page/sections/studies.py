@@ -19,37 +19,61 @@ def studies_section(view: View) -> Section | None:
     counterfactual = view.part("counterfactual")
     parts = [
         _pairs(view.part("curvature"), "Curvature against the learning rate"),
-        _rows(view.list("preflight"), "Preflight: which scaling allows which learning rate"),
+        _rows(view.entries("preflight"), "Preflight: which scaling allows which learning rate"),
         _rows(records(counterfactual.get("arms")), "The same run without its stabilizers"),
-        _rows(view.list("repair"), "Repairs tried"),
+        _rows(view.entries("repair"), "Repairs tried"),
     ]
     there = [part for part in parts if part]
-    lead = "Further measurements that this job asked for. Norms under different scalings or losses are not comparable; compare metrics in target units."
+    lead = (
+        "Further measurements that this job asked for. Norms under different scalings or losses are "
+        "not comparable; compare metrics in target units."
+    )
     return Section("studies", "Further studies", lead, there) if there else None
 
 
 def not_computed(view: View) -> list[str]:
     """One sentence for each study that was not made."""
     reasons = {
-        "curvature": "Curvature (how sharply the loss bends, and the learning rate that allows) was not measured: health.curvature was off.",
+        "curvature": (
+            "Curvature (how sharply the loss bends, and the learning rate that allows) was not "
+            "measured: health.curvature was off."
+        ),
         "preflight": "No preflight (a trial of learning rates before training) belongs to this report.",
-        "counterfactual": "The run without its stabilizers, for comparison, was not made: health.counterfactual was off.",
+        "counterfactual": (
+            "The run without its stabilizers, for comparison, was not made: health.counterfactual was off."
+        ),
         "repair": "No repair was tried: health.repair was 0, or nothing called for one.",
     }
     return [sentence for key, sentence in reasons.items() if not view.report.get(key)]
 
 
 def _pairs(given: dict[str, Any], caption: str) -> Html | None:
-    rows = [(sentence_case(key), evidence_value(key, value)) for key, value in given.items() if value is not None]
-    return tag("div", tag("h3", caption), table(("Quantity", "Value"), rows[:_MOST], caption=caption, cls="pairs")) if rows else None
+    rows = [
+        (sentence_case(key), evidence_value(key, value)) for key, value in given.items() if value is not None
+    ]
+    return (
+        tag(
+            "div",
+            tag("h3", caption),
+            table(("Quantity", "Value"), rows[:_MOST], caption=caption, cls="pairs"),
+        )
+        if rows
+        else None
+    )
 
 
 def _rows(entries: Sequence[dict[str, Any]], caption: str) -> Html | None:
     if not entries:
         return None
     keys = list(dict.fromkeys(key for entry in entries[:_MOST] for key in entry))[:9]
-    rows: list[list[Child]] = [[evidence_value(key, _plain(entry.get(key))) for key in keys] for entry in entries[:_MOST]]
-    return tag("div", tag("h3", caption), table([sentence_case(key) for key in keys], rows, caption=caption, cls="numbers"))
+    rows: list[list[Child]] = [
+        [evidence_value(key, _plain(entry.get(key))) for key in keys] for entry in entries[:_MOST]
+    ]
+    return tag(
+        "div",
+        tag("h3", caption),
+        table([sentence_case(key) for key in keys], rows, caption=caption, cls="numbers"),
+    )
 
 
 def _plain(value: Any) -> Any:

@@ -20,8 +20,10 @@ Readings = dict[str, Any]
 Curve = tuple[list[float], Numbers]
 
 LEAD = (
-    "Training is a walk downhill: the loss says how wrong the model still is, the gradient says which way is down and how steep it is. "
-    "A sound training shows a loss that falls and settles, and a gradient norm that stays within a few powers of ten."
+    "Training is a walk downhill: the loss says how wrong the model still is, the gradient says "
+    "which way is down and how steep it is. "
+    "A sound training shows a loss that falls and settles, and a gradient norm that stays within "
+    "a few powers of ten."
 )
 
 
@@ -29,20 +31,31 @@ def training_section(view: View, readings: Readings) -> Section:
     """Loss and norm over steps."""
     title = "The course of training"
     if not view.steps:
-        return Section("training", title, LEAD, absent("No optimizer step was taken, so there is no loss and no gradient to draw."))
-    return Section("training", title, LEAD, [_loss(view, readings), _norm(view, readings), _lr(view, readings)])
+        return Section(
+            "training",
+            title,
+            LEAD,
+            absent("No optimizer step was taken, so there is no loss and no gradient to draw."),
+        )
+    return Section(
+        "training", title, LEAD, [_loss(view, readings), _norm(view, readings), _lr(view, readings)]
+    )
 
 
 def per_epoch(view: View, key: str) -> Curve:
     """A quantity measured once an epoch (`train_loss`, `validation_loss`) by step."""
     series, fit = view.part("series"), view.part("fit")
     for given in (series.get("epochs"), fit.get("history"), series.get("history"), fit.get("epoch_metrics")):
-        entries = [entry for entry in records(given) if number(entry.get("step")) is not None and key in entry]
+        entries = [
+            entry for entry in records(given) if number(entry.get("step")) is not None and key in entry
+        ]
         if entries:
             return [float(entry["step"]) for entry in entries], [number(entry[key]) for entry in entries]
     own = mapping(series.get(key))
     if own:
-        return _paired(numbers(own.get("steps", own.get("step"))), numbers(own.get("values", own.get("loss"))))
+        return _paired(
+            numbers(own.get("steps", own.get("step"))), numbers(own.get("values", own.get("loss")))
+        )
     aligned = view.series(key)
     return _paired(list(view.steps), aligned) if present(aligned) else ([], [])
 
@@ -64,22 +77,32 @@ def _loss(view: View, readings: Readings) -> Html:
         return absent("No finite loss was recorded: it was not a number from the first step on.")
     kept = kept_indices([loss], len(steps))
     axes = Axes(steps_axis(view), fitting([*loss, *validation]), 240, "step", "loss")
+    noisy = len(kept) > 80
+    trained_at, trained = per_epoch(view, "train_loss") if noisy else ([], [])
     marks = [
-        frame.line(steps, loss, axes, "s1 thin" if len(kept) > 80 else "s1", sampled=kept),
+        frame.line(
+            steps, loss, axes, "s1 thin pale" if trained else "s1 thin" if noisy else "s1", sampled=kept
+        ),
+        frame.line(trained_at, trained, axes, "s1"),
         frame.line(at, validation, axes, "s2"),
-        frame.dots(zip(at, validation, strict=True), axes, "s2") if len(at) <= 60 else None,
+        frame.dots(zip(at, validation, strict=True), axes, "s2") if len(at) <= 30 else None,
         frame.upright(_best_step(view), axes, "rule dash"),
     ]
     held = [_held(at, validation, steps[i]) for i in kept]
-    readings["loss"] = line_readings([steps[i] for i in kept], axes.x, [[loss[i] for i in kept], held], axis="step", linked=True)
-    keys = [Key("line", "s1", "Training loss of each batch", figure(last(loss)), 0)]
+    readings["loss"] = line_readings(
+        [steps[i] for i in kept], axes.x, [[loss[i] for i in kept], held], axis="step", linked=True
+    )
+    keys = [Key("line", "s1 pale" if trained else "s1", "Training loss of each batch", figure(last(loss)), 0)]
+    keys += [Key("line", "s1", "Training loss, mean of the epoch")] if trained else []
     if present(validation):
         keys.append(Key("line", "s2", "Validation loss", figure(last(validation)), 1))
     keys += [Key("dash", "rule", "Best epoch, whose weights are returned")] if _best_step(view) else []
     summary = _curve_words("Training loss", steps, loss) + _curve_words(" Validation loss", at, validation)
     drawn = frame.plot(axes, marks, summary=summary, over=_events_over(view, axes), hover="loss")
     note = _scale_note(axes.y, loss) + _validation_note(validation)
-    return frame.figure_block("loss", "Loss", frame.legend([*keys, *event_keys(view)]), drawn, _loss_table(view, kept), note=note)
+    return frame.figure_block(
+        "loss", "Loss", frame.legend([*keys, *event_keys(view)]), drawn, _loss_table(view, kept), note=note
+    )
 
 
 def _held(at: Sequence[float], values: Numbers, step: float) -> float | None:
@@ -103,7 +126,9 @@ def _scale_note(scale: Scale, values: Numbers) -> str:
 
 def _log_words(values: Numbers) -> str:
     zeros = any(value == 0 for value in values)
-    return "Logarithmic scale: each line up is a multiple of the one below. " + ("Exact zeros lie on the lower edge. " if zeros else "")
+    return "Logarithmic scale: each line up is a multiple of the one below. " + (
+        "Exact zeros lie on the lower edge. " if zeros else ""
+    )
 
 
 def _validation_note(validation: Numbers) -> str:
@@ -116,7 +141,11 @@ def _curve_words(words: str, steps: Sequence[float], values: Numbers) -> str:
         return ""
     lowest = min(there)
     where = figure(steps[values.index(lowest)])
-    return f"{words} over steps {figure(steps[0])} to {figure(steps[-1])}: starts at {figure(there[0])}, ends at {figure(there[-1])}, lowest {figure(lowest)} at step {where}, highest {figure(max(there))}."
+    return (
+        f"{words} over steps {figure(steps[0])} to {figure(steps[-1])}: starts at {figure(there[0])}, "
+        f"ends at {figure(there[-1])}, lowest {figure(lowest)} at step {where}, highest "
+        f"{figure(max(there))}."
+    )
 
 
 def _loss_table(view: View, kept: list[int]) -> Html:
@@ -124,7 +153,14 @@ def _loss_table(view: View, kept: list[int]) -> Html:
     at, validation = per_epoch(view, "validation_loss")
     chosen = [kept[i] for i in evenly(len(kept), 24)]
     rows = [(figure(steps[i]), exact(loss[i]), exact(_held(at, validation, steps[i]))) for i in chosen]
-    return frame.as_table(table(("Step", "Training loss", "Validation loss"), rows, caption="Loss at selected steps", cls="numbers"))
+    return frame.as_table(
+        table(
+            ("Step", "Training loss", "Validation loss"),
+            rows,
+            caption="Loss at selected steps",
+            cls="numbers",
+        )
+    )
 
 
 def _norm(view: View, readings: Readings) -> Html:
@@ -139,15 +175,37 @@ def _norm(view: View, readings: Readings) -> Html:
         frame.line(steps, after, axes, "s1 thin", sampled=kept) if clipped else None,
         frame.upright(clipped, axes, "clip", top=965, bottom=1000),
     ]
-    columns = [[before[i] for i in kept], [after[i] for i in kept]] if clipped else [[before[i] for i in kept]]
+    columns = (
+        [[before[i] for i in kept], [after[i] for i in kept]] if clipped else [[before[i] for i in kept]]
+    )
     readings["norm"] = line_readings([steps[i] for i in kept], axes.x, columns, axis="step", linked=True)
     keys = [Key("line", "s3", "Before clipping" if clipped else "Gradient norm", figure(last(before)), 0)]
     if clipped:
-        keys += [Key("line", "s1", "After clipping", figure(last(after)), 1), Key("tick", "clip", "Clipped here")]
-    drawn = frame.plot(axes, marks, summary=_norm_words(view, clipped), over=_events_over(view, axes), hover="norm")
+        keys += [
+            Key("line", "s1", "After clipping", figure(last(after)), 1),
+            Key("tick", "clip", "Clipped here"),
+        ]
+    drawn = frame.plot(
+        axes, marks, summary=_norm_words(view, clipped), over=_events_over(view, axes), hover="norm"
+    )
     note = _log_words(before) if axes.y.log else ""
-    head = tag("p", "The length of the whole gradient, all layers together: how strongly each batch pulls at the weights.", cls="aside")
-    return frame.figure_block("norm", "Gradient norm", head, frame.legend([*keys, *event_keys(view)]), drawn, _norm_table(view, kept), note=note)
+    head = tag(
+        "p",
+        (
+            "The length of the whole gradient, all layers together: how strongly each batch pulls at "
+            "the weights."
+        ),
+        cls="aside",
+    )
+    return frame.figure_block(
+        "norm",
+        "Gradient norm",
+        head,
+        frame.legend([*keys, *event_keys(view)]),
+        drawn,
+        _norm_table(view, kept),
+        note=note,
+    )
 
 
 def clipped_steps(view: View) -> list[float]:
@@ -157,7 +215,14 @@ def clipped_steps(view: View) -> list[float]:
 
 
 def _norm_words(view: View, clipped: list[float]) -> str:
-    fired = f" Clipping shortened the gradient at {count(len(clipped), 'of the drawn steps', 'of the drawn steps')}." if clipped else " Nothing was clipped."
+    fired = (
+        (
+            " Clipping shortened the gradient at "
+            f"{count(len(clipped), 'of the drawn steps', 'of the drawn steps')}."
+        )
+        if clipped
+        else " Nothing was clipped."
+    )
     return _curve_words("Gradient norm before clipping", view.steps, view.series("global_norm")) + fired
 
 
@@ -176,21 +241,33 @@ def _lr(view: View, readings: Readings) -> Html | None:
         return None
     kept = kept_indices([rates], len(view.steps), 120)
     axes = Axes(steps_axis(view), fitting(rates), 110, "step", "learning rate")
-    readings["lr"] = line_readings([view.steps[i] for i in kept], axes.x, [[rates[i] for i in kept]], axis="step", linked=True)
-    drawn = frame.plot(axes, frame.line(view.steps, rates, axes, "s1", sampled=kept), summary=_curve_words("Learning rate", view.steps, rates), hover="lr")
-    return frame.figure_block("lr", "Learning rate", frame.legend([Key("line", "s1", "Learning rate", figure(last(rates)), 0)]), drawn)
+    readings["lr"] = line_readings(
+        [view.steps[i] for i in kept], axes.x, [[rates[i] for i in kept]], axis="step", linked=True
+    )
+    drawn = frame.plot(
+        axes,
+        frame.line(view.steps, rates, axes, "s1", sampled=kept),
+        summary=_curve_words("Learning rate", view.steps, rates),
+        hover="lr",
+    )
+    return frame.figure_block(
+        "lr",
+        "Learning rate",
+        frame.legend([Key("line", "s1", "Learning rate", figure(last(rates)), 0)]),
+        drawn,
+    )
 
 
 def event_steps(view: View) -> tuple[list[float], list[float]]:
     """Steps of interventions and of non-finite numbers."""
-    acted = present([number(entry.get("step")) for entry in view.list("interventions")])
+    acted = present([number(entry.get("step")) for entry in view.entries("interventions")])
     broken = present([number(entry.get("step")) for entry in nonfinite_entries(view)])
     return sorted(set(acted)), sorted(set(broken))
 
 
 def nonfinite_entries(view: View) -> list[dict[str, Any]]:
     """The numbers of the series that were not finite: {series, step, kind}."""
-    return records(view.part("series").get("nonfinite")) or view.list("nonfinite")
+    return records(view.part("series").get("nonfinite")) or view.entries("nonfinite")
 
 
 def event_keys(view: View) -> list[Key]:
@@ -202,8 +279,14 @@ def event_keys(view: View) -> list[Key]:
 
 def _events_over(view: View, axes: Axes) -> list[Child]:
     acted, broken = event_steps(view)
-    diamonds = [_mark(step, axes, tag("path", d="M0 1l5 5-5 5-5-5z", cls="fill acted")) for step in _thinned(acted, axes)]
-    crosses = [_mark(step, axes, tag("path", d="M-4 2l8 8m0-8l-8 8", cls="line broken")) for step in _thinned(broken, axes)]
+    diamonds = [
+        _mark(step, axes, tag("path", d="M0 15l5 5-5 5-5-5z", cls="fill acted"))
+        for step in _thinned(acted, axes)
+    ]
+    crosses = [
+        _mark(step, axes, tag("path", d="M-4 2l8 8m0-8l-8 8", cls="line broken"))
+        for step in _thinned(broken, axes)
+    ]
     return [*diamonds, *crosses]
 
 

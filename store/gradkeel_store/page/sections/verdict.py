@@ -5,7 +5,7 @@ from __future__ import annotations
 from gradkeel_store.page.markup import Child, Html, name, showable, tag
 from gradkeel_store.page.sections.scores import headline
 from gradkeel_store.page.source import View, mapping, number, text
-from gradkeel_store.page.wording import VERDICTS, count, duration, figure, listed, percent
+from gradkeel_store.page.wording import VERDICTS, brief, count, duration, figure, listed, percent
 
 # Each verdict has a shape of its own, so that colour is never the only sign.
 _SIGNS = {
@@ -20,7 +20,7 @@ _SIGNS = {
 def verdict_of(view: View) -> str:
     """The verdict, or `none` where nothing was trained or the word is unknown."""
     given = text(view.report.get("verdict"))
-    nothing_ran = not view.steps and not view.list("findings")
+    nothing_ran = not view.steps and not view.entries("findings")
     return "none" if nothing_ran or given not in VERDICTS else given
 
 
@@ -28,15 +28,31 @@ def header(view: View) -> Html:
     """Title, verdict and key figures."""
     verdict = verdict_of(view)
     word, meaning = VERDICTS[verdict]
-    sign = tag("svg", tag("path", d=_SIGNS[verdict]), viewBox="0 0 24 24", width=44, height=44, aria_hidden="true", cls="sign")
+    sign = tag(
+        "svg",
+        tag("path", d=_SIGNS[verdict]),
+        viewBox="0 0 24 24",
+        width=44,
+        height=44,
+        aria_hidden="true",
+        cls="sign",
+    )
     said = text(view.report.get("summary")).strip()
+    words = [
+        tag("p", "Verdict", cls="eyebrow"),
+        tag("p", word, cls="word"),
+        tag("p", said or meaning, cls="summary"),
+    ]
+    also = tag("p", meaning, cls="meaning") if said and said != meaning else None
     banner = tag(
-        "div", sign,
-        tag("div", tag("p", "Verdict", cls="eyebrow"), tag("p", word, cls="word"), tag("p", said or meaning, cls="summary"),
-            tag("p", meaning, cls="meaning") if said and said != meaning else None),
-        cls="banner", role="group", aria_label=f"Verdict: {word}",
-    )  # fmt: skip
-    top = tag("div", tag("p", "Gradkeel", tag("span", " gradient-health report"), cls="brand"), tag("h1", name(view.title, 140)), _facts(view))
+        "div", sign, tag("div", words, also), cls="banner", role="group", aria_label=f"Verdict: {word}"
+    )
+    top = tag(
+        "div",
+        tag("p", "Gradkeel", tag("span", " gradient-health report"), cls="brand"),
+        tag("h1", name(view.title, 140)),
+        _facts(view),
+    )
     return tag("header", top, banner, key_figures(view))
 
 
@@ -63,7 +79,11 @@ def _model(model: dict[str, object]) -> str | None:
 
 def _optimizer(optimizer: dict[str, object]) -> str | None:
     lr = number(optimizer.get("lr"))
-    return f"{optimizer['kind']}{f', lr {figure(lr)}' if lr is not None else ''}" if optimizer.get("kind") else None
+    return (
+        f"{optimizer['kind']}{f', lr {brief(lr)}' if lr is not None else ''}"
+        if optimizer.get("kind")
+        else None
+    )
 
 
 def _moment(stamp: object) -> str | None:
@@ -73,7 +93,10 @@ def _moment(stamp: object) -> str | None:
 def key_figures(view: View) -> Html | None:
     """A strip of at most five figures, each with what it means in a few words."""
     found = [figure_of(view) for figure_of in (_quality, _length, _clipped, _checked, _cost)]
-    boxes = [tag("div", tag("dt", term), tag("dd", tag("b", value), tag("span", more))) for term, value, more in filter(None, found)]
+    boxes = [
+        tag("div", tag("dt", term), tag("dd", tag("b", value), tag("span", more)))
+        for term, value, more in filter(None, found)
+    ]
     return tag("dl", boxes, cls="figures") if boxes else None
 
 
@@ -101,12 +124,16 @@ def _length(view: View) -> Figure | None:
     length = count(int(steps[-1]) + (1 if steps[0] == 0 else 0), "step")
     took = f"in {duration(fit.get('seconds'))}" if number(fit.get("seconds")) is not None else ""
     best = number(fit.get("best_epoch"))
-    more = [count(int(epochs), "epoch") if epochs else "", f"best after epoch {figure(best)}" if best is not None else "", took]
+    more = [
+        count(int(epochs), "epoch") if epochs else "",
+        f"best after epoch {figure(best)}" if best is not None else "",
+        took,
+    ]
     return "Training", length, ", ".join(part for part in more if part)
 
 
 def _clipped(view: View) -> Figure | None:
-    clips = view.list("clipping")
+    clips = view.entries("clipping")
     fractions = [fraction for clip in clips if (fraction := number(clip.get("fraction"))) is not None]
     if not fractions:
         return None
@@ -115,7 +142,10 @@ def _clipped(view: View) -> Figure | None:
 
 
 def _checked(view: View) -> Figure | None:
-    states = [mapping(entry).get("status") for entry in mapping(view.part("gradient_check").get("parameters")).values()]
+    states = [
+        mapping(entry).get("status")
+        for entry in mapping(view.part("gradient_check").get("parameters")).values()
+    ]
     if not states:
         return None
     failed = states.count("fail")
@@ -126,4 +156,8 @@ def _checked(view: View) -> Figure | None:
 
 def _cost(view: View) -> Figure | None:
     fraction = number(view.part("cost").get("monitoring_fraction"))
-    return ("Cost of watching", percent(fraction), "of the training time, measured") if fraction is not None else None
+    return (
+        ("Cost of watching", percent(fraction), "of the training time, measured")
+        if fraction is not None
+        else None
+    )
