@@ -133,7 +133,7 @@ class _Wire:
         self.close()
         try:
             self._stream = self._send(command.request)
-            if self._stream.status_code >= 400:
+            if self._stream.status_code >= 300:
                 return _answer(self._stream, self._stream.read())
         except httpx2.TransportError as error:
             return _failure(error, self._url)
@@ -278,7 +278,7 @@ class _AsyncWire:
         await self.close()
         try:
             self._stream = await self._send(command.request)
-            if self._stream.status_code >= 400:
+            if self._stream.status_code >= 300:
                 return _answer(self._stream, await self._stream.aread())
         except httpx2.TransportError as error:
             return _failure(error, self._url)

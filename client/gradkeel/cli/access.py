@@ -29,7 +29,7 @@ def service_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("--url", help="Address of the service.")
     @click.option("--api-key", help="Key to send there.")
     @click.pass_context
-    def with_access(ctx: click.Context, url: str | None, api_key: str | None, /, **kwargs: Any) -> Any:
+    def with_access(ctx: click.Context, /, url: str | None, api_key: str | None, **kwargs: Any) -> Any:
         outer = ctx.find_object(Access) or Access()
         access = Access(url or outer.url, api_key or outer.api_key)
         return ctx.invoke(command, access=access, **kwargs)

@@ -25,7 +25,7 @@ class Screen:
     def say(self, text: RenderableType = "", style: str = "") -> None:
         """Print a line. Text is shown as it is: brackets are no markup."""
         shown = Text(text, style=style) if isinstance(text, str) else text
-        self.words.print(shown, soft_wrap=isinstance(text, str))
+        self.words.print(shown, soft_wrap=isinstance(shown, Text))
 
     def warn(self, text: str) -> None:
         """Print a line on standard error."""

@@ -83,7 +83,7 @@ def known_flow(sha256: str, policy: RetryPolicy) -> Flow[Json | None]:
     outcome = yield from flows.outcome_of(request, policy)
     if isinstance(outcome, Answer) and outcome.status == 404:
         return None
-    if isinstance(outcome, Failure) or outcome.status >= 400:
+    if isinstance(outcome, Failure) or outcome.status >= 300:
         raise error_of(outcome)
     document = yield from flows.document_of(flows.get(request.path), policy)
     return None if document["state"] == DatasetState.REJECTED else document

@@ -28,7 +28,7 @@ from gradkeel.sansio.commands import (
     Sleep,
     WireEvent,
 )
-from gradkeel.sansio.problems import error_of
+from gradkeel.sansio.problems import error_of, not_json, read_object
 from gradkeel.sansio.retry import RetryPolicy
 
 LONG_POLL_SECONDS = 30
@@ -119,7 +119,7 @@ def _lost_delete(request: Request, outcome: Outcome, retries: int) -> Outcome:
 def answer_of(request: Request, policy: RetryPolicy, sink: Sink | None = None) -> Flow[Answer]:
     """A successful answer. Raises the error of ``errors.py`` for anything else."""
     outcome = yield from outcome_of(request, policy, sink)
-    if isinstance(outcome, Failure) or outcome.status >= 400:
+    if isinstance(outcome, Failure) or not 200 <= outcome.status < 300:
         raise error_of(outcome)
     return outcome
 
@@ -127,7 +127,9 @@ def answer_of(request: Request, policy: RetryPolicy, sink: Sink | None = None) -
 def document_of(request: Request, policy: RetryPolicy) -> Flow[Json]:
     """The JSON object of a successful answer."""
     answer = yield from answer_of(request, policy)
-    document: Json = answer.json()
+    document = read_object(answer.content)
+    if document is None:
+        raise not_json(answer)
     return document
 
 
@@ -218,7 +220,7 @@ def _one_stream(path: str, last: int | None, silence: float) -> Flow[tuple[bool,
     headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": str(last)} if last is not None else {})
     request = get(path, headers=headers, timeout=silence)
     outcome: Outcome = yield OpenEvents(request)
-    if isinstance(outcome, Failure) or outcome.status >= 400:
+    if isinstance(outcome, Failure) or outcome.status >= 300:
         return False, last, outcome
     while True:
         wire: WireEvent | Failure | None = yield NextEvent()
@@ -233,7 +235,7 @@ def _one_stream(path: str, last: int | None, silence: float) -> Flow[tuple[bool,
 
 def _pause(policy: RetryPolicy, path: str, failures: int, outcome: Outcome) -> float:
     """How long to wait before the stream is opened again. Raises where that is hopeless."""
-    if isinstance(outcome, Answer) and outcome.status < 400:
+    if isinstance(outcome, Answer) and outcome.status < 300:
         return policy.backoff(min(failures, 4))
     patient = replace(policy, max_retries=max(policy.max_retries, PATIENCE))
     delay = patient.delay(max(failures - 1, 0), get(path), outcome)

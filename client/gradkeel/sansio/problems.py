@@ -19,14 +19,23 @@ def error_of(outcome: Outcome) -> GradkeelError:
 
 
 def status_error(answer: Answer) -> APIStatusError:
-    problem = read_problem(answer.content)
+    problem = read_object(answer.content)
     request_id = answer.headers.get("x-request-id")
     message = describe(problem) if problem else f"The service answered {answer.status}"
     return error_class(answer.status)(message, status=answer.status, problem=problem, request_id=request_id)
 
 
-def read_problem(content: bytes) -> dict[str, Any] | None:
-    """The problem document in a body, or None where it holds something else (a proxy's page, nothing)."""
+def not_json(answer: Answer) -> APIStatusError:
+    """The error for a success that no Gradkeel service sent."""
+    return error_class(answer.status)(
+        f"The answer ({answer.status}) is no JSON object: is this the address of a Gradkeel service?",
+        status=answer.status,
+        request_id=answer.headers.get("x-request-id"),
+    )
+
+
+def read_object(content: bytes) -> dict[str, Any] | None:
+    """The JSON object in a body, or None where it holds something else (a proxy's page, nothing)."""
     try:
         document = json.loads(content)
     except ValueError:
