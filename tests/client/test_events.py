@@ -31,8 +31,6 @@ def stream_of(*events: tuple[int, str]) -> Reply:
         f"id: {number}\nevent: {name}\ndata: {json.dumps({'n': number})}\n\n: heartbeat\n\n"
         for number, name in events
     )
-        f"id: {n}\nevent: {name}\ndata: {json.dumps({'n': n})}\n\n: heartbeat\n\n" for n, name in events
-    )
     return Reply(200, content=text.encode(), headers=STREAM)
 
 
