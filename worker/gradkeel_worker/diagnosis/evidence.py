@@ -22,7 +22,8 @@ Metrics = dict[str, float | None]
 class Origin:
     """Where the first NaN or infinity came from.
 
-    ``what`` is input, target, weight, activation, loss or gradient; ``producer`` is true where every value that
+    ``what`` is input, target, weight, activation, loss or gradient; ``producer`` is true where every value
+    that
     went into the place was still finite, false where the place only passed on what it got.
     """
 
@@ -41,10 +42,10 @@ class Origin:
 class Evaluation:
     """How the returned model and the baselines do, per part, in target units.
 
-    ``metrics`` and ``baselines`` hold ``{"validation": …, "test": …}`` and ``{"constant": {…}, "ridge": {…}}`` (on the
-    test part, else on the validation part). ``predictions`` are those of the test part: row, actual, prediction and,
-    for classes, probabilities [n, classes]. ``errors`` holds per-row losses for the bootstrap: metric → name
-    (model, constant, ridge) → array [n]; ``part`` says of which part.
+    ``metrics``: ``{"validation": …, "test": …}``. ``baselines``: ``{"constant": …, "ridge": …}`` on the test
+    part, else on the validation part. ``predictions`` are those of the test part: row, actual, prediction
+    and, for classes, probabilities [n, classes]. ``errors`` holds per-row losses for the bootstrap: metric →
+    name (model, constant, ridge) → array [n]; ``part`` says of which part.
     """
 
     metrics: dict[str, Metrics | None] = field(default_factory=dict)

@@ -26,7 +26,8 @@ class Remedy:
 class Finding:
     """One finding, before the report's order and links are known.
 
-    ``evidence`` holds named numbers (None where a number is not finite) and short texts; ``where`` any of PLACES.
+    ``evidence`` holds named numbers (None where a number is not finite) and short texts; ``where`` any of
+    PLACES.
     """
 
     rule: str

@@ -1,0 +1,140 @@
+"""The two things every model is held against: the best constant, and a linear model with an L2 penalty.
+
+Both are fitted on the training part's *prepared* features, standardised once more, so that a job without
+scaling
+still meets an honest opponent. Categories enter as one column per level.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression, Ridge
+
+if TYPE_CHECKING:
+    from gradkeel_worker.data import Part, Prepared
+
+Array = np.ndarray[Any, Any]
+
+MAX_LEVELS = 60
+"""One-hot columns per category at most (the most frequent levels; rarer ones are all zero)."""
+MAX_FITTED_ROWS = 20_000
+"""Rows used to fit the linear model; more would hardly move it and would cost seconds."""
+RIDGE_ALPHA = 1.0
+LOGISTIC_C = 1.0
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """Predictions of the baselines for every row of a part, by name (constant, ridge).
+
+    Regression: float64 [n] in target units. Classes: probabilities float64 [n, classes].
+    ``constant_mae`` is the best constant for the absolute error (the median), regression only.
+    """
+
+    constant: Array
+    ridge: Array
+    constant_mae: Array | None = None
+
+
+@dataclass(frozen=True)
+class _Design:
+    """Standardised features with categories one-hot, as fitted on the training part."""
+
+    center: Array
+    scale: Array
+    levels: tuple[Array, ...]
+
+    @classmethod
+    def fit(cls, part: Part) -> _Design:
+        x = _finite(part.x)
+        center = x.mean(axis=0) if len(x) else np.zeros(x.shape[1])
+        scale = x.std(axis=0) if len(x) else np.ones(x.shape[1])
+        levels = tuple(_frequent(part.c[:, k]) for k in range(part.c.shape[1]))
+        return cls(center, np.where(scale > 0, scale, 1.0), levels)
+
+    def __call__(self, part: Part) -> Array:
+        blocks = [(_finite(part.x) - self.center) / self.scale]
+        blocks += [
+            (part.c[:, k, None] == levels[None]).astype(np.float64) for k, levels in enumerate(self.levels)
+        ]
+        return np.hstack(blocks)
+
+
+def _finite(x: Array) -> Array:
+    """float64 copy with NaN and infinities as 0: under ``propagate`` a baseline must still answer."""
+    return np.nan_to_num(np.asarray(x, np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def _frequent(codes: Array) -> Array:
+    values, counts = np.unique(codes, return_counts=True)
+    return values[np.argsort(-counts, kind="stable")[:MAX_LEVELS]]
+
+
+def _sample(n: int, seed: int) -> Array:
+    """Rows to fit on: all, or a seeded random choice."""
+    if n <= MAX_FITTED_ROWS:
+        return np.arange(n)
+    return np.sort(np.random.default_rng(seed).choice(n, MAX_FITTED_ROWS, replace=False))
+
+
+def fit_baselines(prepared: Prepared, seed: int = 0) -> dict[str, Baselines]:
+    """Fit both baselines on the training part; predictions for the validation and the test part by name.
+
+    Cost: about 20 ms for 1,000 rows, under a second for 20,000 × 50.
+    """
+    design = _Design.fit(prepared.train)
+    rows = _sample(len(prepared.train.rows), seed)
+    x, y = design(prepared.train)[rows], prepared.train.y_raw
+    parts = {"validation": prepared.validation, "test": prepared.test}
+    if prepared.task == "regression":
+        return _regression(x, y[rows], y, {name: design(part) for name, part in parts.items()})
+    classes = len(prepared.classes or ())
+    return _classification(x, y[rows], y, classes, {name: design(part) for name, part in parts.items()})
+
+
+def _regression(x: Array, y: Array, every_y: Array, parts: dict[str, Array]) -> dict[str, Baselines]:
+    # The target is scaled by its standard deviation so that an exotic unit (1e-12, 1e12) costs no accuracy.
+    center, scale = float(every_y.mean()), float(every_y.std()) or 1.0
+    ridge = Ridge(alpha=RIDGE_ALPHA).fit(x, (y - center) / scale)
+    return {
+        name: Baselines(
+            constant=np.full(len(features), center),
+            ridge=ridge.predict(features) * scale + center if len(features) else np.zeros(0),
+            constant_mae=np.full(len(features), float(np.median(every_y))),
+        )
+        for name, features in parts.items()
+    }
+
+
+def _classification(
+    x: Array, y: Array, every_y: Array, classes: int, parts: dict[str, Array]
+) -> dict[str, Baselines]:
+    prior = np.bincount(every_y, minlength=classes) / max(len(every_y), 1)
+    linear = _fit_logistic(x, y) if len(np.unique(y)) > 1 else None
+    return {
+        name: Baselines(
+            constant=np.tile(prior, (len(features), 1)),
+            ridge=_probabilities(linear, features, classes, prior),
+        )
+        for name, features in parts.items()
+    }
+
+
+def _fit_logistic(x: Array, y: Array) -> LogisticRegression:
+    with warnings.catch_warnings():
+        # A baseline that has not fully converged after 200 iterations is good enough to be compared with.
+        warnings.simplefilter("ignore")
+        return LogisticRegression(C=LOGISTIC_C, max_iter=200).fit(x, y)
+
+
+def _probabilities(linear: LogisticRegression | None, x: Array, classes: int, prior: Array) -> Array:
+    """Probabilities [n, classes]; classes without a training row get 0."""
+    if linear is None or len(x) == 0:
+        return np.tile(prior, (len(x), 1))
+    result = np.zeros((len(x), classes))
+    result[:, linear.classes_] = linear.predict_proba(x)
+    return result

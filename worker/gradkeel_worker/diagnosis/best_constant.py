@@ -1,0 +1,73 @@
+"""The training loss that the best constant prediction would have: what a run must get below to have learnt
+anything.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gradkeel.contract import config as contract
+
+Array = np.ndarray[Any, Any]
+_SAMPLE = 4_000
+_ROUNDS = 80
+
+
+def best_constant_loss(loss: contract.Loss, y: Array, classes: int = 2) -> float | None:
+    """Mean loss of the best constant. ``y`` [n] in prepared units, 0/1, or class indexes; None for an empty
+    part.
+    """
+    y = np.asarray(y, np.float64)
+    y = y[np.isfinite(y)]
+    if not len(y):
+        return None
+    if isinstance(loss, contract.CrossEntropy):
+        return _cross_entropy(loss, y.astype(np.int64), classes)
+    if isinstance(loss, contract.BCE):
+        return _bce(loss, float(y.mean()))
+    sample = np.sort(y)[np.linspace(0, len(y) - 1, min(_SAMPLE, len(y))).astype(int)]
+    return _lowest(loss, sample)
+
+
+def row_loss(loss: contract.Loss, residual: Array) -> Array:
+    """Loss of each residual, regression losses only."""
+    size = np.abs(residual)
+    if isinstance(loss, contract.MSE):
+        return residual**2
+    if isinstance(loss, contract.MAE):
+        return size
+    knee = loss.delta if isinstance(loss, contract.Huber) else loss.beta  # type: ignore[union-attr]
+    scale = 1.0 if isinstance(loss, contract.Huber) else 1.0 / knee
+    return np.where(size <= knee, 0.5 * residual**2, knee * (size - 0.5 * knee)) * scale
+
+
+def _lowest(loss: contract.Loss, y: Array) -> float:
+    """Golden-section search: these losses are convex in the constant."""
+    low, high = float(y[0]), float(y[-1])
+    shrink = (np.sqrt(5) - 1) / 2
+    for _ in range(_ROUNDS):
+        a, b = high - shrink * (high - low), low + shrink * (high - low)
+        if row_loss(loss, y - a).mean() <= row_loss(loss, y - b).mean():
+            high = b
+        else:
+            low = a
+    return float(row_loss(loss, y - (low + high) / 2).mean())
+
+
+def _bce(loss: contract.BCE, positive: float) -> float:
+    """−(w·p·log q + (1−p)·log(1−q)) at its best q = w·p / (w·p + 1 − p)."""
+    weight = loss.pos_weight or 1.0
+    q = weight * positive / (weight * positive + 1 - positive)
+    if q in (0.0, 1.0):
+        return 0.0
+    return float(-(weight * positive * np.log(q) + (1 - positive) * np.log(1 - q)))
+
+
+def _cross_entropy(loss: contract.CrossEntropy, y: Array, classes: int) -> float:
+    shares = np.bincount(y, minlength=classes) / len(y)
+    if loss.class_weights == "balanced":
+        shares = (shares > 0) / max(int((shares > 0).sum()), 1)
+    aimed = (1 - loss.label_smoothing) * shares + loss.label_smoothing / len(shares)
+    return float(-np.sum(aimed[aimed > 0] * np.log(aimed[aimed > 0])))

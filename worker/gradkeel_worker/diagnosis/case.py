@@ -1,0 +1,241 @@
+"""A case: evidence with what follows from it, worked out once and shared by all rules."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from gradkeel.contract import config as contract
+from gradkeel_worker.diagnosis.best_constant import best_constant_loss
+from gradkeel_worker.diagnosis.course import Course, Explosion, finite_median
+from gradkeel_worker.diagnosis.evidence import Evidence, Origin
+from gradkeel_worker.diagnosis.feed import Feed, feed_of
+from gradkeel_worker.diagnosis.gain import Gain, gains
+from gradkeel_worker.diagnosis.measured import Measured, Start
+
+INFLATED = 10.0
+"""Factor on the first layer's gradient, or RMS of the target as fed, above which scale is a suspect."""
+
+ADAPTIVE = ("adam", "adamw", "rmsprop", "adagrad")
+
+
+@dataclass(frozen=True)
+class Case:
+    """What the rules read. Everything derived is computed on first use."""
+
+    evidence: Evidence
+
+    @property
+    def config(self) -> contract.TrainConfig:
+        return self.evidence.config
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether the optimizer divides by the gradient's size, so that a constant factor hardly matters."""
+        return self.config.optimizer.kind in ADAPTIVE
+
+    @property
+    def task(self) -> str:
+        prepared = self.evidence.prepared
+        return prepared.task if prepared is not None else self.config.task
+
+    @cached_property
+    def course(self) -> Course:
+        return Course(self.evidence.readings, self.config.schedule.warmup_steps, self.constant_loss)
+
+    @cached_property
+    def feed(self) -> Feed | None:
+        prepared = self.evidence.prepared
+        return feed_of(prepared) if prepared is not None and len(prepared.train.rows) else None
+
+    @cached_property
+    def constant_loss(self) -> float | None:
+        """Training loss of the best constant; None for a caller's own loss."""
+        prepared = self.evidence.prepared
+        if prepared is None or self.evidence.custom_loss:
+            return None
+        return best_constant_loss(self.config.loss, prepared.train.y, len(prepared.classes or (0, 1)))
+
+    @cached_property
+    def measured(self) -> Measured:
+        if self.evidence.prepared is None or self.evidence.loss_fn is None:
+            return Measured(origin=_event_origin(self.evidence))
+        # torch is loaded only where there is a model: processes that build partial reports never hold it.
+        examination = importlib.import_module("gradkeel_worker.diagnosis.examination")
+        measured: Measured = examination.examine(self.evidence, look_at_start=self.blown_up)
+        return measured
+
+    @property
+    def start(self) -> Start | None:
+        return self.measured.start
+
+    @property
+    def origin(self) -> Origin | None:
+        return self.measured.origin
+
+    @cached_property
+    def gains(self) -> dict[str, dict[str, Gain]]:
+        """Gain over each baseline by metric, with its interval: baseline → metric → Gain."""
+        evaluation = self.evidence.evaluation
+        return gains(evaluation.errors) if evaluation is not None else {}
+
+    # ------------------------------------------------------------------------------- what became of the run
+
+    @property
+    def explosion(self) -> Explosion | None:
+        return self.course.explosion
+
+    @property
+    def blown_up(self) -> bool:
+        return self.course.explosion is not None or self.course.first_bad is not None or self.lost
+
+    @property
+    def lost(self) -> bool:
+        """Whether training was lost: it diverged."""
+        return self.evidence.status == "diverged"
+
+    @cached_property
+    def useless(self) -> bool | None:
+        """Whether the result is no better than the best constant, by the point estimate; None when
+        unknown.
+        """
+        over_constant = self.gains.get("constant")
+        if over_constant:
+            return all(gain.value <= 0 for gain in over_constant.values())
+        return None if self.learnt is None else not self.learnt
+
+    @cached_property
+    def learnt(self) -> bool | None:
+        """Whether the training loss got clearly (3 %) below that of the best constant; None when unknown."""
+        if self.constant_loss is None or not self.course.sound:
+            return None
+        # At best over stretches, not at the end: a run may learn and blow up afterwards.
+        _, blocks = self.course.blocks(self.course.losses)
+        lowest = float(blocks.min()) if self.course.sound >= 20 else float(np.median(self.course.losses))
+        return lowest < 0.97 * self.constant_loss
+
+    # ---------------------------------------------------------------------------------------- the cause
+
+    @cached_property
+    def cause(self) -> str | None:
+        """Most likely cause of an explosion or a non-finite value: data_cell, domain, inputs, target,
+        outliers, lr.
+
+        None where nothing blew up.
+        """
+        if self.origin is not None and self.origin.what in ("input", "target"):
+            return "data_cell"
+        if (
+            self.origin is not None
+            and self.origin.operation
+            and "outside its domain" in self.origin.operation
+        ):
+            return "domain"
+        if not self.blown_up:
+            return None
+        return self._scale_cause() or ("outliers" if self._outliers_pull and not self.lr_is_high else "lr")
+
+    def _scale_cause(self) -> str | None:
+        inputs, target = self.inputs_excess, self.target_excess
+        if max(inputs, target) <= INFLATED or self.lr_excess >= max(inputs, target):
+            return None
+        return "inputs" if inputs >= target else "target"
+
+    @property
+    def _outliers_pull(self) -> bool:
+        share = self.measured.outliers
+        return share is not None and share.share > 0.5
+
+    @cached_property
+    def inputs_excess(self) -> float:
+        """How much the size of the inputs shrinks the largest stable step: their curvature over that of
+        scaled ones.
+
+        Without a measurement on the model, the mean square of the columns as fed; for optimizers that divide
+        by the
+        gradient's size, its root.
+        """
+        start = self.start
+        if start is not None and start.curvature_as_fed and start.curvature_scaled_inputs:
+            excess = start.curvature_as_fed / start.curvature_scaled_inputs
+        elif self.feed is not None:
+            excess = self.feed.inflation**2
+        else:
+            return 1.0
+        return float(np.sqrt(excess)) if self.adaptive else excess
+
+    @cached_property
+    def target_excess(self) -> float:
+        """How much larger the first gradient is for the target as fed; 1 where the loss bounds it."""
+        if self.feed is None or self.feed.target is None or self.adaptive:
+            return 1.0
+        start = self.start
+        if start is not None and start.gradient_scaled_inputs and start.gradient_scaled_both:
+            return start.gradient_scaled_inputs / start.gradient_scaled_both
+        return self.feed.target.rms if self.config.loss.kind == "mse" else 1.0
+
+    @cached_property
+    def stable_lr(self) -> float | None:
+        """2(1+β)/λ at the initial weights with inputs scaled, for SGD; None for other optimizers or
+        unmeasured.
+        """
+        start, optimizer = self.start, self.config.optimizer
+        if start is None or not start.curvature_scaled_inputs or not isinstance(optimizer, contract.SGD):
+            return None
+        return local_limit(optimizer, start.curvature_scaled_inputs)
+
+    @property
+    def customary_lr(self) -> float:
+        """A learning rate that is widely used with this optimizer on scaled data; a rule of thumb."""
+        optimizer = self.config.optimizer
+        if isinstance(optimizer, contract.SGD):
+            return 0.01 * (1 - optimizer.momentum) if optimizer.momentum else 0.01
+        return 0.01 if optimizer.kind == "adagrad" else 0.001
+
+    @property
+    def lr_excess(self) -> float:
+        """Learning rate over the stable one on scaled inputs (SGD), else over the customary one."""
+        return self.config.optimizer.lr / (self.stable_lr or 10 * self.customary_lr)
+
+    @property
+    def lr_is_high(self) -> bool:
+        return self.lr_excess > 1
+
+    @cached_property
+    def typical_ratio(self) -> float | None:
+        return self.course.typical_ratio()
+
+    @cached_property
+    def typical_norm(self) -> float | None:
+        return finite_median(self.course.norms[self.course.settled :])
+
+
+def local_limit(optimizer: contract.SGD, largest_curvature: float) -> float:
+    """Largest stable learning rate at a curvature λ > 0: 2/λ, heavy ball 2(1+β)/λ, Nesterov
+    2(1+β)/((1+2β)λ).
+    """
+    beta, curvature = optimizer.momentum, largest_curvature + optimizer.weight_decay
+    if optimizer.nesterov:
+        return 2 * (1 + beta) / ((1 + 2 * beta) * curvature)
+    return 2 * (1 + beta) / ((1 - optimizer.dampening * (beta > 0)) * curvature)
+
+
+def _event_origin(evidence: Evidence) -> Origin | None:
+    """The origin as far as the readings alone tell."""
+    event: dict[str, Any] | None = evidence.readings.nonfinite_event
+    if event is None:
+        return None
+    rows, columns = event.get("rows") or [None], event.get("columns") or [None]
+    is_input = event.get("what") == "input"
+    return Origin(
+        what=str(event.get("what") or "gradient"),
+        kind=str(event.get("kind") or "nan"),
+        layer=event.get("layer"),
+        operation=event.get("operation"),
+        row=rows[0] if is_input and len(rows) == 1 else None,
+        column=columns[0] if is_input else None,
+    )

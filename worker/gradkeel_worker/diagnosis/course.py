@@ -1,0 +1,194 @@
+"""The course of a run, read off its readings: where it blew up, how large its steps were. numpy alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from gradkeel_worker.engine.readings import Readings
+
+Array = np.ndarray[Any, Any]
+
+EARLY_STEPS = 10
+EARLY_FACTOR = 100.0
+"""Growth of loss or norm within the first EARLY_STEPS that is never normal."""
+MEDIAN_FACTOR = 10.0
+_BLOCK = 32
+_CHECKS = 60
+DOUBLINGS = 5
+DEPTH_RATIO = 1e4
+
+
+@dataclass(frozen=True)
+class Explosion:
+    """Where and how a run blew up. ``index`` is a position in the readings, ``factor`` the growth seen."""
+
+    index: int
+    sign: str
+    factor: float
+
+
+def finite_median(values: Array) -> float | None:
+    """Median of the finite values; None where there are none."""
+    finite = values[np.isfinite(values)]
+    return float(np.median(finite)) if len(finite) else None
+
+
+@dataclass(frozen=True)
+class Course:
+    """Readings with what follows from them. ``best_constant`` is the training loss of the best constant."""
+
+    readings: Readings
+    warmup: int = 0
+    best_constant: float | None = None
+
+    @property
+    def length(self) -> int:
+        return len(self.readings.loss)
+
+    @cached_property
+    def bad(self) -> Array:
+        """True at steps whose loss or gradient held a NaN or an infinity, [s]."""
+        r = self.readings
+        return ~np.isfinite(r.loss) | ~np.isfinite(r.global_norm) | (r.nonfinite > 0)
+
+    @cached_property
+    def first_bad(self) -> int | None:
+        hits = np.flatnonzero(self.bad)
+        return int(hits[0]) if len(hits) else None
+
+    @property
+    def sound(self) -> int:
+        """Number of steps before the first non-finite one."""
+        return self.length if self.first_bad is None else self.first_bad
+
+    @property
+    def settled(self) -> int:
+        """First step after warm-up: the schedule's, and at least a twentieth of the run."""
+        return min(max(self.warmup, self.sound // 20), max(self.sound - 1, 0))
+
+    @cached_property
+    def norms(self) -> Array:
+        return np.asarray(self.readings.global_norm[: self.sound])
+
+    @cached_property
+    def losses(self) -> Array:
+        return np.asarray(self.readings.loss[: self.sound])
+
+    @cached_property
+    def explosion(self) -> Explosion | None:
+        """The earliest sign of an explosion, None where the run kept its scale."""
+        signs = (self._early(), self._above_median(), self._doubling())
+        found = [one for one in signs if one is not None]
+        return min(found, key=lambda one: one.index) if found else None
+
+    def _early(self) -> Explosion | None:
+        best: Explosion | None = None
+        for sign, values in (("loss", self.losses), ("norm", self.norms)):
+            early = values[:EARLY_STEPS]
+            if len(early) < 2 or early[0] <= 0:
+                continue
+            grown = np.flatnonzero(early / early[0] >= EARLY_FACTOR)
+            if len(grown) and (best is None or grown[0] < best.index):
+                best = Explosion(int(grown[0]), f"early_{sign}", float(early.max() / early[0]))
+        return best
+
+    def _above_median(self) -> Explosion | None:
+        """Norm beyond 10 × its running median three times in a row, still growing, with the loss risen
+        too.
+        """
+        norms, losses = self.norms, self.losses
+        for start in range(_BLOCK, len(norms) - 2, _BLOCK):
+            before = slice(max(0, start - 2 * _BLOCK), start)
+            median, loss = float(np.median(norms[before])), float(np.median(losses[before]))
+            window = norms[start : start + _BLOCK + 2]
+            high = window > MEDIAN_FACTOR * median
+            hits = np.flatnonzero(high[:-2] & high[1:-1] & high[2:] & (window[2:] >= window[:-2]))
+            if median > 0 and len(hits) and float(np.median(losses[start + hits[0] :][:3])) > 2 * abs(loss):
+                return Explosion(int(start + hits[0]), "running_median", float(window.max() / median))
+        return None
+
+    def _doubling(self) -> Explosion | None:
+        """The loss's excess over the best constant doubles on five checks in a row."""
+        if self.best_constant is None or len(self.losses) < 2 * DOUBLINGS:
+            return None
+        starts, blocks = self.blocks(self.losses)
+        excess = blocks - self.best_constant
+        doubled = (excess[1:] >= 2 * excess[:-1]) & (excess[:-1] > 0.1 * abs(self.best_constant))
+        run = 0
+        for i, hit in enumerate(doubled):
+            run = run + 1 if hit else 0
+            if run == DOUBLINGS:
+                first = i - DOUBLINGS + 1
+                return Explosion(int(starts[first]), "doubling", float(excess[i + 1] / excess[first]))
+        return None
+
+    def blocks(self, values: Array) -> tuple[Array, Array]:
+        """Medians over about _CHECKS equal stretches of the run: (their starts, their medians)."""
+        edges = np.unique(np.linspace(0, len(values), min(_CHECKS, len(values)) + 1).astype(int))
+        medians = [float(np.median(values[a:b])) for a, b in pairwise(edges)]
+        return edges[:-1], np.array(medians)
+
+    @cached_property
+    def ratios(self) -> Array:
+        """Update ratios before the first non-finite step, [sound, L], NaN where weights or steps were
+        zero.
+        """
+        ratios = np.asarray(self.readings.update_ratio[: self.sound], np.float64)
+        if not ratios.size:
+            return np.zeros((0, len(self.readings.layers)))
+        held = np.asarray(self.readings.weight_norm[: self.sound], np.float64) > 0
+        return np.where(held & np.isfinite(ratios), ratios, np.nan)
+
+    def typical_ratio(self, start: int | None = None) -> float | None:
+        """Median over steps of the median over layers of the update ratio; None in the economy tier."""
+        chosen = self.ratios[self.settled if start is None else start :]
+        return finite_median(chosen) if chosen.size else None
+
+    @property
+    def first_ratio(self) -> float | None:
+        """Largest update ratio of a layer in the first step: before anything had time to blow up."""
+        first = self.ratios[:1]
+        finite = first[np.isfinite(first)]
+        return float(finite.max()) if len(finite) else None
+
+    @cached_property
+    def layer_ratio(self) -> tuple[float, int, int] | None:
+        """Size-normalised gradient norm of the first layer over that of the last, median over settled steps.
+
+        Returns (ratio, index of the first, index of the last layer); None below two layers.
+        """
+        inner = [i for i, name in enumerate(self.readings.layers) if not name.startswith("embeddings")]
+        norms = self.normalised_norms
+        if len(inner) < 2 or not norms.size:
+            return None
+        first, last = norms[self.settled :, inner[0]], norms[self.settled :, inner[-1]]
+        ratio = finite_median(np.divide(first, last, out=np.full(len(last), np.nan), where=last > 0))
+        return None if ratio is None else (ratio, inner[0], inner[-1])
+
+    @cached_property
+    def normalised_norms(self) -> Array:
+        """Layer gradient norms over the square root of the layers' sizes, [sound, L]."""
+        norms = np.asarray(self.readings.layer_norm[: self.sound], np.float64)
+        sizes = np.asarray(self.readings.layer_sizes or np.ones(norms.shape[1]), np.float64)
+        return norms / np.sqrt(np.maximum(sizes, 1)) if norms.size else norms
+
+    @property
+    def shrinking(self) -> bool:
+        """Whether the gradient norm of the last quarter is below 0.7 × that of the first."""
+        quarter = max(1, len(self.norms) // 4)
+        first, last = finite_median(self.norms[:quarter]), finite_median(self.norms[-quarter:])
+        return first is not None and last is not None and last < 0.7 * first
+
+    @property
+    def rising(self) -> bool:
+        """Whether the loss of the last tenth stands above 1.3 × the lowest stretch of the run."""
+        if len(self.losses) < 10:
+            return len(self.losses) > 1 and bool(self.losses[-1] > 1.3 * abs(self.losses[0]))
+        _, blocks = self.blocks(self.losses)
+        tail = float(np.median(blocks[-max(1, len(blocks) // 10) :]))
+        return tail > 1.3 * abs(float(blocks.min()))

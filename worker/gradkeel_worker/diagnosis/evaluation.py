@@ -1,0 +1,137 @@
+"""Predictions and metrics of the returned model and of the baselines, in target units."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from gradkeel_worker.diagnosis.baselines import Baselines, fit_baselines
+from gradkeel_worker.diagnosis.evidence import Evaluation, Metrics
+from gradkeel_worker.diagnosis.metrics import (
+    CLASSIFICATION,
+    REGRESSION,
+    classification_metrics,
+    regression_metrics,
+    row_log_loss,
+)
+
+if TYPE_CHECKING:
+    from gradkeel_worker.data import Part, Prepared
+
+Array = np.ndarray[Any, Any]
+_CHUNK = 16_384
+
+
+@torch.no_grad()
+def outputs(model: nn.Module, part: Part) -> Array:
+    """The model's raw outputs float64 [n, out] for a part, in eval mode; the model's mode is left as it
+    was.
+    """
+    training = model.training
+    model.eval()
+    x, c = torch.from_numpy(part.x), torch.from_numpy(part.c)
+    chunks = [model(x[i : i + _CHUNK], c[i : i + _CHUNK]) for i in range(0, len(x), _CHUNK)]
+    model.train(training)
+    if not chunks:
+        return np.zeros((0, 1))
+    return torch.cat(chunks).reshape(len(x), -1).double().numpy()
+
+
+def predict(model: nn.Module, part: Part, prepared: Prepared) -> Array:
+    """Predictions in target units float64 [n], or probabilities float64 [n, classes]."""
+    raw = outputs(model, part)
+    if prepared.task == "regression":
+        return np.asarray(prepared.target.inverse(raw[:, 0]), np.float64)
+    if raw.shape[1] == 1:
+        positive = 1.0 / (1.0 + np.exp(-np.clip(raw[:, 0], -700, 700)))
+        return np.stack([1.0 - positive, positive], axis=1)
+    shifted = np.exp(raw - raw.max(axis=1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
+
+
+def answerable(part: Part) -> Array:
+    """Rows without a NaN among their inputs, bool [n]: under ``propagate`` no model can answer the others."""
+    return np.asarray(np.isfinite(part.x).all(axis=1))
+
+
+def _metrics(prepared: Prepared, part: Part, predicted: Array) -> Metrics:
+    judge = regression_metrics if prepared.task == "regression" else classification_metrics
+    kept = answerable(part)
+    return judge(part.y_raw[kept], predicted[kept])
+
+
+def _constant_metrics(prepared: Prepared, part: Part, baseline: Baselines) -> Metrics:
+    """The best constant for each metric: the mean for rmse and r2, the median for mae, the class shares
+    else.
+    """
+    metrics = _metrics(prepared, part, baseline.constant)
+    if baseline.constant_mae is not None:
+        kept = answerable(part)
+        metrics["mae"] = regression_metrics(part.y_raw[kept], baseline.constant_mae[kept])["mae"]
+    return metrics
+
+
+def evaluate(model: nn.Module | None, prepared: Prepared, seed: int = 0) -> Evaluation:
+    """Metrics of model and baselines. Without a model only the baselines are judged.
+
+    The baselines are compared on the test part, or on the validation part where there is no test part.
+    """
+    parts = {"validation": prepared.validation, "test": prepared.test}
+    fitted = fit_baselines(prepared, seed)
+    judged = "test" if len(prepared.test.rows) else "validation"
+    predicted = {name: predict(model, part, prepared) for name, part in parts.items()} if model else {}
+    names = REGRESSION if prepared.task == "regression" else CLASSIFICATION
+    nothing: Metrics = dict.fromkeys(names, None)
+    return Evaluation(
+        metrics={
+            name: _metrics(prepared, part, predicted[name]) if name in predicted and len(part.rows) else None
+            for name, part in parts.items()
+        },
+        baselines={
+            "constant": _constant_metrics(prepared, parts[judged], fitted[judged]),
+            "ridge": _metrics(prepared, parts[judged], fitted[judged].ridge),
+        }
+        if len(parts[judged].rows)
+        else {"constant": nothing, "ridge": nothing},
+        predictions=_table(prepared, prepared.test, predicted["test"]) if "test" in predicted else {},
+        errors=_row_errors(prepared, parts[judged], predicted.get(judged), fitted[judged]),
+        part=judged,
+    )
+
+
+def _table(prepared: Prepared, part: Part, predicted: Array) -> dict[str, Array]:
+    if prepared.task == "regression":
+        return {"row": part.rows, "actual": part.y_raw, "prediction": predicted}
+    labels = np.asarray(prepared.classes or (), object)
+    return {
+        "row": part.rows,
+        "actual": labels[part.y_raw],
+        "prediction": labels[predicted.argmax(axis=1)],
+        "probabilities": predicted,
+    }
+
+
+def _row_errors(
+    prepared: Prepared, part: Part, predicted: Array | None, baseline: Baselines
+) -> dict[str, dict[str, Array]]:
+    """Per-row losses of everyone on the same rows; the model's are left out where a prediction is not
+    finite.
+    """
+    everyone = {"constant": baseline.constant, "ridge": baseline.ridge}
+    if predicted is not None and np.isfinite(predicted).all():
+        everyone["model"] = predicted
+    if prepared.task != "regression":
+        return {
+            "log_loss": {name: row_log_loss(part.y_raw, p) for name, p in everyone.items()},
+            "accuracy": {
+                name: (p.argmax(axis=1) != part.y_raw).astype(np.float64) for name, p in everyone.items()
+            },
+        }
+    medians = everyone | ({"constant": baseline.constant_mae} if baseline.constant_mae is not None else {})
+    return {
+        "rmse": {name: (p - part.y_raw) ** 2 for name, p in everyone.items()},
+        "mae": {name: np.abs(p - part.y_raw) for name, p in medians.items()},
+    }

@@ -1,0 +1,271 @@
+"""Measurements on the model itself: gradient check, curvature at the start, gradients of single rows."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gradkeel.contract import config as contract
+from gradkeel_worker.diagnosis.evidence import Evidence, Origin
+from gradkeel_worker.diagnosis.feed import OutlyingRows, outlying_rows
+from gradkeel_worker.diagnosis.gradient_check import check_gradients, in_float64
+from gradkeel_worker.diagnosis.measured import Measured, OutlierShare, Start
+from gradkeel_worker.diagnosis.provenance import first_bad_cell
+
+if TYPE_CHECKING:
+    from gradkeel_worker.data import Part, Prepared
+
+Array = np.ndarray[Any, Any]
+
+_START_ROWS = 64
+_MAX_JACOBIAN = 2e7
+"""Entries of the Jacobian at most (160 MB in float64)."""
+_SINGLE_ROWS = 128
+"""Rows of each kind whose own gradient is taken: outlying and ordinary ones."""
+_CHECKED_ROWS = 64
+
+SECOND_DERIVATIVE = {
+    "mse": 2.0,
+    "huber": 1.0,
+    "smooth_l1": 1.0,
+    "mae": 1.0,
+    "bce": 0.25,
+    "cross_entropy": 0.5,
+}
+"""Largest second derivative of the loss in the output (bce 1/4, cross-entropy at most 1/2). smooth_l1's is
+1/beta; the
+absolute error has none: 1 stands for the squared loss that is as steep at a residual of 1."""
+
+
+def examine(evidence: Evidence, *, look_at_start: bool) -> Measured:
+    """Measure what the rules ask of the model. ``look_at_start`` asks for the curvature at the initial
+    weights.
+    """
+    prepared = evidence.prepared
+    if prepared is None or len(prepared.train.rows) == 0:
+        return Measured()
+    notes: list[str] = []
+    model = evidence.model or (evidence.initial_model() if evidence.initial_model else None)
+    return Measured(
+        gradient_check=_checked(evidence, model, notes),
+        origin=find_origin(evidence),
+        start=_start(evidence, notes) if look_at_start else None,
+        outliers=_outlier_share(evidence, model),
+        notes=tuple(notes),
+    )
+
+
+def batch_of(part: Part, positions: Array) -> tuple[Tensor, Tensor, Tensor]:
+    """x, c, y of some rows, shaped as the losses take them: y float [n, 1], or int64 [n] for classes."""
+    y = torch.from_numpy(np.ascontiguousarray(part.y[positions]))
+    return (
+        torch.from_numpy(np.ascontiguousarray(part.x[positions])),
+        torch.from_numpy(np.ascontiguousarray(part.c[positions])),
+        y.unsqueeze(1) if y.is_floating_point() else y,
+    )
+
+
+def sound_rows(part: Part, count: int) -> Array:
+    """Positions of up to ``count`` rows, evenly spread, without a non-finite value."""
+    sound = np.flatnonzero(np.isfinite(part.x).all(axis=1) & np.isfinite(np.asarray(part.y, np.float64)))
+    if len(sound) <= count:
+        return sound
+    return np.asarray(sound[np.linspace(0, len(sound) - 1, count).astype(np.int64)])
+
+
+# ------------------------------------------------------------------------------------------- gradient check
+
+
+def _checked(evidence: Evidence, model: nn.Module | None, notes: list[str]) -> dict[str, Any] | None:
+    if model is None or evidence.loss_fn is None or not evidence.config.health.gradient_check:
+        return None
+    assert evidence.prepared is not None
+    positions = sound_rows(evidence.prepared.train, _CHECKED_ROWS)
+    if not len(positions):
+        notes.append("gradient check: no training row is free of non-finite values")
+        return None
+    place = "at the returned weights" if evidence.model is not None else "at the initial weights"
+    try:
+        return check_gradients(
+            model, evidence.loss_fn, *batch_of(evidence.prepared.train, positions), place=place
+        )
+    except (ValueError, RuntimeError, TypeError) as error:
+        # A caller's own module may refuse float64 or be random: then there is no check, and the
+        # report says why.
+        notes.append(f"gradient check: not done, {error}")
+        return None
+
+
+# ------------------------------------------------------------------------------------------------ origin
+
+
+def find_origin(evidence: Evidence) -> Origin | None:
+    """Where the first non-finite value came from, by the trainer's event and the prepared data."""
+    event, prepared = evidence.readings.nonfinite_event, evidence.prepared
+    if event is None:
+        return None
+    if prepared is not None and (cell := first_bad_cell(prepared, event.get("rows") or None)) is not None:
+        return cell
+    return Origin(
+        what=str(event.get("what") or "gradient"),
+        kind=str(event.get("kind") or "nan"),
+        layer=event.get("layer"),
+        operation=event.get("operation"),
+        producer=bool(event.get("producer", True)),
+        largest_input=event.get("largest_input"),
+    )
+
+
+# ------------------------------------------------------------------------------------- the model at its start
+
+
+def _start(evidence: Evidence, notes: list[str]) -> Start | None:
+    if evidence.initial_model is None or evidence.loss_fn is None or evidence.prepared is None:
+        return None
+    positions = sound_rows(evidence.prepared.train, _START_ROWS)
+    if len(positions) < 2:
+        return None
+    try:
+        return _measure_start(evidence, evidence.prepared, positions)
+    except (RuntimeError, TypeError, ValueError) as error:
+        notes.append(f"curvature at the start: not measured, {error}")
+        return None
+
+
+def _measure_start(evidence: Evidence, prepared: Prepared, positions: Array) -> Start:
+    assert evidence.initial_model is not None
+    model = evidence.initial_model().double().eval()
+    loss_fn = in_float64(evidence.loss_fn)
+    x, c, y = batch_of(prepared.train, positions)
+    x, y = x.double(), y.double() if y.is_floating_point() else y
+    scaled_x, scaled_y = _standardised_inputs(prepared, x), _standardised_target(prepared, y)
+    second = _second_derivative(evidence.config.loss)
+    norms = [_gradient_norm(model, loss_fn, a, c, b) for b in (y, scaled_y) for a in (x, scaled_x)]
+    return Start(
+        rows=len(positions),
+        weight_norm=float(np.sqrt(sum(float((p.detach() ** 2).sum()) for p in model.parameters()))),
+        curvature_as_fed=curvature(model, x, c, second),
+        curvature_scaled_inputs=curvature(model, scaled_x, c, second),
+        gradient_as_fed=norms[0],
+        gradient_scaled_inputs=norms[1],
+        gradient_scaled_target=norms[2],
+        gradient_scaled_both=norms[3],
+    )
+
+
+def _second_derivative(loss: contract.Loss) -> float:
+    if isinstance(loss, contract.SmoothL1):
+        return 1.0 / loss.beta
+    return SECOND_DERIVATIVE.get(loss.kind, 1.0)
+
+
+def _standardised_inputs(prepared: Prepared, x: Tensor) -> Tensor:
+    """x with every numeric column at mean 0 and standard deviation 1 over the training part."""
+    whole = np.asarray(prepared.train.x, np.float64)
+    values = np.array([one.role in ("value", "datetime") for one in prepared.inputs])
+    held = np.where(np.isfinite(whole), whole, np.nan)
+    with np.errstate(all="ignore"):
+        center, scale = np.nanmean(held, axis=0), np.nanstd(held, axis=0)
+    center = torch.from_numpy(np.where(values, np.nan_to_num(center), 0.0))
+    scale = torch.from_numpy(np.where(values & (scale > 0), np.nan_to_num(scale), 1.0))
+    return (x - center) / scale
+
+
+def _standardised_target(prepared: Prepared, y: Tensor) -> Tensor:
+    if not y.is_floating_point() or prepared.task != "regression":
+        return y
+    finite = np.asarray(prepared.train.y, np.float64)
+    finite = finite[np.isfinite(finite)]
+    return (y - float(finite.mean())) / (float(finite.std()) or 1.0)
+
+
+def _gradient_norm(model: nn.Module, loss_fn: Any, x: Tensor, c: Tensor, y: Tensor) -> float | None:
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    found = torch.autograd.grad(loss_fn(model(x, c), y), parameters, allow_unused=True)
+    norm = float(np.sqrt(sum(float((g**2).sum()) for g in found if g is not None)))
+    return norm if np.isfinite(norm) else None
+
+
+def curvature(model: nn.Module, x: Tensor, c: Tensor, second_derivative: float) -> float | None:
+    """Largest eigenvalue of second_derivative/n · JᵀJ, J the Jacobian of the outputs [n, o] in the
+    parameters.
+
+    By way of J Jᵀ, one backward pass per output: exact for the rows given. None where J would be too large.
+    """
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    outputs = model(x, c)
+    size = sum(p.numel() for p in parameters)
+    rows = min(len(x), int(_MAX_JACOBIAN // max(size * outputs[0].numel(), 1)))
+    if rows < 2 or not parameters:
+        return None
+    flat = outputs[:rows].flatten()
+    jacobian = torch.empty(len(flat), size, dtype=torch.float64)
+    for i in range(len(flat)):
+        grads = torch.autograd.grad(flat[i], parameters, retain_graph=True, allow_unused=True)
+        jacobian[i] = torch.cat(
+            [
+                torch.zeros(p.numel(), dtype=torch.float64) if g is None else g.flatten()
+                for p, g in zip(parameters, grads, strict=True)
+            ]
+        )
+    largest = float(torch.linalg.eigvalsh(jacobian @ jacobian.T)[-1])
+    return second_derivative / rows * largest if np.isfinite(largest) else None
+
+
+# ------------------------------------------------------------------------------ gradients of single rows
+
+
+def _outlier_share(evidence: Evidence, model: nn.Module | None) -> OutlierShare | None:
+    assert evidence.prepared is not None
+    if model is None or evidence.loss_fn is None:
+        return None
+    outlying = outlying_rows(evidence.prepared)
+    if not len(outlying.positions):
+        return None
+    return _share(evidence.prepared, model, evidence.loss_fn, outlying)
+
+
+def _share(prepared: Prepared, model: nn.Module, loss_fn: Any, outlying: OutlyingRows) -> OutlierShare | None:
+    part = prepared.train
+    ordinary = np.setdiff1d(sound_rows(part, len(part.rows)), outlying.positions, assume_unique=True)
+    if not len(ordinary):
+        return None
+    far = np.argsort(-outlying.z, kind="stable")[: 4 * _SINGLE_ROWS]
+    far = np.sort(far[np.linspace(0, len(far) - 1, min(_SINGLE_ROWS, len(far))).astype(np.int64)])
+    near = ordinary[np.linspace(0, len(ordinary) - 1, min(_SINGLE_ROWS, len(ordinary))).astype(np.int64)]
+    outer = row_gradient_norms(model, loss_fn, part, outlying.positions[far])
+    inner = row_gradient_norms(model, loss_fn, part, near)
+    total_outer = float(np.nanmean(outer)) * len(outlying.positions)
+    total = total_outer + float(np.nanmean(inner)) * len(ordinary)
+    if not np.isfinite(total) or total <= 0:
+        return None
+    worst = int(far[int(np.nanargmax(outer))])
+    return OutlierShare(
+        share=total_outer / total,
+        share_of_rows=len(outlying.positions) / (len(outlying.positions) + len(ordinary)),
+        rows=len(outlying.positions),
+        position=int(outlying.positions[worst]),
+        column=int(outlying.column[worst]),
+        z=float(outlying.z[worst]),
+        in_target=float(np.mean(outlying.column == -1)),
+    )
+
+
+def row_gradient_norms(model: nn.Module, loss_fn: Any, part: Part, positions: Array) -> Array:
+    """‖gradient of one row's loss‖ for each row, in eval mode, NaN where it is not finite; the model is
+    untouched.
+    """
+    twin = copy.deepcopy(model).eval()
+    parameters = [p for p in twin.parameters() if p.requires_grad]
+    x, c, y = batch_of(part, positions)
+    norms = np.full(len(positions), np.nan)
+    for i in range(len(positions)):
+        loss = loss_fn(twin(x[i : i + 1], c[i : i + 1]), y[i : i + 1])
+        found = torch.autograd.grad(loss, parameters, allow_unused=True)
+        squares = [float((g.double() ** 2).sum()) for g in found if g is not None]
+        norms[i] = float(np.sqrt(sum(squares)))
+    return np.where(np.isfinite(norms), norms, np.nan)

@@ -1,0 +1,140 @@
+"""The columns and the target as the model is fed them: how large, how uneven, how far out their outliers
+lie.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from gradkeel_worker.data import Part, Prepared
+
+Array = np.ndarray[Any, Any]
+_SAMPLE = 50_000
+"""Rows that statistics of the whole are taken from at most; outliers are looked for in every row."""
+
+FAR_OUT = 8.0
+"""Robust z beyond which a value is an outlier."""
+
+
+@dataclass(frozen=True)
+class ColumnFeed:
+    """One input column as fed. ``rms`` is about zero: it is the factor on this column's first-layer
+    gradient.
+    """
+
+    name: str
+    source: str
+    rms: float
+    mean: float
+    std: float
+    rms_over_median: float
+
+
+@dataclass(frozen=True)
+class TargetFeed:
+    """A regression target as fed, in prepared units."""
+
+    mean: float
+    std: float
+    rms: float
+    skew: float
+    heavy: bool
+
+
+@dataclass(frozen=True)
+class Feed:
+    """Numeric columns as fed; indicators and one-hot columns are never larger than 1 and are left out."""
+
+    columns: tuple[ColumnFeed, ...]
+    target: TargetFeed | None
+
+    @property
+    def inflation(self) -> float:
+        """Factor on the first layer's gradient beside standardised inputs: the root mean square over
+        columns.
+        """
+        return float(np.sqrt(np.mean([c.rms**2 for c in self.columns]))) if self.columns else 1.0
+
+    @property
+    def scale_ratio(self) -> float | None:
+        """Largest over smallest RMS of a column that is not all zero."""
+        sizes = [c.rms for c in self.columns if c.rms > 0]
+        return max(sizes) / min(sizes) if sizes else None
+
+
+def feed_of(prepared: Prepared) -> Feed:
+    """Statistics of the training part. Non-finite values are skipped."""
+    part = prepared.train
+    rows = np.linspace(0, len(part.rows) - 1, min(_SAMPLE, len(part.rows))).astype(np.int64)
+    numeric = [(j, one) for j, one in enumerate(prepared.inputs) if one.role in ("value", "datetime")]
+    stats = [(one, *_moments(part.x[rows, j])) for j, one in numeric]
+    sizes = [rms for _, _, _, rms in stats if rms > 0]
+    median = float(np.median(sizes)) if sizes else 1.0
+    columns = tuple(
+        ColumnFeed(one.name, one.source, rms, mean, std, rms / median if median > 0 else 1.0)
+        for one, mean, std, rms in stats
+    )
+    return Feed(columns, _target_feed(part) if prepared.task == "regression" else None)
+
+
+def _moments(values: Array) -> tuple[float, float, float]:
+    """Mean, standard deviation and RMS of the finite values, computed at a safe scale."""
+    finite = np.asarray(values[np.isfinite(values)], np.float64)
+    if not len(finite):
+        return 0.0, 0.0, 0.0
+    return float(finite.mean()), float(finite.std()), float(np.sqrt(np.mean(finite**2)))
+
+
+def robust_z(values: Array) -> Array:
+    """(x − median) / (1.4826 · MAD) with IQR / 1.349, then the standard deviation, where those are 0; NaN as
+    0.
+    """
+    x = np.asarray(values, np.float64)
+    finite = x[np.isfinite(x)]
+    if not len(finite):
+        return np.zeros(len(x))
+    center = np.median(finite)
+    low, high = np.quantile(finite, [0.25, 0.75])
+    scales = (1.4826 * np.median(np.abs(finite - center)), (high - low) / 1.349, finite.std())
+    scale = next((s for s in scales if s > 0), np.inf)
+    return np.asarray(np.nan_to_num((x - center) / scale, nan=0.0, posinf=0.0, neginf=0.0))
+
+
+def _target_feed(part: Part) -> TargetFeed:
+    mean, std, rms = _moments(part.y)
+    y = np.asarray(part.y[np.isfinite(part.y)], np.float64)
+    skew = float(np.mean(((y - mean) / std) ** 3)) if std > 0 else 0.0
+    heavy = bool(np.mean(np.abs(robust_z(y)) > FAR_OUT) > 0) if len(y) else False
+    return TargetFeed(mean, std, rms, skew, heavy)
+
+
+@dataclass(frozen=True)
+class OutlyingRows:
+    """Rows of the training part with a value far out: positions, the largest |robust z| and where it is.
+
+    ``column[i]`` is the input's position, −1 for the target.
+    """
+
+    positions: Array
+    z: Array
+    column: Array
+
+
+def outlying_rows(prepared: Prepared) -> OutlyingRows:
+    """Rows whose value in a numeric column, or in a regression target, has |robust z| > FAR_OUT."""
+    part = prepared.train
+    worst = np.zeros(len(part.rows))
+    where = np.full(len(part.rows), -1, np.int64)
+    columns = [(j, part.x[:, j]) for j, one in enumerate(prepared.inputs) if one.role == "value"]
+    if prepared.task == "regression":
+        columns.append((-1, part.y))
+    for j, values in columns:
+        z = np.abs(robust_z(values))
+        where = np.where(z > worst, j, where)
+        worst = np.maximum(worst, z)
+    positions = np.flatnonzero(worst > FAR_OUT)
+    return OutlyingRows(positions, worst[positions], where[positions])

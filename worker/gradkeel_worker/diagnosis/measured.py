@@ -1,0 +1,57 @@
+"""What was measured on the model besides the readings. Plain numbers: rules need no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from gradkeel_worker.diagnosis.evidence import Origin
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Start:
+    """The model at its initial weights, on ``rows`` training rows.
+
+    ``curvature_…`` is the largest eigenvalue of the Gauss–Newton matrix of the loss (2/n·σ² of the Jacobian
+    times the
+    loss's own second derivative), ``gradient_…`` the norm of the whole gradient; as fed, with every numeric
+    column
+    standardised, with the target standardised, and with both.
+    """
+
+    rows: int
+    weight_norm: float
+    curvature_as_fed: float | None
+    curvature_scaled_inputs: float | None
+    gradient_as_fed: float | None
+    gradient_scaled_inputs: float | None
+    gradient_scaled_target: float | None
+    gradient_scaled_both: float | None
+
+
+@dataclass(frozen=True)
+class OutlierShare:
+    """Share of the outlying rows in Σ‖gᵢ‖, and of the rows; ``position`` is the row with the largest
+    gradient.
+    """
+
+    share: float
+    share_of_rows: float
+    rows: int
+    position: int
+    column: int
+    z: float
+    in_target: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """None where something was not measured; ``notes`` say why."""
+
+    gradient_check: Json | None = None
+    origin: Origin | None = None
+    start: Start | None = None
+    outliers: OutlierShare | None = None
+    notes: tuple[str, ...] = ()

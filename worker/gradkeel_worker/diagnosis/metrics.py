@@ -1,0 +1,93 @@
+"""Metrics of predictions, in target units, under the names of the API; null where one is not defined."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn import metrics as sk
+
+Array = np.ndarray[Any, Any]
+Metrics = dict[str, float | None]
+
+REGRESSION = ("rmse", "mae", "r2")
+CLASSIFICATION = ("accuracy", "log_loss", "auc", "average_precision", "f1")
+
+_SMALLEST_PROBABILITY = 1e-15
+"""Probabilities are kept this far from 0 and 1 in the log loss, as scikit-learn once did; float32 rounds to
+0.
+"""
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def regression_metrics(actual: Array, predicted: Array) -> Metrics:
+    """rmse, mae and r2 of float64 arrays [n], in the target's units. All null where n = 0 or a prediction is
+    not finite.
+    """
+    actual, predicted = np.asarray(actual, np.float64), np.asarray(predicted, np.float64)
+    if len(actual) == 0 or not np.isfinite(predicted).all():
+        return dict.fromkeys(REGRESSION, None)
+    # Errors are scaled before squaring: predictions of 1e200 must not overflow on the way.
+    error = predicted - actual
+    largest = float(np.abs(error).max()) or 1.0
+    rmse = largest * float(np.sqrt(np.mean((error / largest) ** 2)))
+    spread = float(np.std(actual))
+    r2 = 1.0 - (rmse / spread) ** 2 if spread > 0 else np.nan
+    return {"rmse": _number(rmse), "mae": _number(float(np.mean(np.abs(error)))), "r2": _number(r2)}
+
+
+def row_log_loss(actual: Array, probabilities: Array) -> Array:
+    """−log of the probability given to each row's class; ``actual`` class indexes [n], ``probabilities`` [n,
+    classes].
+    """
+    chosen = np.asarray(probabilities, np.float64)[np.arange(len(actual)), actual]
+    return -np.log(np.clip(chosen, _SMALLEST_PROBABILITY, 1.0))
+
+
+def _binary_ranking(actual: Array, score: Array) -> Metrics:
+    if len(np.unique(actual)) < 2:
+        return {"auc": None, "average_precision": None}
+    return {
+        "auc": _number(sk.roc_auc_score(actual, score)),
+        "average_precision": _number(sk.average_precision_score(actual, score)),
+    }
+
+
+def _multiclass_ranking(actual: Array, probabilities: Array) -> Metrics:
+    """One-vs-rest means over the classes that have rows and are not all of them."""
+    counts = np.bincount(actual, minlength=probabilities.shape[1])
+    present = [k for k in range(probabilities.shape[1]) if 0 < counts[k] < len(actual)]
+    if not present:
+        return {"auc": None, "average_precision": None}
+    each = [_binary_ranking((actual == k).astype(int), probabilities[:, k]) for k in present]
+    return {
+        name: _number(float(np.mean([one[name] or 0.0 for one in each])))
+        for name in ("auc", "average_precision")
+    }
+
+
+def classification_metrics(actual: Array, probabilities: Array) -> Metrics:
+    """accuracy, log_loss, auc, average_precision, f1.
+
+    ``actual`` are class indexes [n], ``probabilities`` [n, classes]. With two classes the second is the
+    positive
+    one; with more, auc and average precision are one-vs-rest means and f1 is the macro mean.
+    """
+    probabilities = np.asarray(probabilities, np.float64)
+    if len(actual) == 0 or not np.isfinite(probabilities).all():
+        return dict.fromkeys(CLASSIFICATION, None)
+    predicted = probabilities.argmax(axis=1)
+    binary = probabilities.shape[1] == 2
+    ranking = (
+        _binary_ranking(actual, probabilities[:, 1]) if binary else _multiclass_ranking(actual, probabilities)
+    )
+    f1 = sk.f1_score(actual, predicted, average="binary" if binary else "macro", zero_division=0)
+    return {
+        "accuracy": float(np.mean(predicted == actual)),
+        "log_loss": _number(float(np.mean(row_log_loss(actual, probabilities)))),
+        **ranking,
+        "f1": _number(f1),
+    }

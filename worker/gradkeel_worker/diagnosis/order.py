@@ -1,0 +1,113 @@
+"""Which finding comes first, what follows from what, and the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from gradkeel.contract.states import Family, Severity, Verdict
+from gradkeel_worker.diagnosis.case import Case
+from gradkeel_worker.diagnosis.finding import RANK, Finding
+
+CONSEQUENCES: dict[str, tuple[str, ...]] = {
+    "feature_scale": (
+        "exploding_gradient",
+        "non_finite",
+        "lr_too_high",
+        "saturated_activation",
+        "dead_units",
+        "clipping_dominates",
+        "no_better_than_baseline",
+    ),
+    "target_scale": ("exploding_gradient", "non_finite", "clipping_dominates", "no_better_than_baseline"),
+    "outliers": ("exploding_gradient", "non_finite", "clipping_dominates"),
+    "lr_too_high": (
+        "exploding_gradient",
+        "non_finite",
+        "dead_units",
+        "saturated_activation",
+        "clipping_dominates",
+        "no_better_than_baseline",
+    ),
+    "gradient_mismatch": ("exploding_gradient", "non_finite", "no_better_than_baseline"),
+    "clipping_dominates": ("lr_too_low", "no_better_than_baseline"),
+    "saturated_activation": ("vanishing_gradient", "no_better_than_baseline"),
+    "dead_units": ("vanishing_gradient", "no_better_than_baseline"),
+    "vanishing_gradient": ("lr_too_low", "no_better_than_baseline"),
+    "lr_too_low": ("no_better_than_baseline",),
+    "exploding_gradient": ("non_finite", "no_better_than_baseline"),
+    "non_finite": ("no_better_than_baseline",),
+}
+"""What may follow from a finding. Data findings are linked only where the evidence names them as the
+cause.
+"""
+
+ROOTS = {"inputs": "feature_scale", "target": "target_scale", "outliers": "outliers", "lr": "lr_too_high"}
+"""Cause of an explosion → the rule whose finding explains it."""
+
+_FAMILY = {Family.GRADIENT: 0, Family.FIT: 1, Family.DATA: 2}
+_PRECEDENCE = (
+    "gradient_mismatch",
+    "feature_scale",
+    "target_scale",
+    "outliers",
+    "lr_too_high",
+    "exploding_gradient",
+    "non_finite",
+    "clipping_dominates",
+    "saturated_activation",
+    "dead_units",
+    "vanishing_gradient",
+    "lr_too_low",
+)
+"""Causes before effects, among findings of equal severity."""
+
+
+def arrange(findings: Iterable[Finding], case: Case) -> list[Finding]:
+    """Most likely cause first, what follows from it next, then fit, then data; with the links between
+    them.
+    """
+    listed = list(findings)
+    root = _root(listed, case)
+    linked = [_linked(finding, listed, is_cause=finding is root) for finding in listed]
+    lead = linked[listed.index(root)] if root is not None else None
+    return sorted(linked, key=lambda one: _key(one, lead))
+
+
+def _root(findings: list[Finding], case: Case) -> Finding | None:
+    """The finding that explains the others: the named cause's, else the first gradient finding that can."""
+    named = ROOTS.get(case.cause or "")
+    for finding in findings:
+        if finding.rule == named:
+            return finding
+    gradient = [f for f in findings if f.family is Family.GRADIENT and f.severity is not Severity.INFO]
+    return min(gradient, key=_cause_rank, default=None)
+
+
+def _cause_rank(finding: Finding) -> tuple[int, int]:
+    place = _PRECEDENCE.index(finding.rule) if finding.rule in _PRECEDENCE else len(_PRECEDENCE)
+    return place, RANK[finding.severity]
+
+
+def _linked(finding: Finding, every: list[Finding], *, is_cause: bool) -> Finding:
+    """The finding with the rules among the others that may follow from it."""
+    silent = finding.family is not Family.GRADIENT and not is_cause
+    present = {other.rule for other in every if other.severity is not Severity.INFO or other is finding}
+    follow = () if silent or finding.severity is Severity.INFO else CONSEQUENCES.get(finding.rule, ())
+    return replace(finding, consequences=tuple(rule for rule in follow if rule in present))
+
+
+def _key(finding: Finding, lead: Finding | None) -> tuple[int, int, int, int]:
+    follows = lead is not None and finding.rule in lead.consequences and finding.family is Family.GRADIENT
+    group = 0 if finding is lead else 1 if follows else 2 + _FAMILY[finding.family]
+    return group, RANK[finding.severity], *_cause_rank(finding)
+
+
+def verdict_of(findings: Iterable[Finding], case: Case) -> Verdict:
+    """healthy, strained, unstable or diverged; gradient findings alone set it."""
+    gradient = [finding.severity for finding in findings if finding.family is Family.GRADIENT]
+    if case.lost or (case.course.first_bad is not None and case.evidence.model is None):
+        return Verdict.DIVERGED
+    if Severity.CRITICAL in gradient:
+        return Verdict.UNSTABLE
+    return Verdict.STRAINED if Severity.WARNING in gradient else Verdict.HEALTHY

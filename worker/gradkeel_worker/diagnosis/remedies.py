@@ -1,0 +1,237 @@
+"""Changes of the config that a finding may propose, as merge patches against the submitted config."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from gradkeel.contract import config as contract
+from gradkeel.contract.errors import ConfigError
+from gradkeel.contract.patch import combine, merge_patch, replace_block, set_value
+from gradkeel.contract.resolve import resolve, to_json
+from gradkeel_worker.diagnosis.case import Case
+from gradkeel_worker.diagnosis.course import finite_median
+
+Json = dict[str, Any]
+
+WANTED_RATIO = 1e-3
+"""Update ratio aimed at: a rule of thumb, not a target."""
+_FIRST_RATIO = 5e-3
+"""Update ratio of the very first step that a lowered learning rate may have."""
+_SKEWED = 3.0
+
+
+def is_accepted(submitted: Json, patch: Json) -> bool:
+    """Whether the submitted config with the patch merged in is one that ``POST /jobs`` accepts."""
+    try:
+        resolve(merge_patch(submitted, patch))
+    except ConfigError:
+        return False
+    return True
+
+
+def one_digit(value: float) -> float:
+    """The largest number with one significant digit that is not above ``value``."""
+    exponent = math.floor(math.log10(value))
+    # The small addend keeps 0.003 from becoming 0.002 when its floating-point quotient is 2.9999….
+    return float(f"{math.floor(value / 10.0**exponent + 1e-9)}e{exponent}")
+
+
+# --------------------------------------------------------------------------------------------- learning rate
+
+
+def set_lr(lr: float) -> Json:
+    return set_value(("optimizer", "lr"), lr)
+
+
+def calmer_lr(case: Case) -> float:
+    """At most a tenth of the learning rate, lower where the first step or the measured curvature ask for
+    it.
+    """
+    lr = case.config.optimizer.lr
+    candidates = [lr / 10]
+    first = case.course.first_ratio
+    if first is not None and first > 0:
+        candidates.append(lr * _FIRST_RATIO / first)
+    if lr > 10 * case.customary_lr:
+        candidates.append(case.customary_lr)
+    if case.stable_lr is not None:
+        candidates.append(case.stable_lr / 4)
+    return one_digit(max(min(candidates), lr * 1e-7, 1e-12))
+
+
+def bolder_lr(case: Case) -> float:
+    """The learning rate whose update ratio would be WANTED_RATIO, within 10 to 100,000 times the present one.
+
+    Never above the customary one, nor above a quarter of a measured limit.
+    """
+    lr, ratio = case.config.optimizer.lr, case.typical_ratio
+    factor = float(np.clip(WANTED_RATIO / ratio, 10, 1e5)) if ratio else 100.0
+    return one_digit(max(min(lr * factor, case.customary_lr), lr * 10))
+
+
+# ------------------------------------------------------------------------------------------------ preparation
+
+
+def scale_inputs(case: Case, columns: Iterable[str]) -> Json:
+    """Standard scaling of the given columns, and of all numeric ones where the config scales none."""
+    prepare, submitted = case.config.prepare, case.evidence.submitted
+    patches: list[Json] = []
+    unscaled = isinstance(prepare.numeric, contract.NoScaling)
+    if unscaled:
+        patches.append(replace_block(submitted, ("prepare", "numeric"), {"kind": "standard"}))
+    for name in columns:
+        scaler = prepare.per_column.get(name, prepare.numeric)
+        if name in prepare.per_column or not unscaled:
+            kind = "signed_log1p" if isinstance(scaler, contract.Standard) else "standard"
+            patches.append(replace_block(submitted, ("prepare", "per_column", name), {"kind": kind}))
+    return combine(*patches)
+
+
+def target_kind(case: Case) -> str:
+    """standard, or robust where outlying targets would set the standard deviation."""
+    target = case.feed.target if case.feed is not None else None
+    return "robust" if target is not None and target.heavy else "standard"
+
+
+def scale_target(case: Case, kind: str | None = None) -> Json:
+    return replace_block(case.evidence.submitted, ("prepare", "target"), {"kind": kind or target_kind(case)})
+
+
+def winsorize(case: Case) -> Json:
+    return replace_block(case.evidence.submitted, ("prepare", "outliers"), {"kind": "winsorize"})
+
+
+def fill_missing(case: Case) -> Json:
+    return replace_block(
+        case.evidence.submitted, ("prepare", "missing"), {"kind": "median", "indicator": True}
+    )
+
+
+def exclude(case: Case, names: Iterable[str]) -> Json:
+    """Leave columns out. A column that ``include`` names is taken from there; lists replace."""
+    columns, dropped = case.config.columns, list(dict.fromkeys(names))
+    if columns.include is not None:
+        kept = [name for name in columns.include if name not in dropped]
+        return set_value(("columns", "include"), kept) if kept else {}
+    return set_value(("columns", "exclude"), list(dict.fromkeys([*columns.exclude, *dropped])))
+
+
+# ---------------------------------------------------------------------------------------- loss, clips, model
+
+
+def huber(case: Case) -> Json:
+    return replace_block(case.evidence.submitted, ("loss",), {"kind": "huber", "delta": 1.0})
+
+
+def has_norm_clip(case: Case) -> bool:
+    return any(isinstance(clip, contract.NormClip | contract.Normalize) for clip in case.config.clips)
+
+
+def norm_clip(case: Case, max_norm: float = 1.0) -> Json:
+    """A norm clip in the place of the first one there is, else after the other clips. Lists replace."""
+    clips = [to_json(clip) for clip in case.config.clips]
+    fresh = {"kind": "norm", "max_norm": max_norm}
+    place = next((i for i, clip in enumerate(clips) if clip["kind"] in ("norm", "normalize")), None)
+    if place is None:
+        return {"clips": [*clips, fresh]}
+    return {"clips": [*clips[:place], fresh, *clips[place + 1 :]]}
+
+
+def linear_model(case: Case) -> Json:
+    return replace_block(case.evidence.submitted, ("model",), {"kind": "linear"})
+
+
+def relu_and_he(case: Case) -> Json:
+    """relu with he initialisation, and layer normalisation in nets of five hidden layers or more."""
+    model = case.config.model
+    init = replace_block(case.evidence.submitted, ("model", "init"), {"kind": "he"})
+    if isinstance(model, contract.MLP):
+        changed: Json = {"kind": "mlp", "activation": "relu"}
+        if len(model.widths) >= 5 and model.norm == "none":
+            changed["norm"] = "layer"
+        return combine({"model": changed}, init)
+    if isinstance(model, contract.Sequential):
+        return combine({"model": {"kind": "sequential", "layers": _with_relu(model)}}, init)
+    return init
+
+
+def _with_relu(model: contract.Sequential) -> list[Json]:
+    """The layers with relu for every saturating activation, layer normalisation after each linear layer of a
+    deep net.
+    """
+    linear = sum(isinstance(layer, contract.LinearLayer) for layer in model.layers)
+    normed = any(isinstance(layer, contract.LayerNorm | contract.BatchNorm) for layer in model.layers)
+    layers: list[Json] = []
+    for layer in model.layers:
+        saturating = isinstance(layer, contract.Sigmoid | contract.Tanh)
+        layers.append({"kind": "relu"} if saturating else to_json(layer))
+        if isinstance(layer, contract.LinearLayer) and linear >= 5 and not normed:
+            layers.append({"kind": "layer_norm"})
+    return layers
+
+
+def leaky_relu(case: Case) -> Json:
+    model = case.config.model
+    if isinstance(model, contract.Sequential):
+        layers = [
+            {"kind": "leaky_relu"} if isinstance(layer, contract.ReLU) else to_json(layer)
+            for layer in model.layers
+        ]
+        return combine({"model": {"kind": "sequential", "layers": layers}}, _zero_bias(case))
+    if isinstance(model, contract.MLP):
+        return combine({"model": {"kind": "mlp", "activation": "leaky_relu"}}, _zero_bias(case))
+    return {}
+
+
+def _zero_bias(case: Case) -> Json:
+    """Biases start at 0 where they start below it."""
+    return set_value(("model", "bias_init"), 0.0) if case.config.model.bias_init < 0 else {}
+
+
+# ------------------------------------------------------------------------------------- compositions
+
+
+def stabilise(case: Case, *patches: Json) -> Json:
+    """The patches, with huber for a squared error and a norm clip where there is none."""
+    more: list[Json] = []
+    if isinstance(case.config.loss, contract.MSE) and not case.evidence.custom_loss:
+        more.append(huber(case))
+    if not has_norm_clip(case):
+        more.append(norm_clip(case))
+    return combine(*patches, *more)
+
+
+def mend_scales(case: Case) -> Json:
+    """Scale what is fed unscaled, inputs and target, and stabilise."""
+    feed = case.feed
+    patches: list[Json] = []
+    if feed is not None:
+        large = {column.source for column in feed.columns if column.rms > 10 or column.rms_over_median > 100}
+        if large or isinstance(case.config.prepare.numeric, contract.NoScaling):
+            patches.append(scale_inputs(case, sorted(large)))
+        if (feed.target is not None and not 0.1 <= feed.target.std <= 10) or _target_off_center(case):
+            patches.append(scale_target(case))
+    if case.lr_excess > 1:
+        patches.append(set_lr(calmer_lr(case)))
+    return stabilise(case, *patches)
+
+
+def _target_off_center(case: Case) -> bool:
+    """A raw target far from 0 is a first error as large as its mean."""
+    target = case.feed.target if case.feed is not None else None
+    return target is not None and target.rms > 10
+
+
+def norm_percentile(case: Case, percent: float = 90.0) -> float:
+    """Percentile of the norms before clips and before anything blew up; 1 where nothing was read."""
+    explosion = case.explosion
+    before = case.course.norms[case.course.settled : explosion.index if explosion else None]
+    if finite_median(before) in (None, 0.0):
+        before = case.course.norms[:1]
+    if not len(before) or not before.max() > 0:
+        return 1.0
+    return float(f"{np.percentile(before, percent):.2g}")

@@ -1,0 +1,133 @@
+"""A model that is no better than a constant, or than a linear model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gradkeel.contract.patch import combine, replace_block
+from gradkeel.contract.states import Family, Severity
+from gradkeel_worker.diagnosis import remedies
+from gradkeel_worker.diagnosis.case import Case
+from gradkeel_worker.diagnosis.finding import Finding, Remedy
+from gradkeel_worker.diagnosis.gain import Gain
+from gradkeel_worker.diagnosis.words import number, plural
+
+Json = dict[str, Any]
+
+_FEW_ROWS = 30
+
+
+def no_better_than_baseline(case: Case) -> list[Finding]:
+    """The test metrics within their bootstrap interval of the best constant (critical), or of ridge
+    (info).
+    """
+    over_constant, over_ridge = case.gains.get("constant", {}), case.gains.get("ridge", {})
+    if over_constant and not any(gain.certain for gain in over_constant.values()):
+        return [_like_constant(case, over_constant)]
+    if over_ridge and not _main(over_ridge)[1].certain:
+        return [_like_ridge(case, *_main(over_ridge))]
+    return []
+
+
+def _main(each: dict[str, Gain]) -> tuple[str, Gain]:
+    """The leading metric: rmse or log_loss."""
+    return next(iter(each.items()))
+
+
+def _evidence(case: Case, metric: str, gain: Gain, baseline: str) -> Json:
+    evaluation = case.evidence.evaluation
+    return {
+        "baseline": baseline,
+        "metric": metric,
+        "model": gain.model,
+        "baseline_metric": gain.baseline,
+        "gain": gain.value,
+        "gain_low": gain.low,
+        "gain_high": gain.high,
+        "rows": gain.rows,
+        "part": evaluation.part if evaluation is not None else None,
+    }
+
+
+def _linear_finds_more(case: Case) -> bool:
+    """Whether the linear model is clearly better than the constant on the same rows."""
+    evaluation = case.evidence.evaluation
+    if evaluation is None:
+        return False
+    metric = next(iter(evaluation.errors))
+    errors = evaluation.errors[metric]
+    return float(errors["ridge"].mean()) < 0.95 * float(errors["constant"].mean())
+
+
+def _like_constant(case: Case, each: dict[str, Gain]) -> Finding:
+    metric, gain = _main(each)
+    few, linear = gain.rows < _FEW_ROWS, _linear_finds_more(case)
+    return Finding(
+        rule="no_better_than_baseline",
+        family=Family.FIT,
+        severity=Severity.WARNING if few and gain.value > 0 else Severity.CRITICAL,
+        confidence="low" if few else "high",
+        explanation=(
+            f"On {plural(gain.rows, 'row')} the model had no part in fitting, its {metric} is "
+            f"{number(gain.model)}; always "
+            f"predicting one constant gives {number(gain.baseline)}. The gain of {number(gain.value)} (95 % "
+            "interval "
+            f"{number(gain.low)} to {number(gain.high)}) cannot be told from none. Most likely cause: "
+            f"{_cause(case, linear)}."
+        ),
+        remedy=_remedy(case, linear),
+        evidence=_evidence(case, metric, gain, "constant"),
+        where={"phase": "diagnose"},
+        also_consistent_with=_alternatives(linear, few),
+    )
+
+
+def _cause(case: Case, linear: bool) -> str:
+    if linear:
+        return "the training, since a linear model on the same columns does clearly better"
+    return "the columns say little about the target; a linear model finds hardly more"
+
+
+def _alternatives(linear: bool, few: bool) -> tuple[str, ...]:
+    found = (
+        ["a run that ended too early"] if linear else ["targets that were shuffled or belong to other rows"]
+    )
+    return (*found, "too few rows to tell") if few else tuple(found)
+
+
+def _remedy(case: Case, linear: bool) -> Remedy:
+    if not linear:
+        text = "Look at the data first. A linear model is enough to see whether there is anything to learn."
+        return Remedy(text, remedies.linear_model(case))
+    submitted = case.evidence.submitted
+    optimizer = replace_block(submitted, ("optimizer",), {"kind": "adamw", "lr": 0.001})
+    epochs = max(2 * case.config.budget.epochs, 100)
+    longer = {"budget": {"epochs": min(epochs, 1_000_000)}}
+    return Remedy(
+        "Train longer with AdamW, whose steps do not depend on the gradient's size.",
+        combine(optimizer, longer),
+    )
+
+
+def _like_ridge(case: Case, metric: str, gain: Gain) -> Finding:
+    name = "ridge regression" if case.task == "regression" else "logistic regression"
+    better = "is as good" if gain.high > 0 else "does better"
+    return Finding(
+        rule="no_better_than_baseline",
+        family=Family.FIT,
+        severity=Severity.INFO,
+        confidence="medium",
+        explanation=(
+            f"On {plural(gain.rows, 'row')} the model had no part in fitting, {name} {better}: {metric} "
+            f"{number(gain.baseline)} against the model's {number(gain.model)} (gain {number(gain.value)}, "
+            "95 % interval "
+            f"{number(gain.low)} to {number(gain.high)}). The relation may be close to linear, or the rows "
+            "too few for more."
+        ),
+        remedy=Remedy(
+            "A linear model may do: it is smaller and easier to explain.", remedies.linear_model(case)
+        ),
+        evidence=_evidence(case, metric, gain, "ridge"),
+        where={"phase": "diagnose"},
+        also_consistent_with=("too few rows to tell the two apart",),
+    )

@@ -1,0 +1,128 @@
+"""Clips that decide the length of most steps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gradkeel.contract.patch import combine, replace_block
+from gradkeel.contract.states import Family, Severity
+from gradkeel_worker.diagnosis import remedies
+from gradkeel_worker.diagnosis.case import Case
+from gradkeel_worker.diagnosis.course import finite_median
+from gradkeel_worker.diagnosis.finding import Finding, Remedy
+from gradkeel_worker.diagnosis.words import number, percent
+
+Json = dict[str, Any]
+
+DOMINATES = 0.30
+_IDLE = 0.001
+
+
+def fired_after_warmup(case: Case, clip: Json) -> np.ndarray[Any, Any]:
+    """Whether a clip changed the gradient, at every sound step after warm-up, bool [m]."""
+    fired = np.asarray(clip.get("fired", ()), bool)
+    return fired[case.course.settled : case.course.sound]
+
+
+def role_of(case: Case, clip: Json) -> str:
+    """idle, safety_net or step_size_limiter (SGD), batch_reweighter (optimizers that divide by the
+    gradient's size).
+    """
+    fired = np.asarray(clip.get("fired", ()), bool)
+    if not len(fired) or float(fired.mean()) < _IDLE:
+        return "idle"
+    if case.adaptive:
+        return "batch_reweighter"
+    after = fired_after_warmup(case, clip)
+    return "step_size_limiter" if len(after) and float(after.mean()) > DOMINATES else "safety_net"
+
+
+def clipping_dominates(case: Case) -> list[Finding]:
+    """SGD: more than 30 % of the steps clipped after warm-up (warning); Adam-like optimizers: info."""
+    found = []
+    for clip in case.evidence.readings.clipping:
+        fired = fired_after_warmup(case, clip)
+        if len(fired) >= 5 and float(fired.mean()) > DOMINATES:
+            found.append(_finding(case, clip, float(fired.mean())))
+    return found[:1]
+
+
+def _finding(case: Case, clip: Json, share: float) -> Finding:
+    normalises = clip["kind"] == "normalize"
+    kept = np.asarray(clip.get("coefficients", ()), np.float64)[case.course.settled : case.course.sound]
+    norms = case.course.norms[case.course.settled :]
+    return Finding(
+        rule="clipping_dominates",
+        family=Family.GRADIENT,
+        severity=Severity.INFO if case.adaptive or normalises else Severity.WARNING,
+        confidence="high" if share > 0.5 else "medium",
+        explanation=_text(case, clip, share),
+        remedy=_remedy(case, clip),
+        evidence={
+            "fraction_clipped": share,
+            "threshold": DOMINATES,
+            "limit": clip.get("limit"),
+            "median_coefficient": finite_median(kept),
+            "median_norm": finite_median(norms),
+            "norm_percentile_90": remedies.norm_percentile(case),
+            "series": "clip_coefficient",
+        },
+        where={"phase": "train"},
+        also_consistent_with=() if normalises else _alternatives(case),
+    )
+
+
+def _alternatives(case: Case) -> tuple[str, ...]:
+    if case.adaptive:
+        return ()
+    return (
+        "gradients that are large for another reason: unscaled data, a high learning rate, outlying rows",
+    )
+
+
+def _text(case: Case, clip: Json, share: float) -> str:
+    if clip["kind"] == "normalize":
+        settle = (
+            " At a constant learning rate every step then has the same length, so that the run cannot "
+            "settle at its end."
+            if case.config.schedule.kind == "constant" and not case.adaptive
+            else ""
+        )
+        return (
+            "The gradient is normalised at every step: the learning rate alone sets the step's "
+            f"length.{settle}"
+        )
+    limit = number(clip.get("limit"))
+    seen = (
+        f"The {clip['kind']} clip at {limit} changed the gradient in {percent(share)} of the steps after "
+        "warm-up"
+    )
+    if case.adaptive:
+        return (
+            f"{seen}. {case.config.optimizer.kind} divides by the gradient's own size, so that a constant "
+            "factor hardly "
+            "changes its steps; what is left is that batches with large gradients count for less."
+        )
+    return (
+        f"{seen}: it, and not the learning rate, sets the length of most steps. Most likely cause: a limit "
+        "below the "
+        f"usual norm of the gradient (median {number(case.typical_norm)})."
+    )
+
+
+def _remedy(case: Case, clip: Json) -> Remedy:
+    if clip["kind"] == "normalize":
+        if case.config.schedule.kind == "constant":
+            patch = replace_block(case.evidence.submitted, ("schedule",), {"kind": "cosine"})
+            return Remedy("Let the learning rate fall along a cosine, so that the run can settle.", patch)
+        return Remedy("Use a norm clip in its place.", remedies.norm_clip(case))
+    limit = remedies.norm_percentile(case)
+    patch = remedies.norm_clip(case, limit)
+    if clip["kind"] == "value":
+        kept = [one for one in patch["clips"] if one["kind"] != "value"]
+        patch = combine(patch, {"clips": kept})
+    return Remedy(
+        f"Clip the norm at {number(limit)}, the 90th percentile of the norms that were measured.", patch
+    )

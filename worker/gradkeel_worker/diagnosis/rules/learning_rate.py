@@ -1,0 +1,164 @@
+"""Steps too large or too small for the weights they move."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gradkeel.contract.states import Family, Severity
+from gradkeel_worker.diagnosis import remedies
+from gradkeel_worker.diagnosis.case import Case
+from gradkeel_worker.diagnosis.finding import Finding, Remedy
+from gradkeel_worker.diagnosis.words import finite, number, percent, times
+
+Json = dict[str, Any]
+
+TOO_HIGH = 1e-1
+_SUSPECT = 3e-2
+TOO_LOW = 1e-5
+_FEWEST_STEPS = 5
+
+
+def lr_too_high(case: Case) -> list[Finding]:
+    """The cause of an explosion, or update ratio > 0.1, or above 0.03 while the loss rises."""
+    guilty = case.cause == "lr"
+    if case.cause not in (None, "lr") or not (guilty or _large_steps(case)):
+        return []
+    lr = remedies.calmer_lr(case)
+    return [
+        Finding(
+            rule="lr_too_high",
+            family=Family.GRADIENT,
+            severity=Severity.CRITICAL if case.lost or case.useless else Severity.WARNING,
+            confidence=_confidence(case, guilty),
+            explanation=_high_text(case, guilty),
+            remedy=Remedy(f"Lower the learning rate to {number(lr)}.", remedies.set_lr(lr)),
+            evidence=_high_evidence(case),
+            where=_high_place(case),
+            also_consistent_with=("an initialisation that starts too large", "a loss with a steep tail"),
+        )
+    ]
+
+
+def _confidence(case: Case, guilty: bool) -> Any:
+    ratio = case.course.first_ratio or 0.0
+    if guilty and (ratio > TOO_HIGH or case.lr_is_high):
+        return "high"
+    return "medium" if guilty or (case.typical_ratio or 0) > TOO_HIGH else "low"
+
+
+def _large_steps(case: Case) -> bool:
+    ratio = case.typical_ratio
+    if ratio is None or case.course.sound < _FEWEST_STEPS:
+        return False
+    return ratio > TOO_HIGH or (ratio > _SUSPECT and case.course.rising)
+
+
+def _high_evidence(case: Case) -> Json:
+    found: Json = {
+        "lr": case.config.optimizer.lr,
+        "median_update_ratio": finite(case.typical_ratio),
+        "first_update_ratio": finite(case.course.first_ratio),
+        "threshold": TOO_HIGH,
+        "loss_rising": case.course.rising,
+        "customary_lr": case.customary_lr,
+        "series": "update_ratio",
+    }
+    if case.stable_lr is not None:
+        found["stability_limit_at_start"] = finite(case.stable_lr)
+        found["lr_over_limit"] = finite(case.config.optimizer.lr / case.stable_lr)
+    return found
+
+
+def _high_place(case: Case) -> Json:
+    readings, explosion = case.evidence.readings, case.explosion
+    at = explosion.index if explosion is not None else 0
+    if not len(readings.steps):
+        return {"phase": "train"}
+    return {"step": int(readings.steps[at]), "epoch": int(readings.epoch[at]), "phase": "train"}
+
+
+def _high_text(case: Case, guilty: bool) -> str:
+    lr, first = number(case.config.optimizer.lr), case.course.first_ratio
+    ratio = first if guilty else case.typical_ratio
+    moved = (
+        f" {'The first step' if guilty else 'A typical step'} changed a layer's weights by {percent(ratio)} "
+        "of their size; "
+        "about 0.1 % is usual (a rule of thumb, not a target)."
+        if ratio is not None
+        else ""
+    )
+    limit = (
+        f" Measured at the initial weights, steps stay locally stable below a learning rate of about "
+        f"{number(case.stable_lr)}."
+        if case.stable_lr is not None
+        else ""
+    )
+    if guilty:
+        return f"Most likely cause of what went wrong: a learning rate of {lr}, too high here.{moved}{limit}"
+    rising = " The loss rose again during the run." if case.course.rising else ""
+    return f"The learning rate of {lr} is probably too high.{moved}{rising}"
+
+
+def lr_too_low(case: Case) -> list[Finding]:
+    """Update ratio < 1e-5 and the gradient norm not shrinking."""
+    ratio = _largest_typical_ratio(case)
+    if ratio is None or ratio >= TOO_LOW or case.course.shrinking or case.blown_up:
+        return []
+    if case.course.sound < _FEWEST_STEPS or not (case.typical_norm or 0) > 0:
+        return []
+    lr = remedies.bolder_lr(case)
+    return [
+        Finding(
+            rule="lr_too_low",
+            family=Family.GRADIENT,
+            severity=Severity.CRITICAL if case.useless else Severity.WARNING,
+            confidence="high" if ratio < TOO_LOW / 5 else "medium",
+            explanation=(
+                f"A typical step changed the weights by {number(ratio)} of their size, about "
+                f"{times(1e-3 / ratio)} less than "
+                "the usual 0.001 (a rule of thumb, not a target), and the gradient did not get smaller: "
+                "the run hardly "
+                f"moved. Most likely cause: {_low_cause(case)}."
+            ),
+            remedy=Remedy(f"Raise the learning rate to {number(lr)}.", remedies.set_lr(lr)),
+            evidence={
+                "median_update_ratio": ratio,
+                "threshold": TOO_LOW,
+                "lr": case.config.optimizer.lr,
+                "median_norm": finite(case.typical_norm),
+                "clipped": _clipped(case),
+                "series": "update_ratio",
+            },
+            where={"phase": "train"},
+            also_consistent_with=(
+                "a clip limit far below the gradient's norm",
+                "a run that had already converged",
+            ),
+        )
+    ]
+
+
+def _largest_typical_ratio(case: Case) -> float | None:
+    """The median update ratio of the layer that moves most: where even that one stands still, nothing
+    moves.
+    """
+    ratios = case.course.ratios[case.course.settled :]
+    columns = [c[np.isfinite(c)] for c in ratios.T] if ratios.size else []
+    medians = [float(np.median(c)) for c in columns if len(c)]
+    return max(medians) if medians else None
+
+
+def _clipped(case: Case) -> bool:
+    coefficients = case.evidence.readings.clip_coefficient[case.course.settled : case.course.sound]
+    return bool(len(coefficients)) and float(np.median(coefficients)) < 0.1
+
+
+def _low_cause(case: Case) -> str:
+    if _clipped(case) and not case.adaptive:
+        return (
+            "a clip whose limit is far below the gradient's norm, so that hardly anything of each step is "
+            "left"
+        )
+    return f"a learning rate of {number(case.config.optimizer.lr)}, too low here"

@@ -1,0 +1,97 @@
+"""A few outlying rows that make up most of the gradient."""
+
+from __future__ import annotations
+
+from gradkeel.contract import config as contract
+from gradkeel.contract.patch import combine, replace_block
+from gradkeel.contract.states import Family, Severity
+from gradkeel_worker.diagnosis import remedies
+from gradkeel_worker.diagnosis.case import Case
+from gradkeel_worker.diagnosis.feed import FAR_OUT
+from gradkeel_worker.diagnosis.finding import Finding, Remedy
+from gradkeel_worker.diagnosis.measured import OutlierShare
+from gradkeel_worker.diagnosis.words import number, percent, plural
+
+DOMINANT = 0.5
+
+
+def outliers(case: Case) -> list[Finding]:
+    """Rows with robust z > 8 whose share of Σ‖gradient of a row‖ is above a half."""
+    share = case.measured.outliers
+    if share is None or share.share <= DOMINANT or share.share_of_rows > 0.25:
+        return []
+    prepared = case.evidence.prepared
+    assert prepared is not None
+    in_target = share.column == -1
+    column = case.config.target if in_target else prepared.inputs[share.column].source
+    part, at = prepared.train, share.position
+    return [
+        Finding(
+            rule="outliers",
+            family=Family.DATA,
+            severity=_severity(case),
+            confidence="medium",
+            explanation=_text(case, share, column),
+            remedy=_remedy(case, share, column),
+            evidence={
+                "rows": share.rows,
+                "share_of_rows": share.share_of_rows,
+                "share_of_gradient": share.share,
+                "threshold": DOMINANT,
+                "largest_robust_z": share.z,
+                "share_of_rows_outlying_in_target": share.in_target,
+            },
+            where={
+                "row": int(part.rows[at]),
+                "line": None if part.lines is None else int(part.lines[at]),
+                "column": column,
+                "phase": "prepare",
+            },
+            also_consistent_with=(
+                "a heavy tail that belongs to the quantity",
+                "rows the model has not yet learnt",
+            ),
+        )
+    ]
+
+
+def _severity(case: Case) -> Severity:
+    if case.cause == "outliers":
+        return Severity.CRITICAL if case.lost or case.useless else Severity.WARNING
+    return Severity.WARNING
+
+
+def _text(case: Case, share: OutlierShare, column: str) -> str:
+    lead = "Most likely cause of what went wrong: outlying rows. " if case.cause == "outliers" else ""
+    where = "the target" if share.column == -1 else f"column “{column}”"
+    return (
+        f"{lead}{plural(share.rows, 'row')} of the training part ({percent(share.share_of_rows)}) hold a "
+        "value more than "
+        f"{number(FAR_OUT)} robust standard deviations from the median, and make up {percent(share.share)} "
+        "of the summed "
+        f"gradient sizes of single rows. The one with the largest gradient is {number(share.z)} out in "
+        f"{where}. They may be "
+        "entry errors or a heavy tail: the numbers alone do not tell."
+    )
+
+
+def _remedy(case: Case, share: OutlierShare, column: str) -> Remedy:
+    loss = case.config.loss
+    if share.column == -1 or share.in_target > 0.5:
+        if isinstance(loss, contract.MSE):
+            return Remedy(
+                "Use the Huber loss: a far-off row then pulls no harder than a near one.", _huber(case)
+            )
+        return Remedy("Scale the target by median and MAD.", remedies.scale_target(case, "robust"))
+    if not isinstance(case.config.prepare.outliers, contract.Winsorize):
+        return Remedy("Limit numeric columns to their 0.5 % and 99.5 % quantiles.", remedies.winsorize(case))
+    return Remedy(f"Compress the tail of “{column}”.", _compressed(case, column))
+
+
+def _huber(case: Case) -> dict[str, object]:
+    return combine(remedies.huber(case), remedies.scale_target(case, "robust"))
+
+
+def _compressed(case: Case, column: str) -> dict[str, object]:
+    path = ("prepare", "per_column", column)
+    return replace_block(case.evidence.submitted, path, {"kind": "signed_log1p"})

@@ -1,0 +1,89 @@
+"""Readings as the report's series: down-sampled with extremes kept, non-finite numbers as null and listed."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from gradkeel_worker.engine.readings import Readings
+
+Array = np.ndarray[Any, Any]
+Json = dict[str, Any]
+
+MAX_POINTS = 1_000
+_MAX_NUMBERS = 250_000
+"""Numbers in all series together at most; each takes about 10 bytes in JSON."""
+_MAX_LISTED = 2_000
+_GLOBAL = ("loss", "lr", "global_norm", "clipped_norm", "clip_coefficient")
+_LAYERED = {"norm": "layer_norm", "weight_norm": "weight_norm", "update_ratio": "update_ratio"}
+
+
+def series_of(readings: Readings) -> Json:
+    """The report's ``series``."""
+    keep = kept_positions(readings)
+    found: Json = {"steps": readings.steps[keep].tolist()}
+    for name in _GLOBAL:
+        found[name] = numbers(getattr(readings, name)[keep])
+    found["layers"] = {
+        layer: _layer(readings, index, layer, keep) for index, layer in enumerate(readings.layers)
+    }
+    found["nonfinite"] = nonfinite_places(readings)
+    return found
+
+
+def kept_positions(readings: Readings) -> Array:
+    """Positions to keep: of every stretch its first step and the extremes of loss, norm and clip
+    coefficient.
+    """
+    count = len(readings.steps)
+    arrays = len(_GLOBAL) + 1 + 8 * len(readings.layers)
+    points = int(max(50, min(MAX_POINTS, _MAX_NUMBERS // arrays)))
+    if count <= points:
+        return np.arange(count)
+    edges = np.linspace(0, count, points // 6 + 1).astype(np.int64)
+    kept = {0, count - 1, *np.flatnonzero(~np.isfinite(readings.loss))[:20].tolist()}
+    for a, b in pairwise(edges):
+        kept.add(int(a))
+        for values in (readings.loss, readings.global_norm):
+            kept.update(_extremes(values, int(a), int(b)))
+        kept.update(_extremes(readings.clip_coefficient, int(a), int(b))[:1])
+    return np.array(sorted(kept), np.int64)
+
+
+def _extremes(values: Array, a: int, b: int) -> list[int]:
+    """Positions of the smallest and the largest finite value in [a, b)."""
+    window = values[a:b]
+    finite = np.flatnonzero(np.isfinite(window))
+    if not len(finite):
+        return []
+    return [a + int(finite[window[finite].argmin()]), a + int(finite[window[finite].argmax()])]
+
+
+def numbers(values: Array) -> list[float | None]:
+    """Six significant digits, null where not finite."""
+    return [float(f"{v:.6g}") if np.isfinite(v) else None for v in np.asarray(values, np.float64).tolist()]
+
+
+def _layer(readings: Readings, index: int, name: str, keep: Array) -> Json:
+    found: Json = {}
+    for key, attribute in _LAYERED.items():
+        values = getattr(readings, attribute)
+        found[key] = numbers(values[keep, index]) if len(values) else []
+    for key, (steps, values, names) in readings.sparse.items():
+        if name in names:
+            some = np.linspace(0, len(steps) - 1, min(len(steps), 200)).astype(int)
+            found[key] = {"steps": steps[some].tolist(), "values": numbers(values[some, names.index(name)])}
+    return found
+
+
+def nonfinite_places(readings: Readings) -> list[Json]:
+    """Every non-finite number of the global series: {series, step, kind}; the first _MAX_LISTED of them."""
+    found = []
+    for name in ("loss", "global_norm", "clipped_norm"):
+        values = getattr(readings, name)
+        for i in np.flatnonzero(~np.isfinite(values)).tolist():
+            kind = "nan" if np.isnan(values[i]) else "inf" if values[i] > 0 else "-inf"
+            found.append({"series": name, "step": int(readings.steps[i]), "kind": kind})
+    return sorted(found, key=lambda place: place["step"])[:_MAX_LISTED]

@@ -1,0 +1,80 @@
+"""The report's first paragraph, for a person who may never have heard of a gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gradkeel.contract.states import Severity, Verdict
+from gradkeel_worker.diagnosis.case import Case
+from gradkeel_worker.diagnosis.finding import Finding
+from gradkeel_worker.diagnosis.words import number, plural
+
+_VERDICTS = {
+    Verdict.HEALTHY: "Training was numerically sound: none of the signs that this report looks for was seen.",
+    Verdict.STRAINED: "Training came to its end, but under strain.",
+    Verdict.UNSTABLE: "Training was unstable, and its result should not be relied on before this is mended.",
+    Verdict.DIVERGED: "Training diverged: its numbers grew without bound or stopped being numbers.",
+}
+_STATUS = {
+    "cancelled": "The job was cancelled",
+    "deadline": "The job ran out of time",
+    "out_of_memory": "The job ran out of memory",
+    "worker_lost": "The job's worker was lost",
+    "bad_data": "The job could not use the data",
+    "internal": "The job ended with an internal error",
+}
+
+
+def summarise(verdict: Verdict, findings: Sequence[Finding], case: Case) -> str:
+    """Verdict, most likely cause with its remedy, and how the model compares."""
+    sentences = [_opening(verdict, case)]
+    lead = _lead(findings)
+    if lead is not None:
+        sentences.append(_named(lead))
+        sentences.append(f"Proposed change: {_lowered(lead.remedy.text)}")
+    others = sum(f is not lead and f.severity is not Severity.INFO for f in findings)
+    if others:
+        sentences.append(
+            f"{plural(others, 'further finding')} {'is' if others == 1 else 'are'} listed below."
+        )
+    return " ".join([*sentences, *_comparison(case)])
+
+
+def _opening(verdict: Verdict, case: Case) -> str:
+    steps = case.course.length
+    ended = _STATUS.get(case.evidence.status)
+    if ended is not None:
+        after = f" after {plural(steps, 'step')}." if steps else " before its first step."
+        return ended + after + (f" {_VERDICTS[verdict]}" if steps and verdict is not Verdict.HEALTHY else "")
+    return _VERDICTS[verdict] if steps else "No training step was taken."
+
+
+def _lead(findings: Sequence[Finding]) -> Finding | None:
+    """The first finding that is more than information."""
+    return next((finding for finding in findings if finding.severity is not Severity.INFO), None)
+
+
+def _named(lead: Finding) -> str:
+    """The finding's first two sentences."""
+    sentences = lead.explanation.split(". ")
+    text = ". ".join(sentences[:2])
+    return text if text.endswith(".") else text + "."
+
+
+def _lowered(text: str) -> str:
+    return text[0].lower() + text[1:]
+
+
+def _comparison(case: Case) -> list[str]:
+    """How the model does beside the baselines, in target units."""
+    found = []
+    for name, label in (("constant", "always predicting one constant"), ("ridge", "a linear model")):
+        gain = next(iter(case.gains.get(name, {}).items()), None)
+        if gain is not None:
+            found.append((gain[0], gain[1], label))
+    if not found:
+        return []
+    metric, first, _ = found[0]
+    part = case.evidence.evaluation.part if case.evidence.evaluation is not None else "test"
+    beside = " and ".join(f"{number(gain.baseline)} for {label}" for _, gain, label in found)
+    return [f"On the {part} part its {metric} is {number(first.model)}, beside {beside}."]
