@@ -108,7 +108,9 @@ class EventLog:
         return self._ask(send, "away")
 
     def _newest(self, job_id: str) -> int | None:
-        found: Any = self._ask(lambda client: client.xrevrange(KEY.format(job_id=job_id), count=1), [])
+        key = KEY.format(job_id=job_id)
+        nothing: Any = []
+        found: Any = self._ask(lambda client: client.xrevrange(key, count=1), nothing)
         return _event_id(found[0][0]) if found else None
 
     def close_run(self, job_id: str) -> None:

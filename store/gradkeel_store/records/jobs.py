@@ -52,8 +52,7 @@ class JobFilter:
         if self.created_before is not None:
             found.append(jobs.c.created_at < self.created_before)
         if self.label is not None:
-            stored = jobs.c.labels[self.label[0]].as_string()
-            found.append(stored.is_not(None) if self.label[1] is None else stored == self.label[1])
+            found.append(_has_label(*self.label))
         return found
 
 
@@ -108,6 +107,7 @@ class JobRecords(Database):
             with self._write() as connection:
                 _usable_dataset(connection, project, dataset_id)
                 connection.execute(jobs.insert().values(row))
+                _insert_labels(connection, row)
                 write_event(connection, str(row["id"]), event_ids.claimed(0), now, {"state": QUEUED})
         except IntegrityError:  # the same request, at the same time, elsewhere
             made = self._job_made_before(project, idempotency_key, row)
@@ -399,6 +399,18 @@ class JobRecords(Database):
         query = sa.select(jobs.c.id, jobs.c.fence, jobs.c.heartbeat_seq).where(jobs.c.state == RUNNING)
         with self._read() as connection:
             return [Lease(*row) for row in connection.execute(query)]
+
+
+def _has_label(name: str, value: str | None) -> Any:
+    stored = tables.job_labels.c
+    which = sa.exists().where(stored.job_id == jobs.c.id, stored.name == name)
+    return which if value is None else which.where(stored.value == value)
+
+
+def _insert_labels(connection: Connection, row: Mapping[str, Any]) -> None:
+    labels = [{"job_id": row["id"], "name": n, "value": v} for n, v in row["labels"].items()]
+    if labels:
+        connection.execute(tables.job_labels.insert(), labels)
 
 
 def _holds(job_id: str, fence: int) -> tuple[Any, ...]:

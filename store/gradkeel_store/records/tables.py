@@ -150,6 +150,15 @@ jobs = sa.Table(
     sa.Index(None, "lease_owner", "state"),
 )
 
+job_labels = sa.Table(
+    "job_labels",
+    metadata,
+    _id("job_id", primary_key=True),
+    sa.Column("name", sa.String(200), primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+    sa.Index(None, "name", "job_id"),
+)
+
 job_events = sa.Table(
     "job_events",
     metadata,

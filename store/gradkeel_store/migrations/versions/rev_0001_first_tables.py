@@ -78,6 +78,14 @@ def upgrade() -> None:
         postgresql_where=sa.text("terminal"),
     )
     op.create_table(
+        "job_labels",
+        sa.Column("job_id", sa.String(length=40), nullable=False),
+        sa.Column("name", sa.String(length=200), nullable=False),
+        sa.Column("value", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("job_id", "name", name="pk_job_labels"),
+    )
+    op.create_index("ix_job_labels_name_job_id", "job_labels", ["name", "job_id"])
+    op.create_table(
         "jobs",
         sa.Column("id", sa.String(length=40), nullable=False),
         sa.Column("project", sa.String(length=40), nullable=False),
@@ -184,6 +192,8 @@ def downgrade() -> None:
     op.drop_index("ix_jobs_lease_owner_state", table_name="jobs")
     op.drop_index("ix_jobs_dataset_id", table_name="jobs")
     op.drop_table("jobs")
+    op.drop_index("ix_job_labels_name_job_id", table_name="job_labels")
+    op.drop_table("job_labels")
     op.drop_index(
         "one_terminal_event_per_job",
         table_name="job_events",

@@ -1,0 +1,82 @@
+import pytest
+
+from gradkeel_store.errors import IdempotencyMismatch, InFlight
+from gradkeel_store.records import Records, Replay, Started
+from making import Clock, ingesting_dataset, queued_job
+
+POST = "POST /v1/jobs"
+BODY = "ab" * 32
+
+
+def begin(records: Records, project: str, body: str = BODY, operation: str = POST) -> Replay | Started:
+    return records.begin_idempotent(project, "key", operation, body)
+
+
+def started(records: Records, project: str) -> Started:
+    begun = begin(records, project)
+    assert isinstance(begun, Started)
+    return begun
+
+
+def test_the_answer_is_replayed(records: Records, project: str) -> None:
+    first = started(records, project)
+    assert records.finish_idempotent(first, 202, {"Location": "/v1/jobs/x"}, b"\x00{}")
+    assert begin(records, project) == Replay(202, {"Location": "/v1/jobs/x"}, b"\x00{}")
+
+
+def test_another_request_is_refused(records: Records, project: str) -> None:
+    first = started(records, project)
+    with pytest.raises(IdempotencyMismatch):
+        begin(records, project, body="cd" * 32)
+    records.finish_idempotent(first, 200, {}, b"")
+    with pytest.raises(IdempotencyMismatch):
+        begin(records, project, operation="POST /v1/datasets")
+
+
+def test_a_running_one_is_in_flight(records: Records, project: str) -> None:
+    started(records, project)
+    with pytest.raises(InFlight):
+        begin(records, project)
+
+
+def test_an_abandoned_one_may_be_tried_again(records: Records, project: str) -> None:
+    records.abandon_idempotent(started(records, project))
+    assert isinstance(begin(records, project), Started)
+
+
+def test_projects_do_not_share_keys(records: Records, project: str) -> None:
+    records.finish_idempotent(started(records, project), 200, {}, b"mine")
+    assert isinstance(begin(records, records.project_named("other")), Started)
+
+
+def test_one_whose_server_died_is_taken_over(database_url: str) -> None:
+    clock = Clock()
+    records = Records.open(database_url, clock=clock)
+    project = records.default_project()
+    dead = started(records, project)
+    clock.forward(seconds=11)
+    heir = started(records, project)
+    assert not records.finish_idempotent(dead, 202, {}, b"late")
+    records.abandon_idempotent(dead)
+    assert records.finish_idempotent(heir, 202, {}, b"heir")
+    assert begin(records, project) == Replay(202, {}, b"heir")
+
+
+def test_one_that_had_made_its_job_is_taken_over_at_once(records: Records, project: str) -> None:
+    started(records, project)
+    made = queued_job(records, project, ingesting_dataset(records, project), idempotency_key="key")
+    assert isinstance(begin(records, project), Started)
+    dataset = records.get_dataset(project, made.dataset_id)
+    assert queued_job(records, project, dataset, idempotency_key="key").id == made.id
+
+
+def test_old_answers_are_dropped(database_url: str) -> None:
+    clock = Clock()
+    records = Records.open(database_url, clock=clock)
+    project = records.default_project()
+    records.finish_idempotent(started(records, project), 200, {}, b"")
+    clock.forward(hours=23)
+    assert records.purge_idempotent() == 0
+    clock.forward(hours=2)
+    assert records.purge_idempotent() == 1
+    assert isinstance(begin(records, project), Started)
