@@ -9,9 +9,7 @@ from typing import Any
 import duckdb
 
 from gradkeel.contract.states import ColumnType
-
-MISSING = ("", "na", "n/a", "nan", "null", "?", "-")
-"""Texts (trimmed, in lower case) that stand for a missing cell; "none" too, where the rest are numbers."""
+from gradkeel.local.cells import MISSING_NUMBER, MISSING_TEXT
 
 BOOLEAN_PAIRS = (("false", "true"), ("no", "yes"), ("f", "t"), ("n", "y"))
 MIN_IDS = 20
@@ -31,8 +29,8 @@ SELECT *, kind = 'number' OR kind = 'either' AS is_number, kind = 'comma' OR kin
          WHEN kind = 'comma' THEN try_cast(replace(trimmed, ',', '.') AS DOUBLE) END AS value
 FROM (
     SELECT *, CASE
-        WHEN text IS NULL OR lowered IN {missing} THEN 'missing'
-        WHEN lowered = 'none' THEN 'none'
+        WHEN text IS NULL OR trimmed IN {missing} THEN 'missing'
+        WHEN trimmed IN {none} THEN 'none'
         WHEN regexp_full_match(trimmed, '{code}') THEN 'code'
         WHEN regexp_full_match(trimmed, '{point}') THEN
             CASE WHEN regexp_full_match(trimmed, '{comma}') THEN 'either' ELSE 'number' END
@@ -119,8 +117,18 @@ def decide(
 def _groups_query(cell: str, storage: str) -> str:
     expression = cell if storage == "VARCHAR" else f"{cell}::VARCHAR"
     return _GROUPS.format(
-        cell=expression, missing=MISSING, code=CODE, point=NUMBER["."], comma=NUMBER[","], date=DATE
+        cell=expression,
+        missing=_sql_set(MISSING_TEXT),
+        none=_sql_set(MISSING_NUMBER - MISSING_TEXT),
+        code=CODE,
+        point=NUMBER["."],
+        comma=NUMBER[","],
+        date=DATE,
     )
+
+
+def _sql_set(texts: frozenset[str]) -> str:
+    return "(" + ", ".join("'" + text.replace("'", "''") + "'" for text in sorted(texts)) + ")"
 
 
 def _one(connection: duckdb.DuckDBPyConnection, query: str, parameters: list[Any] | None = None) -> Any:

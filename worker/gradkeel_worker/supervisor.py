@@ -1,0 +1,310 @@
+"""One attempt at a job, from its claim to the one update that ends it.
+
+The child does the work; this side holds the lease, passes on events, stops the child, stores what it left and
+says how it ended. Whatever happens to the child, the job ends with a report or goes back to the queue.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from gradkeel.contract.report import empty_report
+from gradkeel.contract.states import JobErrorCode, JobState
+from gradkeel_store.errors import NotFound, ObjectError, StoreError
+from gradkeel_store.records import DatasetRow, JobRow, timestamp
+from gradkeel_worker import failures, outcome
+from gradkeel_worker.holdings import Holding
+from gradkeel_worker.joblog import JobLog
+from gradkeel_worker.limits import Bounds
+from gradkeel_worker.outcome import Outcome
+from gradkeel_worker.parts import Parts
+from gradkeel_worker.processes import Child
+from gradkeel_worker.signals import Stop
+from gradkeel_worker.storing import persist
+from gradkeel_worker.watch import Ending, Watch
+
+PROGRESS_SECONDS = 1.0
+REPORT_SECONDS = 60.0
+PROGRESS_KEYS = ("phase", "epoch", "epochs", "step", "fraction", "eta_seconds")
+STATES = {"succeeded": JobState.SUCCEEDED, "cancelled": JobState.CANCELLED}
+FILE_MB = 1 << 15
+
+Json = dict[str, Any]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class End:
+    """How the job is to end: in a state with its error, or back in the queue; `code` is for the last try."""
+
+    state: JobState | None
+    error: Json | None = None
+    code: str = JobErrorCode.WORKER_LOST
+
+
+def supervise(parts: Parts, job: JobRow) -> None:
+    """Run a claimed job to its end. Raises nothing that concerns one job alone."""
+    work = parts.folder / f"{job.id}-{job.fence}"
+    holding = Holding(job.id, job.fence, lambda: parts.records.heartbeat_job(job.id, job.fence))
+    parts.holdings.add(holding)
+    log = parts.log.bind(job_id=job.id, fence=job.fence, attempt=job.attempt)
+    try:
+        work.mkdir(parents=True)
+        if parts.stopping.is_set():
+            holding.stop.request(Stop.RELEASED)
+        _Attempt(parts, job, work, holding, log).run()
+    except StoreError as error:
+        log.warning("the attempt is given up; its lease runs out", error=str(error))
+    except Exception:
+        log.exception("the attempt failed in the worker itself")
+        with contextlib.suppress(StoreError):
+            parts.records.requeue_lost(
+                job.id, job.fence, code=JobErrorCode.INTERNAL, message="the worker failed"
+            )
+    finally:
+        parts.holdings.remove(holding)
+        parts.events.close_run(job.id)
+        shutil.rmtree(work, ignore_errors=True)
+
+
+class _Attempt:
+    def __init__(self, parts: Parts, job: JobRow, work: Path, holding: Holding, log: Any) -> None:
+        self.parts, self.job, self.work, self.holding, self.log = parts, job, work, holding, log
+        self.joblog = JobLog(work)
+        self._progress: Json | None = None
+        self._progress_at = 0.0
+
+    def run(self) -> None:
+        self.joblog.add(
+            "the job was claimed", job_id=self.job.id, attempt=self.job.attempt, worker=self.parts.owner
+        )
+        try:
+            dataset = self._fetch_table()
+        except (NotFound, ObjectError) as error:
+            self._end(
+                End(JobState.FAILED, _error(JobErrorCode.BAD_DATA, f"the data set cannot be read: {error}"))
+            )
+            return
+        self._write_job(self._description(dataset))
+        self._finish(self._train())
+
+    # Before
+
+    def _fetch_table(self) -> DatasetRow:
+        """The data set's table, its digest verified, in the work folder."""
+        dataset = self._persist(lambda: self.parts.records.get_dataset(self.job.project, self.job.dataset_id))
+        digest = dataset.parquet_digest
+        if digest is None:
+            raise NotFound(f"the data set {dataset.id} has no table")
+        self._persist(lambda: self.parts.objects.fetch(digest, self.work / outcome.TABLE))
+        return dataset
+
+    def _description(self, dataset: DatasetRow) -> Json:
+        job = self.job
+        return {
+            "job_id": job.id,
+            "title": dataset.name,
+            "submitted": job.submitted,
+            "profile": dataset.profile,
+            "threads": max(1, len(os.sched_getaffinity(0)) // self.parts.settings.worker_concurrency),
+            "dataset": {"id": dataset.id, "sha256": dataset.sha256, "name": dataset.name},
+            "created_at": timestamp(job.created_at),
+            "provenance": {"dataset": {"id": dataset.id, "sha256": dataset.sha256}},
+        }
+
+    def _write_job(self, document: Json) -> None:
+        outcome.write_text(self.work / outcome.JOB, json.dumps(document))
+
+    def _bounds(self) -> Bounds:
+        asked = (self.job.config.get("budget") or {}).get("max_memory_mb")
+        allowed = self.parts.settings.job_memory_mb
+        return Bounds(memory_mb=min(allowed, asked or allowed), file_mb=FILE_MB)
+
+    # While the child runs
+
+    def _train(self) -> Ending:
+        child = Child("train", self.work, self._bounds())
+        self.log.info("training began", pid=child.pid)
+        self.joblog.add("the training process began", pid=child.pid)
+        settings = self.parts.settings
+        watch = Watch(
+            child,
+            self.holding,
+            settings.job_max_seconds,
+            settings.self_kill_seconds,
+            self._take,
+            self._flush_progress,
+        )
+        ending = watch.until_end()
+        self.log.info("training ended", exit_code=ending.exit_code, stopped=ending.stopped)
+        self.joblog.add("the training process ended", exit_code=ending.exit_code)
+        return ending
+
+    def _take(self, message: Json) -> None:
+        """One event of the engine: to its place, and to those who listen."""
+        name, data = message["event"], message["data"]
+        if name == "resolved":
+            with contextlib.suppress(StoreError):
+                self.parts.records.set_config(self.job.id, self.job.fence, data["config"])
+            return
+        if name == "progress":
+            self._progress = {key: data.get(key) for key in PROGRESS_KEYS}
+        if name == "log":
+            self.joblog.add(str(data.get("message", "")), source="engine", **_without(data, "message"))
+        self.parts.events.append(self.job.id, name, data | {"fence": self.job.fence})
+
+    def _flush_progress(self) -> None:
+        """The latest progress to the row, once a second at most. It is a sign of life as well."""
+        now = time.monotonic()
+        if self._progress is None or now - self._progress_at < PROGRESS_SECONDS:
+            return
+        progress, self._progress, self._progress_at = self._progress, None, now
+        with contextlib.suppress(StoreError):
+            if self.parts.records.heartbeat_job(self.job.id, self.job.fence, progress):
+                self.holding.last_good = time.monotonic()
+            else:
+                self.holding.stop.request(Stop.LOST)
+
+    # After
+
+    def _finish(self, ending: Ending) -> None:
+        if ending.stopped is Stop.LOST:
+            self.log.warning("the lease is lost; the attempt counts for nothing")
+            return
+        found = Outcome.read(self.work)
+        if found is None and ending.stopped is Stop.RELEASED:
+            released = self._persist(lambda: self.parts.records.release_job(self.job.id, self.job.fence))
+            self.log.info("the job was given back", done=released)
+            return
+        self._end(_judge(found, ending), found)
+
+    def _end(self, end: End, found: Outcome | None = None) -> None:
+        """Store what there is, then end the job, or put it back."""
+        last_try = self.job.attempt >= self.job.max_attempts
+        if end.state is None and not last_try:
+            self._requeue(end, {})
+            return
+        error = end.error if end.state is not None else _error(JobErrorCode(end.code), "")
+        verdict = found.verdict if found else None
+        if not (self.work / outcome.REPORT).exists():
+            verdict = self._report_what_is_known(end, error)
+        digests = self._store_files()
+        if end.state is None:
+            self._requeue(end, digests)
+            return
+        model = self._model(found) if found and found.model else None
+        done = self._persist(
+            lambda: self.parts.records.finish_job(
+                self.job.id,
+                self.job.fence,
+                end.state or JobState.FAILED,
+                model=model,
+                metrics=found.metrics if found else None,
+                verdict=verdict,
+                error=error,
+                **digests,
+            )
+        )
+        self.log.info("the job ended" if done else "the lease was lost before the end", state=end.state)
+
+    def _requeue(self, end: End, digests: Json) -> None:
+        message = (
+            failures.out_of_memory()["message"]
+            if end.code == JobErrorCode.OUT_OF_MEMORY
+            else "the training process died again and again"
+        )
+        given = {name: digests.get(name) for name in ("logs_digest", "report_digest")}
+        row = self._persist(
+            lambda: self.parts.records.requeue_lost(
+                self.job.id, self.job.fence, code=end.code, message=message, **given
+            )
+        )
+        self.log.warning("the training process died", state=row.state if row else None, code=end.code)
+
+    def _report_what_is_known(self, end: End, error: Json | None) -> str | None:
+        """A report of a job whose child wrote none, drawn up in a child of its own; its verdict."""
+        status = "cancelled" if end.state is JobState.CANCELLED else (error or {}).get("code", "internal")
+        if (self.work / outcome.JOB).exists():
+            described = json.loads((self.work / outcome.JOB).read_text(encoding="utf-8"))
+            self._write_job(described | {"status": status, "error": error})
+            (self.work / outcome.OUTCOME).unlink(missing_ok=True)
+            self._draw_up()
+            found = Outcome.read(self.work)
+            if found is not None and (self.work / outcome.REPORT).exists():
+                return found.verdict
+        self.joblog.add("no report could be drawn up from the readings")
+        outcome.write_json(self.work / outcome.REPORT, empty_report())
+        return None
+
+    def _draw_up(self) -> None:
+        child = Child("report", self.work, Bounds(memory_mb=self.parts.settings.job_memory_mb))
+        deadline = time.monotonic() + REPORT_SECONDS
+        while not child.ended and time.monotonic() < deadline and self.holding.stop.reason is not Stop.LOST:
+            child.wait(1.0)
+            for _ in child.messages():
+                pass
+        child.kill()
+        child.wait(1.0)
+        child.close()
+
+    def _store_files(self) -> Json:
+        """Artefacts first: whatever the record will name is there before it is named."""
+        self.joblog.finish()
+        files = {
+            "report_digest": self.work / outcome.REPORT,
+            "series_digest": self.work / outcome.SERIES,
+            "predictions_digest": self.work / outcome.PREDICTIONS,
+            "logs_digest": self.joblog.path,
+        }
+        return {name: self._store(path) for name, path in files.items() if path.exists()}
+
+    def _store(self, path: Path) -> str:
+        return self._persist(lambda: self.parts.objects.put_file(path))
+
+    def _model(self, found: Outcome) -> Json:
+        assert found.model is not None
+        paths = {form: self.work / name for form, name in outcome.MODEL_FILES.items()}
+        digests = {form: f"sha256:{self._store(path)}" for form, path in paths.items() if path.exists()}
+        fields = {key: found.model[key] for key in ("target", "task", "columns", "classes")}
+        return fields | {"digests": digests, "metrics": found.metrics, "verdict": found.verdict}
+
+    def _persist(self, action: Callable[[], T]) -> T:
+        return persist(action, self.holding, self.parts.stopping.wait, self.log)
+
+
+def _judge(found: Outcome | None, ending: Ending) -> End:
+    """What the child's last words and its exit make of the job."""
+    if found is not None:
+        return _judge_words(found)
+    if ending.stopped is Stop.CANCELLED:
+        return End(JobState.CANCELLED)
+    if ending.stopped is Stop.DEADLINE:
+        return End(
+            JobState.FAILED, _error(JobErrorCode.DEADLINE, "the job ran longer than this worker allows")
+        )
+    if ending.memory_kill and ending.exit_code == -signal.SIGKILL:
+        return End(None, code=JobErrorCode.OUT_OF_MEMORY)
+    return End(None)
+
+
+def _judge_words(found: Outcome) -> End:
+    if found.status in STATES:
+        return End(STATES[found.status])
+    return End(
+        JobState.FAILED, found.error or _error(JobErrorCode.INTERNAL, f"the child ended as {found.status}")
+    )
+
+
+def _error(code: JobErrorCode, message: str) -> Json:
+    return {"code": code.value, "message": message, "where": {}}
+
+
+def _without(data: Json, *names: str) -> Json:
+    return {key: value for key, value in data.items() if key not in names}

@@ -1,0 +1,41 @@
+"""The Celery side: tasks that wake the worker, and the signals of Celery's life."""
+
+from typing import Any
+
+from celery import Celery, signals
+
+from gradkeel.contract.tasks import INGEST, TRAIN
+from gradkeel_store.queue import WORKER_FLAGS, make_celery
+from gradkeel_store.settings import Settings
+from gradkeel_worker.worker import Worker
+
+RING_THREADS = 2
+
+
+def make_app(settings: Settings, worker: Worker) -> Celery:
+    """The Celery app whose two tasks ring at `worker`. What a message says beyond that is not believed."""
+    app = make_celery(settings, "worker")
+    app.conf.worker_concurrency = RING_THREADS
+
+    def ring(**_: Any) -> None:
+        worker.wake()
+
+    for name in (TRAIN, INGEST):
+        app.task(ring, name=name, ignore_result=True)
+    return app
+
+
+def serve(settings: Settings) -> None:
+    """Run a worker until SIGTERM or SIGINT. Jobs that run then go back to the queue."""
+    worker = Worker(settings)
+    app = make_app(settings, worker)
+
+    def begin_stop(**_: Any) -> None:
+        worker.begin_stop()
+
+    signals.worker_shutting_down.connect(begin_stop, weak=False)
+    worker.start()
+    try:
+        app.worker_main(["worker", *WORKER_FLAGS, "--loglevel", settings.log_level])
+    finally:
+        worker.close()

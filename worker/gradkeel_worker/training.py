@@ -1,0 +1,139 @@
+"""The bodies of training and report children: a table and a config in, a model and a report out.
+
+Everything is left as files in the work folder; ``outcome.py`` names them.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gradkeel.contract.config import TrainConfig
+from gradkeel.contract.errors import ConfigError
+from gradkeel.contract.resolve import check_data, resolve, shape_of, to_json
+from gradkeel_store.page import render_report
+from gradkeel_worker import outcome
+from gradkeel_worker.child import Channel
+from gradkeel_worker.data.read import read_table
+from gradkeel_worker.diagnosis import partial_report
+from gradkeel_worker.engine import Result
+from gradkeel_worker.engine import train as run_engine
+from gradkeel_worker.engine.readings import Readings
+from gradkeel_worker.export import write_bundle, write_onnx, write_safetensors
+from gradkeel_worker.outcome import Outcome
+from gradkeel_worker.series import write_predictions, write_series
+
+Json = dict[str, Any]
+
+MODEL_STATUS = frozenset({"succeeded", "diverged"})
+"""Endings after which the best weights become a model."""
+
+
+def train(work: Path, channel: Channel) -> Outcome:
+    """Train the job that `job.json` describes on `table.parquet`.
+
+    Raises:
+        ConfigError, DataError: the data cannot be used as the config asks.
+    """
+    job = json.loads((work / outcome.JOB).read_text(encoding="utf-8"))
+    torch.set_num_threads(job["threads"])
+    config = _config(job["submitted"], job["profile"])
+    table = read_table(work / outcome.TABLE, job["profile"], config)
+    result = run_engine(
+        table,
+        config,
+        on_event=channel.event,
+        should_stop=channel.should_stop,
+        spool=lambda readings: outcome.write_bytes(work / outcome.READINGS, readings.to_bytes()),
+        profile=job["profile"],
+        submitted=job["submitted"],
+        provenance=job["provenance"],
+    )
+    channel.event("progress", _export_progress(result))
+    return _write(result, job, work)
+
+
+def _config(submitted: Json, profile: Json) -> TrainConfig:
+    """The config decided on the data, which may not have been read yet when the job was submitted."""
+    rough = resolve(submitted)
+    config = resolve(submitted, shape_of(rough, profile))
+    faults = check_data(config, profile)
+    if faults:
+        raise ConfigError(faults)
+    return config
+
+
+def _export_progress(result: Result) -> Json:
+    epochs = result.readings.epochs
+    last = epochs[-1] if epochs else {"epoch": 0, "step": 0}
+    return {
+        "phase": "export",
+        "epoch": last["epoch"],
+        "epochs": result.config.budget.epochs,
+        "step": int(result.readings.steps[-1]) + 1 if len(result.readings.steps) else 0,
+        "fraction": 1.0,
+        "eta_seconds": None,
+    }
+
+
+def _write(result: Result, job: Json, work: Path) -> Outcome:
+    outcome.write_json(work / outcome.REPORT, result.report)
+    write_series(result.readings, work / outcome.SERIES)
+    write_predictions(result.predictions, result.prepared.classes, work / outcome.PREDICTIONS)
+    model = _write_model(result, job, work) if result.status in MODEL_STATUS and result.model else None
+    return Outcome(
+        result.status,
+        error=result.error,
+        verdict=result.report["verdict"],
+        metrics=result.metrics,
+        model=model,
+    )
+
+
+def _write_model(result: Result, job: Json, work: Path) -> Json:
+    page = render_report(result.report, title=f"{job['title']}: {result.config.target}")
+    write_bundle(
+        result,
+        work / outcome.BUNDLE,
+        dataset=job["dataset"],
+        job_id=job["job_id"],
+        created_at=job["created_at"],
+        report_html=page,
+    )
+    write_onnx(result, work / outcome.ONNX)
+    write_safetensors(result, work / outcome.SAFETENSORS)
+    sources = result.prepared.preparation.sources
+    return {
+        "target": result.config.target,
+        "task": result.prepared.task,
+        "columns": [{"name": s.name, "type": s.type, "required": s.required} for s in sources],
+        "classes": list(result.prepared.classes) if result.prepared.classes else None,
+        "config": to_json(result.config),
+    }
+
+
+def report_from_readings(work: Path) -> Outcome:
+    """The report of a job whose child did not get to write one, from the readings that it kept."""
+    job = json.loads((work / outcome.JOB).read_text(encoding="utf-8"))
+    readings = _kept_readings(work)
+    report = partial_report(
+        readings,
+        resolve(job["submitted"]),
+        job["submitted"],
+        job["status"],
+        job["error"],
+        profile=job["profile"],
+    )
+    outcome.write_json(work / outcome.REPORT, report)
+    if len(readings.steps):
+        write_series(readings, work / outcome.SERIES)
+    return Outcome("succeeded", verdict=report["verdict"])
+
+
+def _kept_readings(work: Path) -> Readings:
+    """Nothing kept, or nothing that can be read, makes a report without steps."""
+    try:
+        return Readings.from_bytes((work / outcome.READINGS).read_bytes())
+    except (FileNotFoundError, ValueError, KeyError):
+        return Readings()
