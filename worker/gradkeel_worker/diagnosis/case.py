@@ -16,9 +16,14 @@ from gradkeel_worker.diagnosis.evidence import Evidence, Origin
 from gradkeel_worker.diagnosis.feed import Feed, feed_of
 from gradkeel_worker.diagnosis.gain import Gain, gains
 from gradkeel_worker.diagnosis.measured import Measured, Start
+from gradkeel_worker.diagnosis.units import affected_units
 
 INFLATED = 10.0
 """Factor on the first layer's gradient, or RMS of the target as fed, above which scale is a suspect."""
+
+CLIPS_DOMINATE = 0.30
+"""Share of clipped steps above which, under SGD, the clip sets the length of the steps."""
+_FEWEST_STEPS = 5
 
 ADAPTIVE = ("adam", "adamw", "rmsprop", "adagrad")
 
@@ -83,6 +88,12 @@ class Case:
         evaluation = self.evidence.evaluation
         return gains(evaluation.errors) if evaluation is not None else {}
 
+    @cached_property
+    def held_out_gains(self) -> dict[str, dict[str, Gain]]:
+        """The same over validation and test part together."""
+        evaluation = self.evidence.evaluation
+        return gains(evaluation.held_out) if evaluation is not None else {}
+
     # ------------------------------------------------------------------------------- what became of the run
 
     @property
@@ -100,12 +111,13 @@ class Case:
 
     @cached_property
     def useless(self) -> bool | None:
-        """Whether the result is no better than the best constant, by the point estimate; None when
-        unknown.
+        """Whether the result cannot be told from the best constant; None when unknown.
+
+        On validation and test part together: no metric is better beyond chance, and none by 5 % or more.
         """
-        over_constant = self.gains.get("constant")
+        over_constant = self.held_out_gains.get("constant")
         if over_constant:
-            return all(gain.value <= 0 for gain in over_constant.values())
+            return not any(gain.certain or gain.relative >= 0.05 for gain in over_constant.values())
         return None if self.learnt is None else not self.learnt
 
     @cached_property
@@ -125,7 +137,7 @@ class Case:
         """Most likely cause of an explosion or a non-finite value: data_cell, domain, inputs, target,
         outliers, lr.
 
-        None where nothing blew up.
+        Where nothing blew up: inputs or target if the run was strained and they were not scaled; else None.
         """
         if self.origin is not None and self.origin.what in ("input", "target"):
             return "data_cell"
@@ -136,7 +148,7 @@ class Case:
         ):
             return "domain"
         if not self.blown_up:
-            return None
+            return self._strain_cause()
         return self._scale_cause() or ("outliers" if self._outliers_pull and not self.lr_is_high else "lr")
 
     def _scale_cause(self) -> str | None:
@@ -144,6 +156,46 @@ class Case:
         if max(inputs, target) <= INFLATED or self.lr_excess >= max(inputs, target):
             return None
         return "inputs" if inputs >= target else "target"
+
+    def _strain_cause(self) -> str | None:
+        feed, prepare = self.feed, self.config.prepare
+        if feed is None or not self.strained:
+            return None
+        target = feed.target.rms if feed.target is not None and prepare.target.kind == "none" else 0.0
+        inputs = feed.inflation if prepare.numeric.kind == "none" else 0.0
+        if max(inputs, target) <= INFLATED:
+            return None
+        return "inputs" if inputs >= target else "target"
+
+    @property
+    def strained(self) -> bool:
+        """Signs of trouble short of an explosion: clips on most steps, units gone, or nothing learnt."""
+        clipped = not self.adaptive and self.clipped_share > CLIPS_DOMINATE
+        lost_units = any(
+            affected_units(self.evidence.readings, s) for s in ("dead_fraction", "saturated_fraction")
+        )
+        return clipped or lost_units or self.useless is True
+
+    @cached_property
+    def clipped_share(self) -> float:
+        """Largest share of the steps after warm-up that one clip changed; normalising counts for none."""
+        return max(
+            (self.fired_share(c) for c in self.evidence.readings.clipping if c["kind"] != "normalize"),
+            default=0.0,
+        )
+
+    def fired_share(self, clip: dict[str, Any]) -> float:
+        """Share of the sound steps after warm-up that the clip changed; 0 where there were too few to
+        tell.
+        """
+        fired = np.asarray(clip.get("fired", ()), bool)[self.course.settled : self.course.sound]
+        return float(fired.mean()) if len(fired) >= _FEWEST_STEPS else 0.0
+
+    @property
+    def starved(self) -> bool:
+        """SGD: whether clips leave less than a tenth of a typical gradient."""
+        kept = self.evidence.readings.clip_coefficient[self.course.settled : self.course.sound]
+        return not self.adaptive and len(kept) > 0 and float(np.median(kept)) < 0.1
 
     @property
     def _outliers_pull(self) -> bool:

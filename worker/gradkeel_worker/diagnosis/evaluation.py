@@ -99,7 +99,28 @@ def evaluate(model: nn.Module | None, prepared: Prepared, seed: int = 0) -> Eval
         predictions=_table(prepared, prepared.test, predicted["test"]) if "test" in predicted else {},
         errors=_row_errors(prepared, parts[judged], predicted.get(judged), fitted[judged]),
         part=judged,
+        held_out=_together(
+            [
+                _row_errors(prepared, part, predicted.get(name), fitted[name])
+                for name, part in parts.items()
+                if len(part.rows)
+            ]
+        ),
     )
+
+
+def _together(errors: list[dict[str, dict[str, Array]]]) -> dict[str, dict[str, Array]]:
+    """The parts' per-row losses joined, for those (model, constant, ridge) that every part has."""
+    if not errors:
+        return {}
+    return {
+        metric: {
+            name: np.concatenate([each[metric][name] for each in errors])
+            for name in first
+            if all(name in each[metric] for each in errors)
+        }
+        for metric, first in errors[0].items()
+    }
 
 
 def _table(prepared: Prepared, part: Part, predicted: Array) -> dict[str, Array]:

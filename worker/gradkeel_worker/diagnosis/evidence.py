@@ -53,6 +53,8 @@ class Evaluation:
     predictions: dict[str, np.ndarray[Any, Any]] = field(default_factory=dict)
     errors: dict[str, dict[str, np.ndarray[Any, Any]]] = field(default_factory=dict)
     part: str = "test"
+    held_out: dict[str, dict[str, np.ndarray[Any, Any]]] = field(default_factory=dict)
+    """``errors`` of validation and test part together: twice the rows, for what needs the power."""
 
 
 @dataclass(frozen=True)

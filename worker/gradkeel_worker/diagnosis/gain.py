@@ -27,6 +27,11 @@ class Gain:
     rows: int
 
     @property
+    def relative(self) -> float:
+        """Gain as a share of the baseline's metric."""
+        return self.value / self.baseline if self.baseline > 0 else 0.0
+
+    @property
     def certain(self) -> bool:
         """Whether the model is better beyond chance."""
         return self.low > 0

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from gradkeel.contract.states import Family, Severity, Verdict
 from gradkeel_worker.diagnosis.case import Case
-from gradkeel_worker.diagnosis.finding import RANK, Finding
+from gradkeel_worker.diagnosis.finding import RANK, Finding, Remedy
 
 CONSEQUENCES: dict[str, tuple[str, ...]] = {
     "feature_scale": (
@@ -71,7 +71,16 @@ def arrange(findings: Iterable[Finding], case: Case) -> list[Finding]:
     root = _root(listed, case)
     linked = [_linked(finding, listed, is_cause=finding is root) for finding in listed]
     lead = linked[listed.index(root)] if root is not None else None
-    return sorted(linked, key=lambda one: _key(one, lead))
+    mended = [_mended_with(finding, lead) for finding in linked]
+    return sorted(mended, key=lambda one: _key(one, lead))
+
+
+def _mended_with(finding: Finding, lead: Finding | None) -> Finding:
+    """A consequence is mended by mending its cause: it proposes the cause's change, not one of its own."""
+    if lead is None or finding is lead or finding.rule not in lead.consequences:
+        return finding
+    text = f"Mend the cause, {lead.rule}, first: {lead.remedy.text[0].lower()}{lead.remedy.text[1:]}"
+    return replace(finding, remedy=Remedy(text, lead.remedy.patch))
 
 
 def _root(findings: list[Finding], case: Case) -> Finding | None:
@@ -81,6 +90,9 @@ def _root(findings: list[Finding], case: Case) -> Finding | None:
         if finding.rule == named:
             return finding
     gradient = [f for f in findings if f.family is Family.GRADIENT and f.severity is not Severity.INFO]
+    slow = next((f for f in gradient if f.rule == "lr_too_low"), None)
+    if slow is not None and not case.starved and not case.blown_up:
+        return slow
     return min(gradient, key=_cause_rank, default=None)
 
 

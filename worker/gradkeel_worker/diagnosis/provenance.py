@@ -67,6 +67,11 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.module: list[str] = []
         self.layer: str | None = None
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """False: keeps torch from importing its compiler (a second, and 100 MB) on the first operation."""
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         name = func.overloadpacket.__name__

@@ -205,19 +205,28 @@ def stabilise(case: Case, *patches: Json) -> Json:
     return combine(*patches, *more)
 
 
-def mend_scales(case: Case) -> Json:
-    """Scale what is fed unscaled, inputs and target, and stabilise."""
+def scale_all(case: Case) -> Json:
+    """Scale what is fed unscaled: inputs and, as scaling one alone only moves the trouble, the target with
+    them.
+    """
     feed = case.feed
+    if feed is None:
+        return {}
     patches: list[Json] = []
-    if feed is not None:
-        large = {column.source for column in feed.columns if column.rms > 10 or column.rms_over_median > 100}
-        if large or isinstance(case.config.prepare.numeric, contract.NoScaling):
-            patches.append(scale_inputs(case, sorted(large)))
-        if (feed.target is not None and not 0.1 <= feed.target.std <= 10) or _target_off_center(case):
-            patches.append(scale_target(case))
-    if case.lr_excess > 1:
-        patches.append(set_lr(calmer_lr(case)))
-    return stabilise(case, *patches)
+    large = {column.source for column in feed.columns if column.rms > 10 or column.rms_over_median > 100}
+    if large:
+        patches.append(scale_inputs(case, sorted(large)))
+    if (feed.target is not None and not 0.1 <= feed.target.std <= 10) or _target_off_center(case):
+        patches.append(scale_target(case))
+    return combine(*patches)
+
+
+def mend_scales(case: Case) -> Json:
+    """Scale what is fed unscaled, and stabilise; with a lower learning rate where scaling would not be
+    enough.
+    """
+    calmer = set_lr(calmer_lr(case)) if case.blown_up and case.lr_excess > 1 else {}
+    return stabilise(case, scale_all(case), calmer)
 
 
 def _target_off_center(case: Case) -> bool:

@@ -7,14 +7,15 @@ from collections.abc import Sequence
 
 
 def number(value: float | None) -> str:
-    """Three significant digits, readable: 0.0042, 12.3, 4,560, 1.2e+09."""
+    """Up to three significant digits, readable: 0.0042, 12.3, 4,560, 1.2e+09."""
     if value is None or not math.isfinite(value):
         return "not finite"
     if value == 0:
         return "0"
     if 1e-4 <= abs(value) < 1e6:
         digits = max(0, 2 - math.floor(math.log10(abs(value))))
-        return f"{value:,.{digits}f}"
+        text = f"{value:,.{digits}f}"
+        return text.rstrip("0").rstrip(".") if "." in text else text
     return f"{value:.2g}"
 
 

@@ -18,11 +18,13 @@ _FEW_ROWS = 30
 
 
 def no_better_than_baseline(case: Case) -> list[Finding]:
-    """The test metrics within their bootstrap interval of the best constant (critical), or of ridge
-    (info).
+    """The test metrics within their bootstrap interval of the best constant (critical), or of ridge (info).
+
+    A small test part cannot tell a fair model from a constant: validation rows must not tell them apart
+    either.
     """
     over_constant, over_ridge = case.gains.get("constant", {}), case.gains.get("ridge", {})
-    if over_constant and not any(gain.certain for gain in over_constant.values()):
+    if over_constant and case.useless and not any(gain.certain for gain in over_constant.values()):
         return [_like_constant(case, over_constant)]
     if over_ridge and not _main(over_ridge)[1].certain:
         return [_like_ridge(case, *_main(over_ridge))]

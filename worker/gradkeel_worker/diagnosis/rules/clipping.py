@@ -9,21 +9,14 @@ import numpy as np
 from gradkeel.contract.patch import combine, replace_block
 from gradkeel.contract.states import Family, Severity
 from gradkeel_worker.diagnosis import remedies
-from gradkeel_worker.diagnosis.case import Case
+from gradkeel_worker.diagnosis.case import CLIPS_DOMINATE, Case
 from gradkeel_worker.diagnosis.course import finite_median
 from gradkeel_worker.diagnosis.finding import Finding, Remedy
 from gradkeel_worker.diagnosis.words import number, percent
 
 Json = dict[str, Any]
 
-DOMINATES = 0.30
 _IDLE = 0.001
-
-
-def fired_after_warmup(case: Case, clip: Json) -> np.ndarray[Any, Any]:
-    """Whether a clip changed the gradient, at every sound step after warm-up, bool [m]."""
-    fired = np.asarray(clip.get("fired", ()), bool)
-    return fired[case.course.settled : case.course.sound]
 
 
 def role_of(case: Case, clip: Json) -> str:
@@ -35,18 +28,13 @@ def role_of(case: Case, clip: Json) -> str:
         return "idle"
     if case.adaptive:
         return "batch_reweighter"
-    after = fired_after_warmup(case, clip)
-    return "step_size_limiter" if len(after) and float(after.mean()) > DOMINATES else "safety_net"
+    return "step_size_limiter" if case.fired_share(clip) > CLIPS_DOMINATE else "safety_net"
 
 
 def clipping_dominates(case: Case) -> list[Finding]:
     """SGD: more than 30 % of the steps clipped after warm-up (warning); Adam-like optimizers: info."""
-    found = []
-    for clip in case.evidence.readings.clipping:
-        fired = fired_after_warmup(case, clip)
-        if len(fired) >= 5 and float(fired.mean()) > DOMINATES:
-            found.append(_finding(case, clip, float(fired.mean())))
-    return found[:1]
+    shares = [(case.fired_share(clip), clip) for clip in case.evidence.readings.clipping]
+    return [_finding(case, clip, share) for share, clip in shares if share > CLIPS_DOMINATE][:1]
 
 
 def _finding(case: Case, clip: Json, share: float) -> Finding:
@@ -56,13 +44,13 @@ def _finding(case: Case, clip: Json, share: float) -> Finding:
     return Finding(
         rule="clipping_dominates",
         family=Family.GRADIENT,
-        severity=Severity.INFO if case.adaptive or normalises else Severity.WARNING,
+        severity=_severity(case, normalises),
         confidence="high" if share > 0.5 else "medium",
         explanation=_text(case, clip, share),
         remedy=_remedy(case, clip),
         evidence={
             "fraction_clipped": share,
-            "threshold": DOMINATES,
+            "threshold": CLIPS_DOMINATE,
             "limit": clip.get("limit"),
             "median_coefficient": finite_median(kept),
             "median_norm": finite_median(norms),
@@ -72,6 +60,13 @@ def _finding(case: Case, clip: Json, share: float) -> Finding:
         where={"phase": "train"},
         also_consistent_with=() if normalises else _alternatives(case),
     )
+
+
+def _severity(case: Case, normalises: bool) -> Severity:
+    if case.adaptive or normalises:
+        return Severity.INFO
+    lost = case.useless and (case.starved or case.cause in ("inputs", "target"))
+    return Severity.CRITICAL if lost else Severity.WARNING
 
 
 def _alternatives(case: Case) -> tuple[str, ...]:

@@ -108,7 +108,6 @@ def lr_too_low(case: Case) -> list[Finding]:
         return []
     if case.course.sound < _FEWEST_STEPS or not (case.typical_norm or 0) > 0:
         return []
-    lr = remedies.bolder_lr(case)
     return [
         Finding(
             rule="lr_too_low",
@@ -122,13 +121,13 @@ def lr_too_low(case: Case) -> list[Finding]:
                 "the run hardly "
                 f"moved. Most likely cause: {_low_cause(case)}."
             ),
-            remedy=Remedy(f"Raise the learning rate to {number(lr)}.", remedies.set_lr(lr)),
+            remedy=_low_remedy(case),
             evidence={
                 "median_update_ratio": ratio,
                 "threshold": TOO_LOW,
                 "lr": case.config.optimizer.lr,
                 "median_norm": finite(case.typical_norm),
-                "clipped": _clipped(case),
+                "clips_leave_little": case.starved,
                 "series": "update_ratio",
             },
             where={"phase": "train"},
@@ -150,13 +149,16 @@ def _largest_typical_ratio(case: Case) -> float | None:
     return max(medians) if medians else None
 
 
-def _clipped(case: Case) -> bool:
-    coefficients = case.evidence.readings.clip_coefficient[case.course.settled : case.course.sound]
-    return bool(len(coefficients)) and float(np.median(coefficients)) < 0.1
+def _low_remedy(case: Case) -> Remedy:
+    if case.starved:
+        limit = remedies.norm_percentile(case)
+        return Remedy(f"Clip the norm at {number(limit)}.", remedies.norm_clip(case, limit))
+    lr = remedies.bolder_lr(case)
+    return Remedy(f"Raise the learning rate to {number(lr)}.", remedies.set_lr(lr))
 
 
 def _low_cause(case: Case) -> str:
-    if _clipped(case) and not case.adaptive:
+    if case.starved:
         return (
             "a clip whose limit is far below the gradient's norm, so that hardly anything of each step is "
             "left"

@@ -137,8 +137,7 @@ def _features_remedy(case: Case, guilty: bool) -> Remedy:
     if guilty:
         patch = remedies.mend_scales(case)
         return Remedy(_patch_words(patch), patch)
-    names = [c.source for c in case.feed.columns if c.rms > INFLATED or c.rms_over_median > UNEVEN]
-    patch = remedies.scale_inputs(case, sorted(set(names)))
+    patch = remedies.scale_all(case)
     return Remedy(_patch_words(patch), patch)
 
 
@@ -176,7 +175,7 @@ def target_scale(case: Case) -> list[Finding]:
 def _badly_scaled(case: Case, target: TargetFeed) -> Finding:
     guilty = case.cause == "target"
     unscaled = case.config.prepare.target.kind == "none"
-    patch = remedies.mend_scales(case) if guilty else remedies.scale_target(case)
+    patch = remedies.mend_scales(case) if guilty else remedies.scale_all(case)
     if not unscaled and not guilty:
         patch = remedies.scale_target(case, _other_target(case))
     text = (

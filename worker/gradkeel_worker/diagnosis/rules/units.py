@@ -2,35 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-
 from gradkeel.contract.patch import combine
 from gradkeel.contract.states import Family, Severity
 from gradkeel_worker.diagnosis import remedies
 from gradkeel_worker.diagnosis.case import Case
 from gradkeel_worker.diagnosis.finding import Finding, Remedy
+from gradkeel_worker.diagnosis.units import MOST_UNITS, affected_units
 from gradkeel_worker.diagnosis.words import listed, percent
-
-Array = np.ndarray[Any, Any]
-MOST = 0.5
-_CHECKS = 3
-
-
-def _affected(case: Case, series: str) -> list[tuple[str, int, float]]:
-    """Layers above a half at three checks in a row: (layer, step of the first, median share since)."""
-    if series not in case.evidence.readings.sparse:
-        return []
-    steps, values, names = case.evidence.readings.sparse[series]
-    found = []
-    for k, name in enumerate(names):
-        high = np.nan_to_num(values[:, k], nan=0.0) > MOST
-        for i in range(len(high) - _CHECKS + 1):
-            if high[i : i + _CHECKS].all():
-                found.append((name, int(steps[i]), float(np.nanmedian(values[i:, k]))))
-                break
-    return found
 
 
 def _severity(case: Case) -> Severity:
@@ -39,7 +17,7 @@ def _severity(case: Case) -> Severity:
 
 def dead_units(case: Case) -> list[Finding]:
     """More than half of a layer's units inactive on every row, at three checks in a row."""
-    layers = _affected(case, "dead_fraction")
+    layers = affected_units(case.evidence.readings, "dead_fraction")
     if not layers:
         return []
     name, step, share = max(layers, key=lambda one: one[2])
@@ -58,7 +36,7 @@ def dead_units(case: Case) -> list[Finding]:
                 f"{_dead_cause(case, start)}."
             ),
             remedy=_dead_remedy(case, start),
-            evidence={"share": share, "threshold": MOST, "layers": len(layers), "from_step": step},
+            evidence={"share": share, "threshold": MOST_UNITS, "layers": len(layers), "from_step": step},
             where={"layer": name, "step": step, "phase": "train"},
             also_consistent_with=(
                 "inputs that were not scaled",
@@ -86,7 +64,7 @@ def _dead_remedy(case: Case, start: bool) -> Remedy:
 
 def saturated_activation(case: Case) -> list[Finding]:
     """More than half of a layer's units saturated, at three checks in a row."""
-    layers = _affected(case, "saturated_fraction")
+    layers = affected_units(case.evidence.readings, "saturated_fraction")
     if not layers:
         return []
     name, step, share = max(layers, key=lambda one: one[2])
@@ -109,7 +87,7 @@ def saturated_activation(case: Case) -> list[Finding]:
                 f"gradient passes. Most likely cause: {cause}."
             ),
             remedy=Remedy("Scale what is fed." if unscaled else "Use relu with he initialisation.", patch),
-            evidence={"share": share, "threshold": MOST, "layers": len(layers), "from_step": step},
+            evidence={"share": share, "threshold": MOST_UNITS, "layers": len(layers), "from_step": step},
             where={"layer": name, "step": step, "phase": "train"},
             also_consistent_with=("an initialisation that is too wide", "a learning rate that is too high"),
         )

@@ -69,7 +69,7 @@ def _stands_still(case: Case, first: int, last: int) -> bool:
     if case.adaptive:
         return False
     begin, end = _layer_update(case, first), _layer_update(case, last)
-    return begin is not None and end is not None and begin < _TINY_UPDATE and end > 100 * begin
+    return begin is not None and end is not None and begin < _TINY_UPDATE and end > 100 * _TINY_UPDATE
 
 
 def activations(case: Case) -> list[str]:
