@@ -17,16 +17,26 @@ from gradkeel_store.page.source import View, mapping
 
 # An empty icon keeps browsers from asking the server for /favicon.ico.
 _ICON = "data:,"
+MAX_BYTES = 1_000_000
+_THRIFT = (1, 4, 16, 64)  # a page that came out too large is drawn again with fewer rows and findings
 
 
 def render_report(report: dict[str, Any], *, title: str, job: dict[str, Any] | None = None) -> str:
     """The report as one self-contained HTML file of at most a megabyte.
 
-    `report` is the report's JSON (what is missing from it is said in words), `title` names the data set or job,
-    and `job`, where given, is the job's document: its config, state and times are shown. Nothing is fetched:
-    the content security policy inside allows only the page's own script and style.
+    `report` is the report's JSON (what is missing is said in words), `title` names the data set or job, and
+    `job`, where given, is the job's document: its config, state and times are shown. Nothing is fetched: the
+    content security policy inside allows only the page's own script and style.
     """
-    view = View(mapping(report), mapping(job), title)
+    page = ""
+    for thrift in _THRIFT:
+        page = _page(View(mapping(report), mapping(job), title, thrift))
+        if len(page.encode()) <= MAX_BYTES:
+            break
+    return page
+
+
+def _page(view: View) -> str:
     sections, readings = all_sections(view)
     body = [
         tag("a", "Skip to the findings", href="#findings", cls="skip"),

@@ -76,6 +76,11 @@ class View:
     report: dict[str, Any]
     job: dict[str, Any]
     title: str
+    thrift: int = 1
+
+    def most(self, limit: int) -> int:
+        """How many of a thing to draw: `limit`, or fewer where the page would grow too large."""
+        return max(5, limit // self.thrift)
 
     def part(self, key: str) -> dict[str, Any]:
         """A top-level object of the report."""

@@ -132,11 +132,11 @@ def decade(exponent: int) -> str:
 
 
 def exact(value: Any, digits: int = 4) -> Html:
-    """A number for reading, with every digit behind it (as a tooltip and for machines)."""
+    """A number for reading, nine digits of it for machines and, by the page's script, as a tooltip."""
     real = number(value)
     if real is None:
         return tag("span", NOTHING, cls="none")
-    return tag("data", figure(real, digits), value=repr(value), title=repr(value))
+    return tag("data", figure(real, digits), value=f"{value:.9g}")
 
 
 def percent(fraction: Any) -> str:

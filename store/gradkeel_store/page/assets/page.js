@@ -15,6 +15,8 @@
     return value.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits }).replace("-", "−");
   };
 
+  for (const value of document.querySelectorAll("data")) value.title = value.value;
+
   const copy = async (text, holder) => {
     try {
       await navigator.clipboard.writeText(text);

@@ -7,9 +7,9 @@ from typing import Any
 
 from gradkeel_store.page.layout import laid_out
 from gradkeel_store.page.markup import Child, Html, details, escape, name, shorten, showable, table, tag
-from gradkeel_store.page.sections.section import Section, absent
+from gradkeel_store.page.sections.section import Section, absent, further
 from gradkeel_store.page.source import View, items, mapping, number, text
-from gradkeel_store.page.wording import SEVERITIES, count, exact, place, rule_title, sentence_case
+from gradkeel_store.page.wording import SEVERITIES, exact, place, rule_title, sentence_case
 
 MOST = 60  # findings drawn; the JSON beside the page holds them all
 _ANCHORS = {
@@ -21,48 +21,38 @@ _ANCHORS = {
 
 def findings_section(view: View) -> Section:
     """Every finding, the first at full length."""
-    found = view.entries("findings")
+    found, most = view.entries("findings"), view.most(MOST)
     if not found:
-        nothing = (
-            "Nothing was found: no rule fired."
-            if view.steps
-            else "No step was trained, so no rule had anything to judge."
-        )
+        fired = "Nothing was found: no rule fired."
+        nothing = fired if view.steps else "No step was trained, so no rule had anything to judge."
         return Section("findings", "Findings", None, absent(nothing))
     lead = (
-        "The most likely cause comes first. Each finding says where it was seen, on what evidence, "
-        "and what to change."
+        "Each finding says where it was seen, on what evidence, and what to change. What matters "
+        "most comes first."
     )
-    others = [finding_block(view, entry, i) for i, entry in enumerate(found[1:MOST], start=1)]
-    rest = (
-        absent(f"{count(len(found) - MOST, 'further finding')} stand in the report's JSON.")
-        if len(found) > MOST
-        else None
-    )
-    return Section(
-        "findings", "What happened, and what to change", lead, [first_finding(view, found[0]), others, rest]
-    )
+    others = [finding_block(view, entry, i) for i, entry in enumerate(found[1:most], start=1)]
+    body = [first_finding(view, found[0]), others, further(len(found) - most, "finding")]
+    return Section("findings", "What happened, and what to change", lead, body)
 
 
 def first_finding(view: View, finding: dict[str, Any]) -> Html:
     """The finding that matters most, unfolded."""
-    causes = finding.get("severity") in ("critical", "warning")
-    eyebrow = tag("p", "Most likely cause" if causes else "Worth knowing", cls="eyebrow")
+    eyebrow = tag("p", _role(view, finding), cls="eyebrow")
     head = tag("div", eyebrow, tag("h3", rule_title(finding.get("rule")), id="finding-0"), _marks(finding))
-    return tag(
-        "article",
-        head,
-        _body(view, finding, 0),
-        cls=f"finding first {_severity(finding)}",
-        aria_labelledby="finding-0",
-    )
+    kind = f"finding first {_severity(finding)}"
+    return tag("article", head, _body(view, finding, 0), cls=kind, aria_labelledby="finding-0")
+
+
+def _role(view: View, finding: dict[str, Any]) -> str:
+    if view.report.get("verdict") in ("strained", "unstable", "diverged"):
+        return "Most likely cause"
+    return "Worth knowing" if _severity(finding) == "info" else "What stands out"
 
 
 def finding_block(view: View, finding: dict[str, Any], index: int) -> Html:
     """A further finding: open where it warns, folded where it only notes."""
-    heading = tag("h3", rule_title(finding.get("rule")), id=f"finding-{index}")
-    head = tag("span", heading, _marks(finding))
     severity = _severity(finding)
+    head = [tag("h3", rule_title(finding.get("rule")), id=f"finding-{index}"), _marks(finding)]
     folded = details(head, _body(view, finding, index), opened=severity != "info", cls="fold")
     return tag("article", folded, cls=f"finding {severity}", aria_labelledby=f"finding-{index}")
 
@@ -140,7 +130,7 @@ def _consequences(view: View, finding: dict[str, Any]) -> Html | None:
     named = [text(one) for one in items(finding.get("consequences")) if text(one)][:12]
     if not named:
         return None
-    known = [text(one.get("rule")) for one in view.entries("findings")[:MOST]]
+    known = [text(one.get("rule")) for one in view.entries("findings")[: view.most(MOST)]]
     links = [
         tag("a", rule_title(one), href=f"#finding-{known.index(one)}")
         if one in known

@@ -9,15 +9,13 @@ from gradkeel_store.page.charts.frame import Axes, Key
 from gradkeel_store.page.charts.readings import line_readings
 from gradkeel_store.page.markup import Child, Html, name, shorten, table, tag
 from gradkeel_store.page.scales import logarithmic
-from gradkeel_store.page.sections.section import Section, absent
+from gradkeel_store.page.sections.section import Section, absent, further
 from gradkeel_store.page.source import (
     Number,
     Numbers,
     View,
-    items,
     mapping,
     number,
-    numbers,
     present,
     records,
     text,
@@ -59,7 +57,7 @@ def gradient_check_section(view: View) -> tuple[Section, dict[str, Any]]:
         else None
     )
     return Section(
-        "gradient-check", title, LEAD, [_verdict(check), drawn, _parameters(check), said]
+        "gradient-check", title, LEAD, [_verdict(check), drawn, _parameters(check, view.most(_MOST)), said]
     ), readings
 
 
@@ -85,19 +83,11 @@ def _verdict(check: dict[str, Any]) -> Html | None:
 
 def sweep(check: dict[str, Any]) -> tuple[list[float], dict[str, Numbers]]:
     """Step sizes h, largest last, and the error of each method at each."""
-    given = check.get("h_sweep")
-    columns = mapping(given)
-    if columns:
-        hs = numbers(columns.get("h"))
-        curves = {key: numbers(value) for key, value in columns.items() if key != "h" and items(value)}
-    else:
-        entries = records(given)
-        hs = [number(entry.get("h")) for entry in entries]
-        keys = dict.fromkeys(key for entry in entries for key in entry if key != "h")
-        curves = {key: [number(entry.get(key)) for entry in entries] for key in keys}
-    curves = {
-        key: (values + [None] * len(hs))[: len(hs)] for key, values in curves.items() if present(values)
-    }
+    entries = records(check.get("h_sweep"))
+    hs = [number(entry.get("h")) for entry in entries]
+    keys = dict.fromkeys(key for entry in entries for key in entry if key != "h")
+    curves = {key: [number(entry.get(key)) for entry in entries] for key in keys}
+    curves = {key: values for key, values in curves.items() if present(values)}
     order = sorted((h, i) for i, h in enumerate(hs) if h is not None and h > 0)
     return [h for h, _ in order], {key: [values[i] for _, i in order] for key, values in curves.items()}
 
@@ -174,7 +164,7 @@ def _words(hs: list[float], curves: dict[str, Numbers]) -> str:
     return "Error of finite differences against step size, both logarithmic. " + " ".join(ends)
 
 
-def _parameters(check: dict[str, Any]) -> Html | None:
+def _parameters(check: dict[str, Any], most: int) -> Html | None:
     given = [(key, mapping(value)) for key, value in mapping(check.get("parameters")).items()]
     if not given:
         return None
@@ -187,13 +177,9 @@ def _parameters(check: dict[str, Any]) -> Html | None:
             *(exact(entry.get(k), 3) for k in ("relative_error", "absolute_error")),
             brief(entry.get("h")),
         )
-        for key, entry in ordered[:_MOST]
+        for key, entry in ordered[:most]
     ]
-    more = (
-        absent(f"{count(len(given) - _MOST, 'further parameter')} stand in the report’s JSON.")
-        if len(given) > _MOST
-        else None
-    )
+    more = further(len(given) - most, "parameter")
     head = ("Parameter", "Result", "Relative error", "Absolute error", "Best h")
     return tag(
         "div", table(head, rows, caption="Gradient check by parameter tensor", cls="numbers statuses"), more

@@ -12,9 +12,9 @@ from gradkeel_store.page.charts.readings import line_readings, map_readings
 from gradkeel_store.page.markup import Child, Html, name, shorten, table, tag
 from gradkeel_store.page.sampling import kept_indices
 from gradkeel_store.page.scales import logarithmic
-from gradkeel_store.page.sections.section import Section, absent
+from gradkeel_store.page.sections.section import Section, absent, further
 from gradkeel_store.page.sections.training import steps_axis
-from gradkeel_store.page.source import Number, Numbers, View, last, mapping, median, number, numbers, present
+from gradkeel_store.page.source import Number, Numbers, View, last, mapping, median, numbers, present
 from gradkeel_store.page.wording import count, exact, figure, sentence_case
 
 LEAD = (
@@ -46,7 +46,8 @@ def _why_none(view: View) -> str:
 
 
 def _map(view: View, readings: dict[str, Any]) -> Html:
-    names = [layer for layer in view.layers if present(view.layer_series(layer, "norm"))][:MOST_ROWS]
+    names = [layer for layer in view.layers if present(view.layer_series(layer, "norm"))]
+    names = names[: view.most(MOST_ROWS)]
     if not names:
         return absent("No finite gradient norm was recorded for any layer.")
     chart = heatmap.heat_map(names, view.steps, [view.layer_series(layer, "norm") for layer in names])
@@ -200,14 +201,11 @@ def _table(view: View) -> Html:
         "Weight norm, last",
         *(f"{sentence_case(key)}, last" for key in extra[:8]),
     ]
-    chosen = list(view.layers.items())[:MOST_ROWS]
+    most = view.most(MOST_ROWS)
+    chosen = list(view.layers.items())[:most]
     rows = [_row(view, layer, given, extra[:8]) for layer, given in chosen]
     caption = "Readings by layer, first layer at the top"
-    more = (
-        absent(f"{count(len(view.layers) - MOST_ROWS, 'further layer')} stand in the report’s JSON.")
-        if len(view.layers) > MOST_ROWS
-        else None
-    )
+    more = further(len(view.layers) - most, "layer")
     return tag("div", frame.as_table(table(head, rows, caption=caption, cls="numbers")), more)
 
 
@@ -230,8 +228,5 @@ def _row(view: View, layer: str, given: dict[str, Any], extra: Sequence[str]) ->
 
 
 def _last_reading(given: Any) -> Number:
-    return (
-        last(numbers(mapping(given).get("values", given)))
-        if not isinstance(given, int | float)
-        else number(given)
-    )
+    """The last value of a reading, a list or (where it is taken more rarely) `{steps, values}`."""
+    return last(numbers(mapping(given).get("values") if isinstance(given, dict) else given))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from gradkeel_store.page.charts.bars import bar_cell
 from gradkeel_store.page.markup import Child, Html, table, tag
 from gradkeel_store.page.scales import linear
-from gradkeel_store.page.sections.scores import Scores, baseline_scores, headline, model_scores
+from gradkeel_store.page.sections.scores import PARTS, Scores, baseline_scores, headline, model_scores
 from gradkeel_store.page.sections.section import Section, absent
 from gradkeel_store.page.source import Number, View, mapping, number, numbers
 from gradkeel_store.page.wording import METRICS, brief, exact, figure, sentence_case
@@ -25,11 +25,9 @@ def result_section(view: View) -> Section:
         "guess; the linear model is what a straight line through the same data gives."
     )
     if not scores:
+        nothing = absent("No metrics of a model were computed: there was no usable model to evaluate.")
         return Section(
-            "result",
-            "Result",
-            lead,
-            absent("No metrics were computed: there was no usable model to evaluate."),
+            "result", "Result", lead, [nothing, _all_metrics(scores, baselines)] if baselines else nothing
         )
     return Section(
         "result",
@@ -63,17 +61,14 @@ def _baseline_name(key: str) -> str:
 
 
 def _all_metrics(scores: dict[str, Scores], baselines: dict[str, dict[str, Scores]]) -> Html:
-    parts = list(scores)
-    names = [metric for metric in METRICS if any(metric in scores[part] for part in parts)]
-    names += sorted({metric for part in parts for metric in scores[part]} - set(names))
-    columns: list[tuple[str, dict[str, Scores]]] = [
-        ("This model", scores),
-        *((_baseline_name(key), value) for key, value in baselines.items()),
-    ]
-    shown = [(words, part, given[part]) for words, given in columns for part in parts if part in given]
+    columns: list[tuple[str, dict[str, Scores]]] = [("This model", scores)]
+    columns += [(_baseline_name(key), given) for key, given in baselines.items()]
+    shown = [(words, part, given[part]) for words, given in columns for part in PARTS if part in given]
+    every = {metric for _, _, given in shown for metric in given}
+    names = [metric for metric in METRICS if metric in every] + sorted(every - set(METRICS))
     head: list[Child] = ["Metric", *(f"{words}, {part}" for words, part, _ in shown)]
     rows = [[_metric_name(metric), *(exact(given.get(metric)) for _, _, given in shown)] for metric in names]
-    return table(head, rows, caption="Every metric of every part, in the target's own units", cls="numbers")
+    return table(head, rows, caption="Every metric of every part, in the target’s own units", cls="numbers")
 
 
 def _metric_name(metric: str) -> list[Child]:

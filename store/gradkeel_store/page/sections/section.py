@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gradkeel_store.page.markup import Child, Html, tag
+from gradkeel_store.page.wording import count
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,8 @@ class Section:
 
     def html(self) -> Html:
         heading = tag("h2", self.title, id=f"{self.anchor}-title")
-        lead = tag("p", self.lead, cls="lead") if self.lead else None
+        said = isinstance(self.body, Html) and self.body.startswith('<p class="absent"')
+        lead = tag("p", self.lead, cls="lead") if self.lead and not said else None
         return tag(
             "section", heading, lead, self.body, id=self.anchor, aria_labelledby=f"{self.anchor}-title"
         )
@@ -27,3 +29,8 @@ class Section:
 def absent(sentence: Child) -> Html:
     """What was not computed, said in words in the place where it would stand."""
     return tag("p", sentence, cls="absent")
+
+
+def further(amount: int, noun: str, plural: str | None = None) -> Html | None:
+    """How many more there are than were drawn; None where all were."""
+    return absent(f"{count(amount, noun, plural)} more: see the report’s JSON.") if amount > 0 else None

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from gradkeel_store.page.markup import Html, escape, shorten, table, tag
-from gradkeel_store.page.sections.section import Section, absent
+from gradkeel_store.page.sections.section import Section, absent, further
 from gradkeel_store.page.sections.training import nonfinite_entries
 from gradkeel_store.page.source import View, number, present, text
-from gradkeel_store.page.wording import brief, count, exact, percent, sentence_case, whole
+from gradkeel_store.page.wording import brief, exact, percent, sentence_case, whole
 
 LEAD = (
     "A clip shortens a gradient that is longer than its limit, so that one wild batch cannot "
@@ -74,7 +74,7 @@ def _interventions(view: View) -> Html:
         )
         for entry in acted[:_MOST]
     ]
-    more = _more(len(acted) - _MOST, "further intervention")
+    more = further(len(acted) - _MOST, "intervention")
     return tag(
         "div",
         table(
@@ -94,7 +94,7 @@ def _nonfinite(view: View) -> Html:
         stretches.setdefault(what, []).extend(present([number(entry.get("step"))]))
     rows = [_stretch(series, kind, steps) for (series, kind), steps in list(stretches.items())[:_MOST]]
     head = ("Series", "Value", "First step", "Last step", "How often")
-    more = _more(len(stretches) - _MOST, "further series", "further series")
+    more = further(len(stretches) - _MOST, "series", "series")
     return tag("div", table(head, rows, caption="Readings that were not finite numbers"), more)
 
 
@@ -102,7 +102,3 @@ def _stretch(series: str, kind: str, steps: list[float]) -> list[Any]:
     value = KINDS.get(kind.lower()) or shorten(kind or "–", 40)
     ends = [whole(min(steps)), whole(max(steps))] if steps else ["–", "–"]
     return [shorten(series or "–", 80), value, *ends, f"{len(steps):,}"]
-
-
-def _more(amount: int, noun: str, plural: str | None = None) -> Html | None:
-    return absent(f"{count(amount, noun, plural)} stand in the report’s JSON.") if amount > 0 else None

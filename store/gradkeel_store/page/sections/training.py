@@ -13,7 +13,7 @@ from gradkeel_store.page.markup import Child, Html, table, tag
 from gradkeel_store.page.sampling import evenly, kept_indices
 from gradkeel_store.page.scales import Scale, exact_range, fitting
 from gradkeel_store.page.sections.section import Section, absent
-from gradkeel_store.page.source import Numbers, View, last, mapping, number, numbers, present, records
+from gradkeel_store.page.source import Number, Numbers, View, last, number, present, records
 from gradkeel_store.page.wording import count, exact, figure
 
 Readings = dict[str, Any]
@@ -44,25 +44,13 @@ def training_section(view: View, readings: Readings) -> Section:
 
 def per_epoch(view: View, key: str) -> Curve:
     """A quantity measured once an epoch (`train_loss`, `validation_loss`) by step."""
-    series, fit = view.part("series"), view.part("fit")
-    for given in (series.get("epochs"), fit.get("history"), series.get("history"), fit.get("epoch_metrics")):
-        entries = [
-            entry for entry in records(given) if number(entry.get("step")) is not None and key in entry
-        ]
-        if entries:
-            return [float(entry["step"]) for entry in entries], [number(entry[key]) for entry in entries]
-    own = mapping(series.get(key))
-    if own:
-        return _paired(
-            numbers(own.get("steps", own.get("step"))), numbers(own.get("values", own.get("loss")))
-        )
-    aligned = view.series(key)
-    return _paired(list(view.steps), aligned) if present(aligned) else ([], [])
-
-
-def _paired(steps: Numbers, values: Numbers) -> Curve:
-    pairs = [(step, value) for step, value in zip(steps, values, strict=False) if step is not None]
-    return [step for step, _ in pairs], [value for _, value in pairs]
+    curve = [
+        entry
+        for entry in records(view.part("fit").get("learning_curve"))
+        if number(entry.get("step")) is not None
+    ]
+    values = [number(entry.get(key)) for entry in curve]
+    return ([float(entry["step"]) for entry in curve], values) if present(values) else ([], [])
 
 
 def steps_axis(view: View) -> Scale:
@@ -76,33 +64,39 @@ def _loss(view: View, readings: Readings) -> Html:
     if not present(loss) and not present(validation):
         return absent("No finite loss was recorded: it was not a number from the first step on.")
     kept = kept_indices([loss], len(steps))
-    axes = Axes(steps_axis(view), fitting([*loss, *validation]), 240, "step", "loss")
-    noisy = len(kept) > 80
-    trained_at, trained = per_epoch(view, "train_loss") if noisy else ([], [])
-    marks = [
-        frame.line(
-            steps, loss, axes, "s1 thin pale" if trained else "s1 thin" if noisy else "s1", sampled=kept
-        ),
-        frame.line(trained_at, trained, axes, "s1"),
-        frame.line(at, validation, axes, "s2"),
-        frame.dots(zip(at, validation, strict=True), axes, "s2") if len(at) <= 30 else None,
-        frame.upright(_best_step(view), axes, "rule dash"),
-    ]
-    held = [_held(at, validation, steps[i]) for i in kept]
-    readings["loss"] = line_readings(
-        [steps[i] for i in kept], axes.x, [[loss[i] for i in kept], held], axis="step", linked=True
-    )
-    keys = [Key("line", "s1 pale" if trained else "s1", "Training loss of each batch", figure(last(loss)), 0)]
-    keys += [Key("line", "s1", "Training loss, mean of the epoch")] if trained else []
+    constant = number(view.part("fit").get("loss_of_best_constant"))
+    axes = Axes(steps_axis(view), fitting([*loss, *validation, constant]), 240, "step", "loss")
+    columns = [[loss[i] for i in kept], [_held(at, validation, steps[i]) for i in kept]]
+    readings["loss"] = line_readings([steps[i] for i in kept], axes.x, columns, axis="step", linked=True)
+    keys, marks = _loss_marks(view, axes, kept, constant)
+    words = _curve_words("Training loss", steps, loss) + _curve_words(" Validation loss", at, validation)
+    drawn = frame.plot(axes, marks, summary=words, over=_events_over(view, axes), hover="loss")
+    note = (_log_words(loss) if axes.y.log else "") + _validation_note(validation)
+    legend = frame.legend([*keys, *event_keys(view)])
+    return frame.figure_block("loss", "Loss", legend, drawn, _loss_table(view, kept), note=note)
+
+
+def _loss_marks(view: View, axes: Axes, kept: list[int], constant: Number) -> tuple[list[Key], list[Child]]:
+    loss = view.series("loss")
+    at, validation = per_epoch(view, "validation_loss")
+    trained_at, trained = per_epoch(view, "train_loss") if len(kept) > 80 else ([], [])
+    style = "s1 thin pale" if present(trained) else "s1"
+    keys = [Key("line", style, "Training loss of each batch", figure(last(loss)), 0)]
+    marks: list[Child] = [frame.line(view.steps, loss, axes, style, sampled=kept)]
+    if present(trained):
+        keys.append(Key("line", "s1", "Training loss, mean of the epoch"))
+        marks.append(frame.line(trained_at, trained, axes, "s1"))
     if present(validation):
         keys.append(Key("line", "s2", "Validation loss", figure(last(validation)), 1))
-    keys += [Key("dash", "rule", "Best epoch, whose weights are returned")] if _best_step(view) else []
-    summary = _curve_words("Training loss", steps, loss) + _curve_words(" Validation loss", at, validation)
-    drawn = frame.plot(axes, marks, summary=summary, over=_events_over(view, axes), hover="loss")
-    note = _scale_note(axes.y, loss) + _validation_note(validation)
-    return frame.figure_block(
-        "loss", "Loss", frame.legend([*keys, *event_keys(view)]), drawn, _loss_table(view, kept), note=note
-    )
+        marks.append(frame.line(at, validation, axes, "s2"))
+        marks.append(frame.dots(zip(at, validation, strict=True), axes, "s2") if len(at) <= 30 else None)
+    if constant is not None:
+        keys.append(Key("dash", "rule", f"Always the same answer, {figure(constant)}"))
+        marks.append(frame.level(constant, axes, "rule dash"))
+    if _best_step(view):
+        keys.append(Key("tick", "best", "Best epoch, whose weights are returned"))
+        marks.append(frame.upright(_best_step(view), axes, "best"))
+    return keys, marks
 
 
 def _held(at: Sequence[float], values: Numbers, step: float) -> float | None:
@@ -112,16 +106,13 @@ def _held(at: Sequence[float], values: Numbers, step: float) -> float | None:
 
 def _best_step(view: View) -> list[float]:
     best = number(view.part("fit").get("best_epoch"))
-    for given in (view.part("series").get("epochs"), view.part("fit").get("history")):
-        for entry in records(given):
-            step = number(entry.get("step"))
-            if best is not None and number(entry.get("epoch")) == best and step is not None:
-                return [step]
-    return []
-
-
-def _scale_note(scale: Scale, values: Numbers) -> str:
-    return _log_words(values) if scale.log else ""
+    curve = records(view.part("fit").get("learning_curve"))
+    steps = [
+        number(entry.get("step"))
+        for entry in curve
+        if best is not None and number(entry.get("epoch")) == best
+    ]
+    return present(steps)[:1]
 
 
 def _log_words(values: Numbers) -> str:
@@ -267,7 +258,7 @@ def event_steps(view: View) -> tuple[list[float], list[float]]:
 
 def nonfinite_entries(view: View) -> list[dict[str, Any]]:
     """The numbers of the series that were not finite: {series, step, kind}."""
-    return records(view.part("series").get("nonfinite")) or view.entries("nonfinite")
+    return records(view.part("series").get("nonfinite"))
 
 
 def event_keys(view: View) -> list[Key]:

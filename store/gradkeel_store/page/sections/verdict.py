@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from gradkeel_store.page.markup import Child, Html, name, showable, tag
+from gradkeel_store.page.markup import Child, Html, name, shorten, tag
 from gradkeel_store.page.sections.scores import headline
 from gradkeel_store.page.source import View, mapping, number, text
-from gradkeel_store.page.wording import VERDICTS, brief, count, duration, figure, listed, percent
+from gradkeel_store.page.wording import VERDICTS, brief, count, duration, figure, listed, percent, rule_title
 
 # Each verdict has a shape of its own, so that colour is never the only sign.
 _SIGNS = {
@@ -43,7 +43,7 @@ def header(view: View) -> Html:
         tag("p", word, cls="word"),
         tag("p", said or meaning, cls="summary"),
     ]
-    also = tag("p", meaning, cls="meaning") if said and said != meaning else None
+    also = tag("p", _worth(view, verdict), cls="meaning") if _worth(view, verdict) else None
     banner = tag(
         "div", sign, tag("div", words, also), cls="banner", role="group", aria_label=f"Verdict: {word}"
     )
@@ -54,6 +54,18 @@ def header(view: View) -> Html:
         _facts(view),
     )
     return tag("header", top, banner, key_figures(view))
+
+
+def _worth(view: View, verdict: str) -> Child:
+    """A sound training may still give a poor model: said where a finding about fit or data warns."""
+    warns = [one for one in view.entries("findings") if one.get("severity") in ("warning", "critical")]
+    if verdict != "healthy" or not warns:
+        return None
+    return [
+        "The verdict is about the numbers of the training, not about what the model is worth: see ",
+        tag("a", rule_title(warns[0].get("rule")), href="#findings"),
+        ".",
+    ]
 
 
 def _facts(view: View) -> Html | None:
@@ -137,7 +149,7 @@ def _clipped(view: View) -> Figure | None:
     fractions = [fraction for clip in clips if (fraction := number(clip.get("fraction"))) is not None]
     if not fractions:
         return None
-    kinds = listed([showable(clip.get("kind", "")) for clip in clips])
+    kinds = listed([shorten(clip.get("kind", ""), 30) for clip in clips[:4]])
     return "Steps clipped", percent(max(fractions)), f"by the {kinds} clip"
 
 
