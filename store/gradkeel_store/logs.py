@@ -15,7 +15,7 @@ import structlog
 
 REDACTED = "[redacted]"
 _SECRET_NAME = re.compile(
-    r"api_?key|authorization|cookie|credential|password|passwd|pepper|secret|token", re.IGNORECASE
+    r"api[_-]?key|authorization|cookie|credential|password|passwd|pepper|secret|token", re.IGNORECASE
 )
 _SECRET_TEXT = (
     (re.compile(r"\bkey_[0-9A-Za-z]{22}\.[\w-]{20,}"), "key_" + REDACTED),

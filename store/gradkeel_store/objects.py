@@ -348,7 +348,10 @@ class S3Objects(Objects):
         super().__init__(store, temporary)
 
     def _publish(self, path: Path, file: IO[bytes], digest: str) -> None:
-        obstore.put(self._store, _key(digest), path)
+        try:
+            obstore.put(self._store, _key(digest), path)
+        except (FileNotFoundError, KeyMissing) as error:
+            raise Unavailable("the bucket of GRADKEEL_OBJECTS_URL does not exist") from error
         if self.size(digest) != path.stat().st_size:
             raise GenericError("the bucket holds another size than was sent")
 

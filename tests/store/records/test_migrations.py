@@ -55,12 +55,16 @@ def test_an_upgrade_that_fails_leaves_nothing(database_url: str) -> None:
         assert sa.inspect(connection).get_table_names() == ["workers"]
 
 
-OPEN = "from gradkeel_store.records import Records; print(Records.open(sys.argv[1]).default_project())"
+OPEN = """
+import sys
+from gradkeel_store.records import Records
+print(Records.open(sys.argv[1]).default_project())
+"""
 
 
 def test_several_may_open_a_fresh_database_at_once(database_url: str) -> None:
     starts = [
-        subprocess.Popen([sys.executable, "-c", f"import sys; {OPEN}", database_url], stdout=subprocess.PIPE, text=True)
+        subprocess.Popen([sys.executable, "-c", OPEN, database_url], stdout=subprocess.PIPE, text=True)
         for _ in range(4)
     ]
     projects = {start.communicate()[0].strip() for start in starts}
