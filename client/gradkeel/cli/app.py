@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from collections.abc import Sequence
 from importlib.metadata import EntryPoint, entry_points
@@ -33,13 +34,16 @@ COMMANDS: dict[str, click.Command] = {
     "doctor": doctor,
 }
 
-# What service and worker bring; the texts stand here so that `gradkeel --help` need not import them.
-SERVER_COMMANDS: dict[str, str] = {
-    "up": "Start broker, worker and HTTP server on this machine.",
-    "down": "Stop what 'gradkeel up' started.",
-    "serve": "Run the HTTP server alone.",
-    "worker": "Run a worker alone.",
-    "bootstrap-key": "Make a first key beside the database (no service needed).",
+SERVICE, WORKER = ("flask", "celery"), ("torch", "celery")
+
+# What service and worker bring, and the packages that must be there; the texts stand here so that
+# `gradkeel --help` need not import them.
+SERVER_COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "up": ("Start broker, worker and HTTP server on this machine.", SERVICE + WORKER),
+    "down": ("Stop what 'gradkeel up' started.", SERVICE),
+    "serve": ("Run the HTTP server alone.", SERVICE),
+    "worker": ("Run a worker alone.", WORKER),
+    "bootstrap-key": ("Make a first key beside the database (no service needed).", SERVICE),
 }
 
 
@@ -52,10 +56,11 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in COMMANDS:
             return COMMANDS[cmd_name]
+        missing = _missing_package(cmd_name)
+        if missing is not None:
+            return _absent(cmd_name, missing)
         entry = _server_entries().get(cmd_name)
-        if entry is None:
-            return _absent(cmd_name) if cmd_name in SERVER_COMMANDS else None
-        return _load(cmd_name, entry)
+        return None if entry is None else _load(entry)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         rows = [(name, _short_help(name)) for name in self.list_commands(ctx)]
@@ -67,33 +72,32 @@ def _server_entries() -> dict[str, EntryPoint]:
     return {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
 
 
-def _load(name: str, entry: EntryPoint) -> click.Command:
-    try:
-        command = entry.load()
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("gradkeel") and error.name in {
-            "gradkeel.local",
-            "gradkeel.contract",
-        }:
-            raise
-        return _absent(name, missing=error.name)
+def _missing_package(name: str) -> str | None:
+    """The first package that a server command lacks here. Imports nothing."""
+    _, needed = SERVER_COMMANDS.get(name, ("", ()))
+    return next((package for package in needed if importlib.util.find_spec(package) is None), None)
+
+
+def _load(entry: EntryPoint) -> click.Command:
+    command = entry.load()
     assert isinstance(command, click.Command), f"{entry.value} is not a click command"
     return command
 
 
 def _short_help(name: str) -> str:
-    return COMMANDS[name].get_short_help_str(90) if name in COMMANDS else SERVER_COMMANDS.get(name, "")
+    return (
+        COMMANDS[name].get_short_help_str(90) if name in COMMANDS else SERVER_COMMANDS.get(name, ("", ()))[0]
+    )
 
 
-def _absent(name: str, missing: str | None = None) -> click.Command:
+def _absent(name: str, missing: str) -> click.Command:
     """A command that says which extra brings it."""
-    reason = f" ({missing} is not installed)" if missing else ""
 
     @click.command(name, context_settings={"ignore_unknown_options": True, "help_option_names": []})
     @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
     def command(arguments: tuple[str, ...]) -> None:
-        raise click.ClickException(
-            f"'gradkeel {name}' needs the server parts{reason}: pip install 'gradkeel[server]'"
+        raise click.UsageError(
+            f"'gradkeel {name}' needs {missing}, which is not installed: pip install 'gradkeel[server]'"
         )
 
     return command

@@ -49,6 +49,8 @@ class Readout:
         if event.name not in {"progress", "epoch", "reading"}:
             return self
         told = {READ_KEYS[key]: value for key, value in event.data.items() if key in READ_KEYS}
+        if isinstance(told.get("epoch"), int):
+            told["epoch"] += 1  # people count epochs from one
         return replace(self, **{key: value for key, value in told.items() if value is not None})
 
     def words(self) -> str:

@@ -125,9 +125,20 @@ def show_report(screen: Screen, report: Report) -> None:
     screen.say()
     line = Text.assemble("Verdict: ", (str(report.verdict), VERDICT_STYLES.get(report.verdict, "bold")))
     screen.say(line)
-    screen.say(Padding(Text(report.summary), (0, 0, 0, 2)))
+    screen.say(Padding(Text(report.summary), (0, 0, 0, 2), expand=False))
+    for line in filter(None, map(clipping_line, report["clipping"])):
+        screen.say(f"  {line}")
     for index, finding in enumerate(report.findings, 1):
         _show_finding(screen, index, finding)
+
+
+def clipping_line(clip: Mapping[str, Any]) -> str | None:
+    """How often a clip held a gradient back; None where it never did."""
+    if not clip.get("fired_steps"):
+        return None
+    share = 100 * float(clip.get("fraction") or 0.0)
+    role = str(clip.get("role", "")).replace("_", " ")
+    return f"The {clip['kind']} clip fired at {clip['fired_steps']} steps ({share:.1f} %): {role}."
 
 
 def _show_finding(screen: Screen, index: int, finding: Finding) -> None:
@@ -137,7 +148,7 @@ def _show_finding(screen: Screen, index: int, finding: Finding) -> None:
     head.append(f"  ({finding.family}; confidence {_confidence(finding.raw.get('confidence'))})", "dim")
     screen.say(head)
     for line in _finding_lines(finding):
-        screen.say(Padding(Text(line), (0, 0, 0, 3)))
+        screen.say(Padding(Text(line), (0, 0, 0, 3), expand=False))
     if finding.patch:
         screen.say(f"   patch: {json.dumps(finding.patch, ensure_ascii=False)}", style="bold")
 

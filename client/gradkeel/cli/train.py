@@ -147,8 +147,10 @@ def follow(client: Client, screen: Screen, job: Job, out: Path | None) -> int:
         screen.warn(f"  stop it:   gradkeel jobs cancel {job.id}")
         return INTERRUPTED
     outcome = outcome_of(client, job)
-    if out is not None:
-        outcome = save(outcome, out)
-    show(screen, outcome)
-    screen.document(outcome.document())
+    try:
+        if out is not None:
+            outcome = save(outcome, out)
+    finally:
+        show(screen, outcome)
+        screen.document(outcome.document())
     return outcome.status
