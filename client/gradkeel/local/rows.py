@@ -244,7 +244,7 @@ def _each_text(column: Column, values: Any) -> list[str]:
 
 
 def _text_or_fault(column: Column, cell: Any, row: int) -> str:
-    if isinstance(cell, list | dict | set):
+    if hasattr(cell, "__len__") and not isinstance(cell, str):
         raise BadValue(column.name, row, "a cell must be text, a number, true, false or nothing")
     return _text(column, cell)
 
@@ -296,7 +296,9 @@ def _each(column: Column, values: Any, read: Callable[[Column, Any], float]) -> 
 
 
 def _is_none(cell: Any) -> bool:
-    return cell is None or cell != cell or type(cell).__name__ in ("NAType", "NaTType")
+    if cell is None or type(cell).__name__ in ("NAType", "NaTType"):  # pandas' own, which is not imported
+        return True
+    return isinstance(cell, float | np.floating) and bool(np.isnan(cell))
 
 
 def _is_marker(column: Column, text: str, markers: frozenset[str]) -> bool:

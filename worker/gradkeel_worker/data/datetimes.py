@@ -16,6 +16,7 @@ CYCLES: dict[str, tuple[float, float]] = {
     "year": (365.2425 * DAY, 0.0),
 }
 """Name → length and offset, in seconds."""
+_SEASON = 30 * DAY  # within less, the place in the year is the trend once more
 TREND = "trend"
 PARTS = (*(f"{cycle}_{wave}" for cycle in CYCLES for wave in ("sin", "cos")), TREND)
 
@@ -33,7 +34,8 @@ def phase(values: Floats, cycle: str) -> Floats:
     """Share of the cycle that has passed, in [0, 1)."""
     length, offset = CYCLES[cycle]
     turns = (values + offset) / length
-    return np.asarray(turns - np.floor(turns))
+    with np.errstate(invalid="ignore"):
+        return np.asarray(turns - np.floor(turns))
 
 
 def varying(values: Floats) -> tuple[str, ...]:
@@ -44,6 +46,6 @@ def varying(values: Floats) -> tuple[str, ...]:
     moving = {
         "day": len(np.unique(values - days * DAY)) > 1,
         "week": len(np.unique(np.mod(days + 3, 7))) > 1,
-        "year": len(np.unique(np.floor(phase(values, "year") * 12))) > 1,
+        "year": np.ptp(values) > _SEASON,
     }
     return tuple(name for name in PARTS if name == TREND or moving[name.split("_")[0]])

@@ -101,7 +101,7 @@ def _fit_datetime(source: Source, cells: Array, policy: Prepare) -> _Fitted | _L
     observed = cells[np.isfinite(cells)]
     parts = datetimes.varying(observed) if len(observed) else ()
     if not parts:
-        return _constant_or_empty(source, len(observed))
+        return constant_or_empty(source.name, observed=len(observed) > 0)
     values = tuple(
         _fit_value(
             ValueInput(f"{source.name}.{part}", source.name, part, scaler),
@@ -116,7 +116,7 @@ def _fit_datetime(source: Source, cells: Array, policy: Prepare) -> _Fitted | _L
 
 def _fit_categorical(source: Source, cells: Array, policy: Prepare) -> _Fitted | _LeftOut:
     if is_none(cells).all():
-        return _constant_or_empty(source, 0)
+        return constant_or_empty(source.name, observed=False)
     encoding = fit_encoding(policy.categorical, source.name, cells, source.missing_texts + source.markers)
     if policy.missing.kind == "most_frequent":
         encoding = filled_with_most_frequent(encoding, cells)
@@ -153,20 +153,21 @@ def _uninformative(source: Source, observed: Floats, n: int, policy: Prepare) ->
     """A finding where the training cells tell nothing; a constant beside missing cells still has an
     indicator."""
     if len(observed) == 0 or (np.ptp(observed) == 0 and not _indicated(policy, len(observed) < n)):
-        return _constant_or_empty(source, len(observed))
+        return constant_or_empty(source.name, observed=len(observed) > 0)
     return None
 
 
-def _constant_or_empty(source: Source, observed: int) -> _LeftOut:
+def constant_or_empty(name: str, *, observed: bool) -> _LeftOut:
+    """The finding for a column whose training cells are all alike, or all missing."""
     code = "constant_column" if observed else "empty_column"
     what = "has one value only" if observed else "is empty"
     detail = f"the column {what} in the training part and is left out"
-    return {"code": code, "column": source.name, "count": 1, "detail": detail}
+    return {"code": code, "column": name, "count": 1, "detail": detail}
 
 
 def _one_level(source: Source, encoding: Encoding, cells: Array) -> _LeftOut:
     if encoding.levels:
-        return _constant_or_empty(source, 1)
+        return constant_or_empty(source.name, observed=True)
     detail = "no category is frequent enough in the training part to learn from; the column is left out"
     distinct = len(set(cells.tolist()))
     return {"code": "no_repeated_level", "column": source.name, "count": distinct, "detail": detail}

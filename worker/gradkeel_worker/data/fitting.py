@@ -11,7 +11,7 @@ from gradkeel.contract.config import TrainConfig
 from gradkeel.contract.errors import FieldError
 from gradkeel_worker.data.columns import apply_types, markers_of, number_markers
 from gradkeel_worker.data.errors import DataError, fault, shown
-from gradkeel_worker.data.features import fit_preparation
+from gradkeel_worker.data.features import constant_or_empty, fit_preparation
 from gradkeel_worker.data.preparation import Preparation, Source, raw_value
 from gradkeel_worker.data.prepared import Part, Prepared, Singles
 from gradkeel_worker.data.read import left_out, named_columns
@@ -52,7 +52,9 @@ def prepare(table: Table, config: TrainConfig) -> Prepared:
     target = read_target(table, config)
     findings = [*table.findings, *target.findings]
     features = _features(table, config, findings)
-    parts = _checked_cells(table, config, features, _split(table, config, target, findings), findings)
+    parts = _split(table, config, target, findings)
+    features = _filled_columns(table, features, parts["train"], findings)
+    parts = _checked_cells(table, config, features, parts, findings)
     outcome, parts = _fit_target(table, config, target, parts, findings)
     preparation = _fit(table, config, features, parts["train"], findings)
     _check_domain(table, preparation, parts)
@@ -105,6 +107,13 @@ def _split(table: Table, config: TrainConfig, target: Target, findings: _Finding
 
 
 # ---------------------------------------------------------------------------------------------- missing cells
+
+
+def _filled_columns(table: Table, features: list[str], train: _Rows, findings: _Findings) -> list[str]:
+    """The features with some training cell; a policy about missing cells has no say about the others."""
+    empty = [name for name in features if _absent(table.columns[name])[train.table].all()]
+    findings += [constant_or_empty(name, observed=False) for name in empty]
+    return [name for name in features if name not in empty]
 
 
 def _checked_cells(

@@ -47,6 +47,7 @@ def _network(prepared: Prepared, model: nn.Module, columns: dict[str, Array]) ->
 def _runtime(prepared: Prepared, graph: bytes, columns: dict[str, Array]) -> Array:
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
+    options.log_severity_level = 3
     session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     fed = {input_name(name): _fed(cells) for name, cells in columns.items()}
     return np.asarray(session.run(None, fed)[0])

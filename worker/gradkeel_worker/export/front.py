@@ -53,8 +53,10 @@ def add_front(graph: Graph, preparation: Preparation) -> Fed:
     for encoding in preparation.of_kind(ONEHOT):
         wanted = graph.constant([encoding.onehot_codes()], np.int64)
         blocks.append(graph.cast(graph.add("Equal", codes[encoding.name], wanted), TensorProto.FLOAT))
-    flat = graph.constant([-1], np.int64)
-    embedded = [graph.add("Reshape", codes[e.name], flat) for e in preparation.of_kind(EMBEDDING)]
+    embedded = [
+        graph.add("Reshape", codes[e.name], graph.constant([-1], np.int64))
+        for e in preparation.of_kind(EMBEDDING)
+    ]
     return Fed(graph.concat(blocks) if blocks else None, embedded)
 
 

@@ -14,7 +14,9 @@ def weights_bytes(result: Any) -> bytes:
     state = {
         f"model.{name}": tensor.detach().cpu().numpy() for name, tensor in result.model.state_dict().items()
     }
-    arrays = {name: np.ascontiguousarray(array) for name, array in (state | result.prepared.arrays()).items()}
+    arrays = {
+        name: np.asarray(array, order="C") for name, array in (state | result.prepared.arrays()).items()
+    }
     # one entry only: the library writes several in no fixed order
     return save(arrays, metadata={"gradkeel_format": FORMAT_VERSION})
 
