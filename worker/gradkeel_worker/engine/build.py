@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gradkeel.contract.config import TrainConfig
+from gradkeel.contract.errors import ConfigError, FieldError
 from gradkeel_worker.data import Part, Prepared
 from gradkeel_worker.engine.batches import Batches, Tensors
 from gradkeel_worker.engine.checkpoint import Keeper
@@ -48,11 +49,13 @@ def build(
     hooks: Hooks | None = None,
     probes: tuple[str, ...] | None = None,
 ) -> Run:
-    """Build a run. torch's generator is seeded with ``config.seed`` here and drives initialisation and
-    dropout.
+    """Build a run. torch's generator is seeded with ``config.seed`` here, for initialisation and dropout.
 
-    ``loss`` and ``model`` replace the config's. ``probes``: names instead of the tier's. Raises ValueError
-    for what the config alone could not show: layer names, losses for another task, batch norm on single rows.
+    ``loss`` and ``model`` replace the config's. ``probes``: names instead of the tier's.
+
+    Raises:
+        ConfigError: a loss for another task, too few rows, no such device.
+        ValueError: the caller's own model or loss does not suit the data.
     """
     torch.manual_seed(config.seed)
     device = choose_device(config.device)
@@ -62,12 +65,21 @@ def build(
     if isinstance(function, nn.Module):
         function = function.to(device)
     train = Tensors.of(prepared.train, device)
-    batches = Batches(train, config.budget.batch_size, config.seed, _smallest_batch(module, config))
+    smallest = _smallest_batch(module, config)
+    if len(train.y) < smallest:
+        raise _refusal("/split", "too_few_rows", f"{len(train.y)} training rows are too few for this model")
+    batches = Batches(train, config.budget.batch_size, config.seed, smallest)
     parameters = flatten(module)
     view = StepView(module, parameters, _side_batch(train, config.seed))
     optimizer = OPTIMIZERS[config.optimizer.kind](config.optimizer, parameters.values, parameters.gradient)
     steps = config.budget.epochs * len(batches)
     validated = len(prepared.validation.y) > 0
+    monitor = Monitor(
+        view,
+        _needed(config, of_tier(config.health.tier) if probes is None else probes),
+        interval(steps),
+        [(clip.kind, LIMITS[clip.kind](clip)) for clip in config.clips],
+    )
     return Run(
         model=module,
         objective=Objective(module, function),
@@ -77,12 +89,8 @@ def build(
         lr=config.optimizer.lr,
         clips=[CLIPS[clip.kind](clip) for clip in config.clips],
         guards=[GUARDS[guard.kind](guard) for guard in config.guards],
-        monitor=Monitor(
-            view,
-            _needed(config, of_tier(config.health.tier) if probes is None else probes),
-            interval(steps),
-            [(clip.kind, LIMITS[clip.kind](clip)) for clip in config.clips],
-        ),
+        monitor=monitor,
+        readings=monitor.readings(),
         view=view,
         batches=batches,
         validation=Tensors.of(prepared.validation, device) if validated else None,
@@ -109,14 +117,16 @@ def build_model(prepared: Prepared, config: TrainConfig) -> Network:
 def build_loss(
     prepared: Prepared, config: TrainConfig, loss: Callable[..., Tensor] | None = None
 ) -> Callable[..., Tensor]:
-    """The config's loss or the caller's own. Raises ValueError where the task or row weights forbid it."""
+    """The config's loss (ConfigError where it does not suit the task) or the caller's own (ValueError where
+    the data has row weights and it takes none)."""
     if loss is not None:
         if prepared.train.weight is not None and not takes_weight(loss):
             raise ValueError("the data has row weights, but the given loss takes no parameter called weight")
         return loss
     suitable = _LOSSES_OF_TASK[prepared.task]
     if config.loss.kind not in suitable:
-        raise ValueError(f"a {prepared.task} task cannot use {config.loss.kind}; use {' or '.join(suitable)}")
+        detail = f"a {prepared.task} task cannot use {config.loss.kind}; use {' or '.join(suitable)}"
+        raise _refusal("/loss/kind", "conflict", detail)
     counts: list[int] = []
     if prepared.task == "multiclass":
         counts = np.bincount(prepared.train.y, minlength=len(prepared.classes or ())).tolist()
@@ -124,11 +134,11 @@ def build_loss(
 
 
 def choose_device(name: str) -> torch.device:
-    """ "auto": an accelerator where there is one. Raises ValueError for cuda without one."""
+    """ "auto": an accelerator where there is one. Raises ConfigError for cuda without one."""
     available = torch.cuda.is_available()
     if name == "cuda" and not available:
-        raise ValueError(
-            'device "cuda" was asked for, but torch finds no CUDA device here; use "auto" or "cpu"'
+        raise _refusal(
+            "/device", "conflict", 'torch finds no CUDA device on this worker; use "auto" or "cpu"'
         )
     return torch.device("cuda" if available and name != "cpu" else "cpu")
 
@@ -148,9 +158,10 @@ def _freeze(network: Network, names: tuple[str, ...]) -> None:
     known = network.layer_names()
     unknown = [name for name in names if name not in known]
     if unknown:
-        raise ValueError(
-            f"freeze names no layer of this model: {', '.join(unknown)}; layers are {', '.join(known)}"
-        )
+        detail = f"there is no layer {', '.join(unknown)}; layers: {', '.join(known)}"
+        raise _refusal("/model/freeze", "unknown_name", detail)
+    if set(known) <= set(names):
+        raise _refusal("/model/freeze", "conflict", "every layer is frozen: there is nothing to train")
     for name, parameter in network.named_parameters():
         if network.layer_of(name) in names:
             parameter.requires_grad_(False)
@@ -161,15 +172,19 @@ def _smallest_batch(model: nn.Module, config: TrainConfig) -> int:
     if not any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in model.modules()):
         return 1
     if config.budget.batch_size < 2:
-        raise ValueError(
-            "batch norm needs at least 2 rows a batch: raise budget.batch_size or use norm layer"
-        )
+        detail = "batch normalisation needs batches of two rows or more; or use layer normalisation"
+        raise _refusal("/budget/batch_size", "conflict", detail)
     return 2
 
 
+def _refusal(pointer: str, code: str, detail: str) -> ConfigError:
+    return ConfigError([FieldError(pointer, code, detail)])
+
+
 def _needed(config: TrainConfig, chosen: tuple[str, ...]) -> tuple[str, ...]:
-    """The chosen probes and those that guards need at every step, in the table's order."""
-    wanted = {*chosen, *(probe for guard in config.guards for probe in NEEDS[guard.kind])}
+    """The chosen probes, those that they need, and those that guards need, in the table's order."""
+    wanted = {*chosen, *(needed for name in chosen for needed in PROBES[name].needs)}
+    wanted |= {needed for guard in config.guards for needed in NEEDS[guard.kind]}
     return tuple(name for name in PROBES if name in wanted)
 
 

@@ -61,8 +61,14 @@ def _bad_operation(run: Run, batch: Batch) -> dict[str, Any]:
         positions = _bad_rows(run, batch)
     if origin is None:
         return {"positions": positions}
-    named = ("what", "kind", "layer", "operation", "producer", "largest_input")
-    return {name: getattr(origin, name) for name in named} | {"positions": positions}
+    named = ("what", "kind", "operation", "producer", "largest_input")
+    layer = None if origin.layer is None else _layer_name(run, origin.layer)
+    return {name: getattr(origin, name) for name in named} | {"layer": layer, "positions": positions}
+
+
+def _layer_name(run: Run, module: str) -> str:
+    """The layer, as the readings call it, that a module such as "layers.0.linear" belongs to."""
+    return next((name for name in run.readings.layers if f"{module}.".startswith(f"{name}.")), module)
 
 
 def _bad_rows(run: Run, batch: Batch) -> Any:

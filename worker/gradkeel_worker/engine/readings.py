@@ -70,7 +70,7 @@ class Readings:
     epochs: list[dict[str, Any]] = field(default_factory=list)
     """One entry per finished epoch: epoch, step, train_loss, validation_loss, global_norm, lr, metric …"""
     clipping: list[dict[str, Any]] = field(default_factory=list)
-    """One entry per clip in order: kind, limit, fired (bool [s]), coefficients (float32 [s])."""
+    """One entry per clip in order: kind, limit, fired (bool [s]), coefficients (float64 [s])."""
     interventions: list[dict[str, Any]] = field(default_factory=list)
     """Actions taken by guards: step, action, reason, effect."""
     nonfinite_event: dict[str, Any] | None = None

@@ -54,6 +54,8 @@ def _epoch(run: Run, ends: EpochEnds, epoch: int) -> str | None:
         loss.backward()  # type: ignore[no-untyped-call]
         view.measure(loss)
         monitor.measured(view)
+        if not math.isfinite(view.loss + view.global_norm):
+            note_nonfinite(run)
         actions = [action for guard in run.guards for action in guard(view)]
         view.skipped = bool(actions)
         coefficients = [1.0 if view.skipped else clip(parameters) for clip in run.clips]
@@ -64,8 +66,6 @@ def _epoch(run: Run, ends: EpochEnds, epoch: int) -> str | None:
 
         run.step += 1
         ends.stepped(view)
-        if not math.isfinite(view.loss + view.global_norm):
-            note_nonfinite(run)
         for action in actions:
             run.hooks.emit("intervention", monitor.intervened(view, action))
         if _diverged(run, actions):

@@ -17,10 +17,11 @@ from torch import Tensor, nn
 
 from gradkeel.contract.config import TrainConfig
 from gradkeel.contract.presets import Shape
-from gradkeel.contract.resolve import resolve, to_json
+from gradkeel.contract.resolve import resolve, shape_of, to_json
 from gradkeel_worker.data import Prepared, Table, prepare
 from gradkeel_worker.diagnosis import Evaluation, Evidence, diagnose
 from gradkeel_worker.diagnosis.evaluation import evaluate
+from gradkeel_worker.diagnosis.provenance import first_bad_cell
 from gradkeel_worker.engine.build import build, build_loss
 from gradkeel_worker.engine.readings import Readings
 from gradkeel_worker.engine.run import Emit, Hooks, Run
@@ -91,16 +92,17 @@ def train(
         provenance: what the caller knows of the data's and the config's origin, for the report.
 
     Raises:
-        ConfigError: the config cannot be accepted for this data.
+        ConfigError: the config cannot be accepted, or not for this data or machine.
         DataError: the data cannot be used; with row, line and column.
-        ValueError: model, loss or device do not suit config or data.
+        ValueError: your own model or loss does not suit the data.
     """
     started = time.monotonic()
     hooks = Hooks(on_event or Hooks().emit, should_stop, spool, deadline)
     hooks.emit("progress", _phase("prepare", 0.0))
     asked = config if isinstance(config, dict) else submitted
-    prepared = _prepare(data, config if asked is None else resolve(asked, _shape(data)))
-    config = _decided(prepared, config, asked)
+    shape = _shape(data, asked, profile)
+    prepared = _prepare(data, config if asked is None else resolve(asked, shape))
+    config = _decided(prepared, config, asked, shape)
     prepared = dataclasses.replace(prepared, config=config)
     hooks.emit("resolved", {"config": to_json(config)})
     with torch.random.fork_rng():
@@ -111,7 +113,7 @@ def train(
     status = _STATUS.get(ending, ending)
     status = DIVERGED if status == SUCCEEDED and best is None else status
     hooks.emit("progress", _phase("diagnose", 1.0, run))
-    error = _error(status, run)
+    error = _error(status, run, prepared)
     finished = status in (SUCCEEDED, DIVERGED)
     evaluation = evaluate(best, prepared, config.seed) if finished else Evaluation()
     origin = _provenance(run, config, ending) | (provenance or {})
@@ -161,18 +163,20 @@ def _prepare(data: Table | Prepared, config: TrainConfig | Json) -> Prepared:
     return prepare(data, config)
 
 
-def _decided(prepared: Prepared, config: TrainConfig | Json, asked: Json | None) -> TrainConfig:
+def _decided(prepared: Prepared, config: TrainConfig | Json, asked: Json | None, shape: Shape) -> TrainConfig:
     """The config with what depends on the data decided: task, target scaling, sizes by preset."""
     if asked is not None:
-        config = resolve(asked, dataclasses.replace(_shape(prepared), task=prepared.task))
+        config = resolve(asked, dataclasses.replace(shape, task=prepared.task))
     assert isinstance(config, TrainConfig)
     scaling = dataclasses.replace(config.prepare, target=prepared.config.prepare.target)
     task: Any = prepared.task
     return dataclasses.replace(config, task=task, prepare=scaling)
 
 
-def _shape(data: Table | Prepared) -> Shape:
-    """Size of the data for the presets: rows, numeric and categorical columns (the target counts as one)."""
+def _shape(data: Table | Prepared, asked: Json | None, profile: Json | None) -> Shape:
+    """Size of the data for the presets, from the profile where there is one, as the service saw it."""
+    if profile is not None and asked is not None:
+        return shape_of(resolve(asked), profile)
     if isinstance(data, Prepared):
         rows = sum(len(part) for part in (data.train, data.validation, data.test))
         return Shape(rows=rows, numeric=len(data.inputs), categorical=len(data.categories), task=data.task)
@@ -190,7 +194,7 @@ def _returned_model(run: Run) -> nn.Module | None:
     return None if best is None else run.model.cpu().eval()
 
 
-def _error(status: str, run: Run) -> Json | None:
+def _error(status: str, run: Run, prepared: Prepared) -> Json | None:
     if status == SUCCEEDED:
         return None
     where: Json = {"phase": "train", "step": run.step, "epoch": run.view.epoch}
@@ -204,6 +208,8 @@ def _error(status: str, run: Run) -> Json | None:
         message = "no epoch ended with a finite loss, so there is no model to return"
         return {"code": DIVERGED, "message": message, "where": where}
     where |= {name: event[name] for name in ("step", "epoch", "layer")}
+    if (cell := first_bad_cell(prepared, event["rows"])) is not None:
+        where |= {"row": cell.row, "line": cell.line, "column": cell.column}
     place = f"in the {event['what']} at step {event['step']}"
     message = f"training diverged: the first value that was not finite is {place}"
     return {"code": DIVERGED, "message": message, "where": where}

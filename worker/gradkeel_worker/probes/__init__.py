@@ -21,6 +21,8 @@ class Probe:
     moment: Literal["measured", "stepped"]
     shape: Literal["number", "layers", "series"]
     look: Callable[[Any], Any]
+    needs: tuple[str, ...] = ()
+    """Probes that have to be asked before it, at the same steps."""
 
 
 TIERS = ("economy", "standard")
@@ -36,7 +38,7 @@ PROBES: dict[str, Probe] = {
     "clipped_norm": Probe("economy", "stepped", "number", step.clipped_norm),
     "clip_coefficient": Probe("economy", "stepped", "number", step.clip_coefficient),
     "weight_norm": Probe("standard", "stepped", "layers", layers.weight_norm),
-    "update_ratio": Probe("standard", "stepped", "layers", layers.update_ratio),
+    "update_ratio": Probe("standard", "stepped", "layers", layers.update_ratio, needs=("weight_norm",)),
 }
 
 

@@ -1,0 +1,114 @@
+"""The examples that the project grew from, each through ``train``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gradkeel_worker.data import Table
+from gradkeel_worker.engine import Result, train
+
+from .cases import SMALL, diabetes
+
+# y = w·x with w = 1 and squared error: dL/dw = mean(2·(x − y)·x), in exact arithmetic.
+EXACT = [
+    ((1.0, 100.0), (2.0, 200.0), "none", -10001.0),
+    ((1.0, 100.0), (2.0, 200.0), "log1p", -3.457),
+    ((1.0, 10.0), (2.0, 20.0), "none", -101.0),
+    ((1.0, 10.0), (2.0, 20.0), "log1p", -1.8316),
+]
+
+
+@pytest.mark.parametrize(("x", "y", "scaling", "gradient"), EXACT)
+def test_exact_gradient_of_one_weight(
+    x: tuple[float, ...], y: tuple[float, ...], scaling: str, gradient: float
+) -> None:
+    result = train(
+        Table.from_arrays({"x": np.array(x), "y": np.array(y)}),
+        {
+            "target": "y",
+            "task": "regression",
+            "preset": "custom",
+            "split": {"kind": "random", "validation": 0, "test": 0},
+            "prepare": {"numeric": {"kind": scaling}, "target": {"kind": scaling}},
+            "model": {"kind": "linear", "bias": False, "init": {"kind": "constant", "value": 1.0}},
+            "loss": {"kind": "mse"},
+            "optimizer": {"kind": "sgd", "lr": 0.5},
+            "clips": [],
+            "budget": {"epochs": 1, "batch_size": 2},
+        },
+    )
+    assert result.model is not None
+    # One step of gradient descent: w₁ = w₀ − lr · dL/dw, so the signed gradient is (w₀ − w₁) / lr.
+    weight = result.model.get_parameter("output.weight").item()
+    measured = (1.0 - weight) / 0.5
+    assert measured == pytest.approx(gradient, rel=5e-5)  # the figures are rounded to four or five digits
+    scale = np.log1p if scaling == "log1p" else np.asarray
+    exact = np.mean(2 * (scale(x) - scale(y)) * scale(x))
+    assert measured == pytest.approx(exact, rel=1e-6)  # float32 throughout
+    assert result.readings.global_norm.tolist() == pytest.approx([abs(exact)], rel=1e-6)
+    assert result.readings.layers == ("output",)
+
+
+def _run(**changes: Any) -> Result:
+    sgd = {"optimizer": {"kind": "sgd", "lr": 0.01}, "model": {"kind": "mlp", "widths": [64, 64]}}
+    return train(diabetes(), {**SMALL, **sgd, **changes})
+
+
+def test_standardised_inputs_tame_the_gradient() -> None:
+    plain = {"target": {"kind": "standard"}}
+    scaled = _run(prepare=plain, clips=[])
+    raw = _run(prepare={**plain, "numeric": {"kind": "none"}}, clips=[])
+    assert np.nanmax(raw.readings.global_norm) > 20 * np.max(scaled.readings.global_norm)
+
+
+def test_huber_loss_bounds_what_one_outlier_does() -> None:
+    table = diabetes()
+    table.columns["y"].values[3] *= 1000
+    settings: dict[str, Any] = {"clips": [], "prepare": {"target": {"kind": "robust"}}}
+    huber, mse = (train(table, {**SMALL, "loss": {"kind": kind}, **settings}) for kind in ("huber", "mse"))
+    assert np.max(mse.readings.global_norm) > 50 * np.max(huber.readings.global_norm)
+
+
+def test_norm_clipping_in_a_minibatch_sgd_loop() -> None:
+    result = _run(clips=[{"kind": "norm", "max_norm": 1.0}])
+    readings = result.readings
+    over = readings.global_norm > 1
+    assert over.any() and not over.all()
+    np.testing.assert_allclose(readings.clipped_norm[over], 1.0, rtol=1e-5)
+    np.testing.assert_array_equal(readings.clipped_norm[~over], readings.global_norm[~over])
+    np.testing.assert_array_equal(readings.clipping[0]["fired"], over)
+    # The raw data would diverge within a few steps; clipped, it does not.
+    raw = _run(prepare={"numeric": {"kind": "none"}, "target": {"kind": "none"}}, loss={"kind": "mse"})
+    assert raw.status == "succeeded"
+
+
+def test_raw_units_without_stabilisers_diverge() -> None:
+    raw = _run(
+        prepare={"numeric": {"kind": "none"}, "target": {"kind": "none"}}, loss={"kind": "mse"}, clips=[]
+    )
+    assert raw.status == "diverged"
+    assert raw.error is not None and raw.error["code"] == "diverged"
+    assert raw.model is None
+    assert raw.report["verdict"] == "diverged"
+
+
+def test_value_clipping_bounds_every_entry() -> None:
+    result = _run(clips=[{"kind": "value", "max_value": 0.01}])
+    readings = result.readings
+    assert readings.clipping[0]["fired"].any()
+    assert np.all(readings.clipped_norm <= 0.01 * np.sqrt(sum(readings.layer_sizes)) * (1 + 1e-6))
+
+
+def test_gradient_normalisation_makes_every_step_as_long_as_the_learning_rate() -> None:
+    result = _run(clips=[{"kind": "normalize"}])
+    np.testing.assert_allclose(result.readings.clipped_norm, 1.0, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["adam", "rmsprop", "adagrad"])
+def test_adaptive_optimizers_side_by_side(kind: str) -> None:
+    result = _run(optimizer={"kind": kind, "lr": 0.01}, budget={"epochs": 12, "batch_size": 64})
+    assert result.status == "succeeded"
+    assert result.metrics["test"]["rmse"] < result.metrics["baselines"]["constant"]["rmse"]
