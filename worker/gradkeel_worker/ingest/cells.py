@@ -264,7 +264,7 @@ def _decoded(column: pa.Array) -> pa.Array:
 
 CONVERSIONS: tuple[tuple[Callable[[pa.DataType], bool], Conversion], ...] = (
     (pa.types.is_boolean, _words),
-    (pa.types.is_uint64, _floats),
+    (pa.types.is_uint64, _words),  # beyond BIGINT, and DOUBLE would round
     (pa.types.is_integer, _integers),
     (pa.types.is_floating, _floats),
     (pa.types.is_decimal, _floats),

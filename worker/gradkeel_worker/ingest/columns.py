@@ -55,8 +55,8 @@ SELECT
     coalesce(sum(n) FILTER (kind <> 'missing'), 0)::BIGINT AS present,
     count(*) FILTER (kind <> 'missing') AS levels,
     coalesce(sum(n * length(text)) FILTER (kind <> 'missing'), 0)::BIGINT AS characters,
-    coalesce(bool_and(try_cast(text AS BIGINT)::VARCHAR = text) FILTER (is_number), false) AS as_integers,
-    coalesce(bool_and(try_cast(text AS DOUBLE)::VARCHAR = text) FILTER (is_number), false) AS as_doubles
+    count(*) FILTER (is_number AND try_cast(text AS BIGINT)::VARCHAR IS DISTINCT FROM text) = 0 AS as_integers,
+    count(*) FILTER (is_number AND try_cast(text AS DOUBLE)::VARCHAR IS DISTINCT FROM text) = 0 AS as_doubles
 FROM cell_groups
 """
 

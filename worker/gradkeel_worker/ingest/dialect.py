@@ -39,7 +39,6 @@ def find_dialect(path: Path, options: Options, limits: Limits) -> Dialect:
     Raises:
         Rejected: no record, too many columns, names that stand twice, nothing below the header.
     """
-    csv.field_size_limit(limits.record_bytes)
     delimiter = options.delimiter or _delimiter(path)
     records = _sample(path, delimiter)
     if not records:
@@ -68,11 +67,9 @@ def _sample(path: Path, delimiter: str) -> list[list[str]]:
 
 
 def _parse(text: str, delimiter: str) -> list[list[str]]:
-    try:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-        return list(islice((record for record in reader if "".join(record).strip()), SAMPLE_RECORDS))
-    except csv.Error:
-        return []
+    csv.field_size_limit(SAMPLE_CHARACTERS)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    return list(islice((record for record in reader if "".join(record).strip()), SAMPLE_RECORDS))
 
 
 def _delimiter(path: Path) -> str:

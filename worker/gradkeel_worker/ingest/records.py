@@ -231,6 +231,7 @@ class _Chunk:
 
 def _rewrite(path: Path, target: Path, dialect: Dialect, limits: Limits) -> Structure:
     """The same cells in the plainest form, one record a line where no cell holds a line end."""
+    csv.field_size_limit(limits.record_bytes)
     try:
         return _rewritten(path, target, dialect, limits, {"strict": True})
     except csv.Error as fault:
@@ -242,6 +243,8 @@ def _rewritten_with_escapes(
 ) -> Structure:
     form = {"strict": True, "doublequote": False, "escapechar": "\\"}
     try:
+        if not _has_escaped_quotes(path):
+            raise fault
         return _rewritten(path, target, dialect, limits, form)
     except csv.Error:
         line = _fault_line(path, dialect, limits)
@@ -249,6 +252,11 @@ def _rewritten_with_escapes(
             raise _too_long(line, limits.record_bytes) from fault
         detail = f"the record that begins in line {line} is not well quoted: {fault}"
         raise rejected("bad_quoting", detail, line=line) from fault
+
+
+def _has_escaped_quotes(path: Path) -> bool:
+    with path.open("rb") as file:
+        return any(b'\\"' in line for line in file)
 
 
 def _rewritten(path: Path, target: Path, dialect: Dialect, limits: Limits, form: dict[str, Any]) -> Structure:
