@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from sklearn.datasets import load_diabetes
 
 from servers import LoggedProcess
 
@@ -44,6 +46,18 @@ def own_environment(folder: Path, extra: Sequence[tuple[str, str]] = ()) -> dict
     """The runner's environment without Gradkeel's settings, with a home for a profile under ``folder``."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("GRADKEEL_")}
     return kept | {"XDG_CONFIG_HOME": str(folder / "config"), "OMP_NUM_THREADS": "1"} | dict(extra)
+
+
+@pytest.fixture(scope="session")
+def diabetes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """scikit-learn's diabetes data in raw units, as CSV; the target is the column ``progression``."""
+    data = load_diabetes(scaled=False)
+    path = tmp_path_factory.mktemp("data") / "diabetes.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([*data.feature_names, "progression"])
+        writer.writerows([*map(float, row), float(y)] for row, y in zip(data.data, data.target, strict=True))
+    return path
 
 
 @pytest.fixture(scope="session")
