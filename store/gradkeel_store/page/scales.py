@@ -63,7 +63,7 @@ def _share(value: float, low: float, high: float) -> float:
 
 def nice_step(span: float, most: int) -> float:
     """The smallest of 1, 2, 5 × 10ⁿ that needs at most `most` steps."""
-    if not span or not math.isfinite(span):
+    if span <= 0 or not math.isfinite(span):
         return span
     power = 10.0 ** math.floor(math.log10(span / most))
     return next((m * power for m in (1, 2, 5) if m * power * most >= span), 10 * power)

@@ -254,8 +254,8 @@ def regression(
         report["gradient_check"] = gradient_check(fed[:32], wanted[:32], Loss(kind))
     report["data"] = _data(names, x[:300], fed[:300], scaled)
     _clipping(report, clip)
-    steps = len(report["series"]["steps"])
-    report["fit"] = _fit(x, y, answer, fed, steps) if np.isfinite(answer).all() else {**_NO_FIT, "epochs": 1}
+    report["fit"] = _fit(y, answer, fed) if np.isfinite(answer).all() else {**_NO_FIT, "epochs": 1}
+    report["fit"]["learning_curve"] = run.history
     report["cost"] = {
         "monitoring_fraction": 0.031,
         "by_probe": {"layer_norms": 0.018, "global_norm": 0.009, "loss": 0.004},

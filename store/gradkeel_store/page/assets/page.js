@@ -60,8 +60,8 @@
       this.scrub.tabIndex = 0;
       this.scrub.setAttribute("role", "slider");
       this.scrub.setAttribute("aria-label", `Read values by ${reading.axis}: ${this.figure.querySelector("h3").textContent}`);
-      this.scrub.setAttribute("aria-valuemin", reading.x[0]);
-      this.scrub.setAttribute("aria-valuemax", reading.x[reading.x.length - 1]);
+      this.scrub.setAttribute("aria-valuemin", this.position(0));
+      this.scrub.setAttribute("aria-valuemax", this.position(reading.x.length - 1));
       this.cursor = document.createElement("div");
       this.cursor.className = reading.rows ? "cell" : "cursor";
       this.cursor.hidden = true;
@@ -109,10 +109,15 @@
       }
     }
 
+    // What the slider counts in: steps, or where the axis holds fractions (h) the index of the reading.
+    position(index) {
+      return this.reading.linked ? this.reading.x[index] : index;
+    }
+
     describe() {
       const { reading, index } = this;
       const words = this.words(index);
-      this.scrub.setAttribute("aria-valuenow", reading.x[index]);
+      this.scrub.setAttribute("aria-valuenow", this.position(index));
       this.scrub.setAttribute("aria-valuetext", `${reading.axis} ${figure(reading.x[index])}: ${words.join(", ")}`);
     }
 

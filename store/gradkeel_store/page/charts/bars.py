@@ -6,6 +6,8 @@ from gradkeel_store.page.markup import Html, tag
 from gradkeel_store.page.scales import Scale
 from gradkeel_store.page.source import Number
 
+HEAD = tag("span", "Bar", cls="unseen")  # what heads a column of bars
+
 
 def bar_cell(value: Number, scale: Scale, cls: str = "s1", *, origin: float | None = None) -> Html:
     """A table cell with a bar to the value from `origin` (marked), by default from zero (unmarked)."""

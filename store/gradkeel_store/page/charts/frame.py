@@ -172,4 +172,4 @@ def upright(
 
 def as_table(content: Html) -> Html:
     """The same numbers without a picture."""
-    return details("The same as numbers", content, cls="more numbers")
+    return details("Show the numbers", content, cls="more numbers")

@@ -44,7 +44,7 @@ def map_readings(
     }
 
 
-def _brief(value: Number, digits: int = 5) -> float | int | None:
+def _brief(value: Number, digits: int = 6) -> float | int | None:
     if value is None:
         return None
     short = (

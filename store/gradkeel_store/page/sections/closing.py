@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gradkeel_store.page.charts.bars import bar_cell
+from gradkeel_store.page.charts.bars import HEAD, bar_cell
 from gradkeel_store.page.layout import laid_out
 from gradkeel_store.page.markup import Child, Html, details, name, shorten, showable, table, tag
 from gradkeel_store.page.scales import linear
@@ -38,7 +38,7 @@ def _by_probe(given: dict[str, Any]) -> Html | None:
     ordered = sorted(entries, key=lambda pair: -pair[1])[:_MOST]
     scale = linear([value for _, value in ordered], zero=True, pad=0)
     rows = [(sentence_case(key), bar_cell(value, scale, "s1"), exact(value, 3)) for key, value in ordered]
-    return table(("Probe", "", "Measured"), rows, caption="Cost by probe", cls="bars")
+    return table(("Probe", HEAD, "Measured"), rows, caption="Cost by probe", cls="bars")
 
 
 def provenance_section(view: View) -> Section:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gradkeel_store.page.charts.bars import bar_cell, two_bars_cell
+from gradkeel_store.page.charts.bars import HEAD, bar_cell, two_bars_cell
 from gradkeel_store.page.charts.frame import as_table
 from gradkeel_store.page.markup import Child, Html, name, shorten, table, tag
 from gradkeel_store.page.scales import Scale, logarithmic
@@ -96,7 +96,7 @@ def _inflation_table(columns: Inflation, caption: str, most: int) -> Html:
     scale = logarithmic([*(value for pair in columns.values() for value in pair), 1.0], pad=0.03)
     unscaled = any(raw is not None for _, raw in columns.values())
     rows = [_inflation_row(column, fed, raw, scale, unscaled) for column, (fed, raw) in ordered[:most]]
-    head = ["Column", "", "As fed", *(["As in the file"] if unscaled else [])]
+    head = ["Column", HEAD, "As fed", *(["As in the file"] if unscaled else [])]
     return table(head, rows, caption=caption, cls="bars unnamed")
 
 

@@ -76,10 +76,10 @@ def _body(view: View, finding: dict[str, Any], index: int) -> list[Child]:
     explanation = text(finding.get("explanation"))
     return [
         tag("p", shorten(explanation, 4000), cls="explanation") if explanation else None,
+        _remedy(view, mapping(finding.get("remedy")), index),
         _evidence(finding, index),
         _others(finding),
         _consequences(view, finding),
-        _remedy(view, mapping(finding.get("remedy")), index),
         _confidence(finding),
     ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gradkeel_store.page.charts import frame
-from gradkeel_store.page.charts.bars import bar_cell
+from gradkeel_store.page.charts.bars import HEAD, bar_cell
 from gradkeel_store.page.charts.frame import Axes
 from gradkeel_store.page.charts.histogram import Histogram, boxes, histogram
 from gradkeel_store.page.markup import Html, name, table, tag
@@ -120,5 +120,5 @@ def _by_class(given: list[tuple[str, float]], most: int) -> Html:
         rows.append((name(label, 40), f"{len(values):,}", middle, bar_cell(share, whole), percent(share)))
     more = f" The {most} largest of {count(len(groups), 'class', 'classes')}." if len(groups) > most else ""
     caption = f"The same by class, on the sample.{more}"
-    head = ("True class", "Rows", "Median probability", "", "Given more than half")
+    head = ("True class", "Rows", "Median probability", HEAD, "Given more than half")
     return table(head, rows, caption=caption, cls="bars")

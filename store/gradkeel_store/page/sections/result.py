@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gradkeel_store.page.charts.bars import bar_cell
+from gradkeel_store.page.charts.bars import HEAD, bar_cell
 from gradkeel_store.page.markup import Child, Html, table, tag
 from gradkeel_store.page.scales import linear
 from gradkeel_store.page.sections.scores import PARTS, Scores, baseline_scores, headline, model_scores
@@ -51,7 +51,7 @@ def _bars(view: View) -> Html | None:
     return tag(
         "figure",
         tag("figcaption", tag("h3", caption)),
-        table(("", "", best.words), rows, caption=caption, cls="bars unheaded"),
+        table(("Answer", HEAD, best.words), rows, caption=caption, cls="bars unheaded"),
         cls="chart",
     )
 
