@@ -1,4 +1,4 @@
-"""The wheel, installed into environments of its own: what each extra brings, and what the bare client leaves out."""
+"""The wheel in environments of its own: what each extra brings, and what the bare client leaves out."""
 
 import json
 import subprocess
