@@ -79,3 +79,18 @@ def test_include_of_a_text_column_is_no_error(stored, configure):
     config = configure(columns={"include": ["x", "note"]})
     prepared = prepare(read_table(*stored, config), config)
     assert {i.source for i in prepared.inputs} == {"x"}
+
+
+def test_names_with_dots_are_not_taken_for_paths(tmp_path, configure):
+    arrays = {"a.b": [1.0, 2.0], "a": [3.0, 4.0], "y": [5.0, 6.0]}
+    pq.write_table(pa.table(arrays), tmp_path / "d.parquet")
+    profile = {"columns": [{"name": name, "type": "numeric"} for name in arrays]}
+    table = read_table(tmp_path / "d.parquet", profile, configure())
+    assert {name: column.values.tolist() for name, column in table.columns.items()} == arrays
+
+
+def test_equal_texts_are_held_once(tmp_path, configure):
+    pq.write_table(pa.table({"z": ["red", "blue"] * 50, "y": [1.0] * 100}), tmp_path / "d.parquet")
+    profile = {"columns": [{"name": "z", "type": "categorical"}, {"name": "y", "type": "numeric"}]}
+    values = read_table(tmp_path / "d.parquet", profile, configure()).columns["z"].values
+    assert len({id(cell) for cell in values}) == 2

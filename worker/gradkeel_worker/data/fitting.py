@@ -1,6 +1,6 @@
 """From a table and a config to prepared parts. Whatever is fitted sees the training part only."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -34,6 +34,24 @@ class _Rows:
 
     def keep(self, mask: Mask) -> "_Rows":
         return _Rows(self.table[mask], self.target[mask])
+
+
+@dataclass(frozen=True)
+class _Cells(Mapping[str, Array]):
+    """Some rows of every column, copied one column at a time as they are asked for."""
+
+    table: Table
+    rows: Integers
+
+    def __getitem__(self, name: str) -> Array:
+        values: Array = self.table.columns[name].values[self.rows]
+        return values
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.table.columns)
+
+    def __len__(self) -> int:
+        return len(self.table.columns)
 
 
 @dataclass(frozen=True)
@@ -244,8 +262,7 @@ def _fit(
     table: Table, config: TrainConfig, features: list[str], train: _Rows, findings: _Findings
 ) -> Preparation:
     sources = [_source(table.columns[name], config, train) for name in features]
-    cells = {name: table.columns[name].values[train.table] for name in features}
-    preparation = fit_preparation(sources, cells, config.prepare, findings)
+    preparation = fit_preparation(sources, _Cells(table, train.table), config.prepare, findings)
     if not preparation.inputs() and not preparation.categories():
         raise fault("no_features", "no column is left to learn from", pointer="/columns")
     return preparation
@@ -339,9 +356,7 @@ def _check_weights(table: Table, column: Column, used: Integers) -> None:
 def _part(
     table: Table, preparation: Preparation, outcome: _Outcome, rows: _Rows, weight: Singles | None
 ) -> Part:
-    x, c = preparation.transform(
-        {source.name: table.columns[source.name].values[rows.table] for source in preparation.sources}
-    )
+    x, c = preparation.transform(_Cells(table, rows.table))
     return Part(
         x=x,
         c=c,

@@ -6,6 +6,7 @@ indicators, then one-hot blocks. Codes c of embedded categories stand beside the
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy.typing as npt
 from gradkeel.local.cells import FALSE_WORDS, TRUE_WORDS
 from gradkeel_worker.data import datetimes
 from gradkeel_worker.data.categories import EMBEDDING, ONEHOT, Encoding
-from gradkeel_worker.data.scalers import log1p, signed_log1p
+from gradkeel_worker.data.scalers import LOGARITHMS
 from gradkeel_worker.data.table import BOOLEAN, Array, Floats, Integers, Mask
 
 VALUE, INDICATOR, CODE = "value", "indicator", "code"
@@ -93,13 +94,15 @@ class Preparation:
         """x [n, d] float32 and c [n, k] int64 of typed columns: float64 (NaN missing) or str | None, [n]
         each."""
         codes = {encoding.name: encoding.codes(columns[encoding.name]) for encoding in self.encodings}
-        values = self._raw_values(columns, codes)
         n = len(next(iter(columns.values())))
-        missing = np.isnan(values)
         x = np.empty((n, self.width), dtype=np.float32)
-        with np.errstate(over="ignore"):
-            x[:, : len(self.values)] = self._scaled(self._filled(self._limited(values), missing))
-        x[:, len(self.values) : len(self.values) + len(self.indicators)] = missing[:, self.indicated()]
+        told = dict(zip(self.indicated(), range(len(self.values), self.width), strict=False))
+        for i in range(len(self.values)):
+            cells = self._raw_value(i, columns, codes)
+            if i in told:
+                x[:, told[i]] = np.isnan(cells)
+            with np.errstate(over="ignore"):
+                x[:, i] = self._scaled(i, self._filled(i, cells))
         self._write_onehot(x, codes)
         return x, self._codes(codes, n)
 
@@ -161,33 +164,24 @@ class Preparation:
         """Which values are scaled so, [m]."""
         return np.array([value.scaler == kind for value in self.values], dtype=bool)
 
-    def _raw_values(self, columns: Mapping[str, Array], codes: Mapping[str, Integers]) -> Floats:
-        types = {source.name: source.type for source in self.sources}
-        n = len(next(iter(columns.values())))
-        raw = np.empty((n, len(self.values)), dtype=np.float64, order="F")
-        for i, value in enumerate(self.values):
-            raw[:, i] = raw_value(
-                value.part, types[value.source], columns[value.source], codes.get(value.source)
-            )
-        if self.missing != PROPAGATE:
-            raw[np.isinf(raw)] = np.nan
-        return raw
+    def _raw_value(self, i: int, columns: Mapping[str, Array], codes: Mapping[str, Integers]) -> Floats:
+        """The cells behind one value as numbers, [n], NaN where they are missing."""
+        value = self.values[i]
+        raw = raw_value(value.part, self._types[value.source], columns[value.source], codes.get(value.source))
+        return raw if self.missing == PROPAGATE else np.where(np.isinf(raw), np.nan, raw)
 
-    def _limited(self, values: Floats) -> Floats:
-        if not (np.isfinite(self.lower).any() or np.isfinite(self.upper).any()):
-            return values
-        return np.clip(values, self.lower, self.upper)
+    def _filled(self, i: int, cells: Floats) -> Floats:
+        limited = np.clip(cells, self.lower[i], self.upper[i])
+        return limited if self.missing == PROPAGATE else np.where(np.isnan(cells), self.fill[i], limited)
 
-    def _filled(self, values: Floats, missing: Mask) -> Floats:
-        return values if self.missing == PROPAGATE else np.where(missing, self.fill, values)
+    def _scaled(self, i: int, values: Floats) -> Floats:
+        logarithm = LOGARITHMS.get(self.values[i].scaler)
+        moved = values if logarithm is None else logarithm(values)
+        return np.asarray((moved - self.center[i]) / self.scale[i])
 
-    def _scaled(self, values: Floats) -> Floats:
-        scaled = values
-        for kind, function in (("log1p", log1p), ("signed_log1p", signed_log1p)):
-            if (mask := self.scaler_mask(kind)).any():
-                scaled = scaled.copy(order="F")
-                scaled[:, mask] = function(scaled[:, mask])
-        return (scaled - self.center) / self.scale
+    @cached_property
+    def _types(self) -> dict[str, str]:
+        return {source.name: source.type for source in self.sources}
 
     def _write_onehot(self, x: npt.NDArray[np.float32], codes: Mapping[str, Integers]) -> None:
         start = len(self.values) + len(self.indicators)

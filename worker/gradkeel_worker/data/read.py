@@ -22,11 +22,10 @@ def read_table(path: str | Path, profile: Mapping[str, Any], config: TrainConfig
     """The columns that a job needs, typed as its config says. Raises DataError at cells that do not fit."""
     described = {column["name"]: column for column in profile["columns"]}
     wanted = [name for name in described if _needed(name, described[name], config)]
-    file = pq.ParquetFile(path)
-    places = [name for name in (ROW, LINE) if name in file.schema_arrow.names]
-    data = file.read(columns=[*wanted, *places])
-    columns = {name: _column(data.column(name), described[name]) for name in wanted}
-    table = Table(columns, _rows(data), _lines(data), findings=_unread(described, wanted, config))
+    with pq.ParquetFile(path) as file:
+        # one column at a time: a whole table of texts would not fit beside its numbers
+        columns = {name: _column(_read(file, name), described[name]) for name in wanted}
+        table = Table(columns, _rows(file), _lines(file), findings=_unread(described, wanted, config))
     return apply_types(table, config)
 
 
@@ -68,8 +67,19 @@ def _column(data: pa.ChunkedArray, described: Mapping[str, Any]) -> Column:
     numbers = pa.types.is_integer(data.type) or pa.types.is_floating(data.type)
     if numbers and not _beyond_floats(data):
         return Column(name, type_, _floats(data), integer=pa.types.is_integer(data.type))
-    values = data.cast(pa.string()).to_numpy()
-    return Column(name, type_, values, decimal=described.get("decimal") or ".")
+    return Column(name, type_, _texts(data), decimal=described.get("decimal") or ".")
+
+
+def _texts(data: pa.ChunkedArray) -> Array:
+    """Equal cells share one text, which keeps long columns of few texts small."""
+    encoded = data.cast(pa.string()).combine_chunks().dictionary_encode()
+    levels = np.array([*encoded.dictionary.to_pylist(), None], dtype=object)
+    return np.asarray(levels[pc.fill_null(encoded.indices, len(levels) - 1).to_numpy(zero_copy_only=False)])
+
+
+def _read(file: pq.ParquetFile, name: str) -> pa.ChunkedArray:
+    # by name once more: the reader takes "a" to mean "a.b" too
+    return file.read(columns=[name]).column(name)
 
 
 def _beyond_floats(data: pa.ChunkedArray) -> bool:
@@ -84,13 +94,14 @@ def _floats(data: pa.ChunkedArray) -> Array:
     return np.asarray(data.cast(pa.float64(), safe=False).to_numpy(), dtype=np.float64)
 
 
-def _rows(data: pa.Table) -> Integers:
-    if ROW not in data.column_names:
-        return np.arange(data.num_rows, dtype=np.int64)
-    return np.asarray(data.column(ROW).to_numpy(), dtype=np.int64)
+def _rows(file: pq.ParquetFile) -> Integers:
+    if ROW not in file.schema_arrow.names:
+        return np.arange(file.metadata.num_rows, dtype=np.int64)
+    return np.asarray(_read(file, ROW).to_numpy(), dtype=np.int64)
 
 
-def _lines(data: pa.Table) -> Integers | None:
-    if LINE not in data.column_names or data.column(LINE).null_count:
+def _lines(file: pq.ParquetFile) -> Integers | None:
+    if LINE not in file.schema_arrow.names:
         return None
-    return np.asarray(data.column(LINE).to_numpy(), dtype=np.int64)
+    lines = _read(file, LINE)
+    return None if lines.null_count else np.asarray(lines.to_numpy(), dtype=np.int64)

@@ -14,7 +14,6 @@ NORMAL_MAD = 1.4826
 """MAD of a normal distribution times this is its standard deviation."""
 NORMAL_IQR = 1.349
 """IQR of a normal distribution divided by this is its standard deviation."""
-LOGARITHMS = ("log1p", "signed_log1p")
 DOMAIN_EDGE = -1.0
 """log1p takes values above this only."""
 HEAVY_TAILS = 2.0
@@ -76,6 +75,10 @@ def log1p(values: Array) -> Array:
 def signed_log1p(values: Array) -> Array:
     """sign(x) · log(1 + |x|)."""
     return np.sign(values) * np.log1p(np.abs(values))
+
+
+LOGARITHMS: dict[str, Callable[[Array], Array]] = {"log1p": log1p, "signed_log1p": signed_log1p}
+"""Scalers that are a function of the cell alone."""
 
 
 def _unit(values: Floats) -> float:
