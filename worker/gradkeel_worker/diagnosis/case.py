@@ -137,7 +137,7 @@ class Case:
         """Most likely cause of an explosion or a non-finite value: data_cell, domain, inputs, target,
         outliers, lr.
 
-        Where nothing blew up: inputs or target if the run was strained and they were not scaled; else None.
+        Where nothing blew up: inputs, target or lr if the run was strained and one of them explains it.
         """
         if self.origin is not None and self.origin.what in ("input", "target"):
             return "data_cell"
@@ -158,8 +158,13 @@ class Case:
         return "inputs" if inputs >= target else "target"
 
     def _strain_cause(self) -> str | None:
+        if not self.strained:
+            return None
+        return self._strained_by_scale() or ("lr" if self.course.leaps and self.lr_is_high else None)
+
+    def _strained_by_scale(self) -> str | None:
         feed, prepare = self.feed, self.config.prepare
-        if feed is None or not self.strained:
+        if feed is None:
             return None
         target = feed.target.rms if feed.target is not None and prepare.target.kind == "none" else 0.0
         inputs = feed.inflation if prepare.numeric.kind == "none" else 0.0

@@ -17,8 +17,11 @@ EARLY_STEPS = 10
 EARLY_FACTOR = 100.0
 """Growth of loss or norm within the first EARLY_STEPS that is never normal."""
 MEDIAN_FACTOR = 10.0
+LEAP = 0.3
+"""Update ratio beyond which a step hardly depends on the weights it starts from."""
 _BLOCK = 32
-_CHECKS = 60
+CHECKS = (60, 20, 10)
+"""Into so many stretches a run is cut when the loss is watched for doubling."""
 DOUBLINGS = 5
 DEPTH_RATIO = 1e4
 
@@ -113,10 +116,14 @@ class Course:
         return None
 
     def _doubling(self) -> Explosion | None:
-        """The loss's excess over the best constant doubles on five checks in a row."""
+        """The loss's excess over the best constant doubles on DOUBLINGS checks in a row, at any of CHECKS."""
+        found = (self._doubling_at(checks) for checks in CHECKS)
+        return next((one for one in found if one is not None), None)
+
+    def _doubling_at(self, checks: int) -> Explosion | None:
         if self.best_constant is None or len(self.losses) < 2 * DOUBLINGS:
             return None
-        starts, blocks = self.blocks(self.losses)
+        starts, blocks = self.blocks(self.losses, checks)
         excess = blocks - self.best_constant
         doubled = (excess[1:] >= 2 * excess[:-1]) & (excess[:-1] > 0.1 * abs(self.best_constant))
         run = 0
@@ -127,9 +134,9 @@ class Course:
                 return Explosion(int(starts[first]), "doubling", float(excess[i + 1] / excess[first]))
         return None
 
-    def blocks(self, values: Array) -> tuple[Array, Array]:
-        """Medians over about _CHECKS equal stretches of the run: (their starts, their medians)."""
-        edges = np.unique(np.linspace(0, len(values), min(_CHECKS, len(values)) + 1).astype(int))
+    def blocks(self, values: Array, count: int = 60) -> tuple[Array, Array]:
+        """Medians over ``count`` equal stretches of the run at most: (their starts, their medians)."""
+        edges = np.unique(np.linspace(0, len(values), min(count, len(values)) + 1).astype(int))
         medians = [float(np.median(values[a:b])) for a, b in pairwise(edges)]
         return edges[:-1], np.array(medians)
 
@@ -155,6 +162,15 @@ class Course:
         first = self.ratios[:1]
         finite = first[np.isfinite(first)]
         return float(finite.max()) if len(finite) else None
+
+    @property
+    def leaps(self) -> bool:
+        """Whether the first steps, by their median, changed a layer's weights by more than LEAP."""
+        first = self.ratios[:EARLY_STEPS]
+        if not first.size:
+            return False
+        largest = np.max(np.where(np.isfinite(first), first, 0.0), axis=1)
+        return float(np.median(largest)) > LEAP
 
     @cached_property
     def layer_ratio(self) -> tuple[float, int, int] | None:

@@ -34,7 +34,8 @@ def regression_metrics(actual: Array, predicted: Array) -> Metrics:
     error = predicted - actual
     largest = float(np.abs(error).max()) or 1.0
     rmse = largest * float(np.sqrt(np.mean((error / largest) ** 2)))
-    spread = float(np.std(actual))
+    reach = float(np.abs(actual).max()) or 1.0
+    spread = reach * float(np.std(actual / reach))
     r2 = 1.0 - (rmse / spread) ** 2 if spread > 0 else np.nan
     return {"rmse": _number(rmse), "mae": _number(float(np.mean(np.abs(error)))), "r2": _number(r2)}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from gradkeel.contract.report import empty_report
 from gradkeel.contract.resolve import to_json
 from gradkeel_worker.diagnosis.case import Case
 from gradkeel_worker.diagnosis.evidence import Evidence
+from gradkeel_worker.diagnosis.finding import Finding
 from gradkeel_worker.diagnosis.order import arrange, verdict_of
 from gradkeel_worker.diagnosis.rules import RULES
 from gradkeel_worker.diagnosis.rules.clipping import role_of
@@ -22,6 +24,8 @@ from gradkeel_worker.engine.readings import Readings
 Json = dict[str, Any]
 Array = np.ndarray[Any, Any]
 
+log = logging.getLogger(__name__)
+
 MAX_BYTES = 5_000_000
 _SAMPLED_PREDICTIONS = 500
 _MAX_COLUMNS = 500
@@ -31,7 +35,8 @@ _MAX_INTERVENTIONS = 1_000
 def diagnose(evidence: Evidence) -> Json:
     """The report: every fixed key of the contract, JSON-safe, at most MAX_BYTES long."""
     case = Case(evidence)
-    findings = arrange([found for rule in RULES.values() for found in rule(case)], case)
+    judged, failed = _judge(case)
+    findings = arrange(judged, case)
     verdict = verdict_of(findings, case)
     report = empty_report(verdict=verdict, summary=summarise(verdict, findings, case))
     report |= {
@@ -43,9 +48,22 @@ def diagnose(evidence: Evidence) -> Json:
         "data": _data(case),
         "fit": _fit(case),
         "cost": _cost(evidence.readings),
-        "provenance": _provenance(case),
+        "provenance": _provenance(case, failed),
     }
     return _bounded(_plain(report))
+
+
+def _judge(case: Case) -> tuple[list[Finding], list[str]]:
+    """Every rule's findings, and a note for each rule that failed: a report exists even then."""
+    findings: list[Finding] = []
+    failed: list[str] = []
+    for name, rule in RULES.items():
+        try:
+            findings += rule(case)
+        except Exception as error:
+            log.exception("rule %s failed", name)
+            failed.append(f"rule {name} could not be judged: {type(error).__name__}: {error}")
+    return findings, failed
 
 
 def partial_report(
@@ -233,7 +251,7 @@ def _cost(readings: Readings) -> Json:
     return {"monitoring_fraction": share, "by_probe": {}, "seconds_training": total}
 
 
-def _provenance(case: Case) -> Json:
+def _provenance(case: Case, failed: list[str]) -> Json:
     evidence, config = case.evidence, case.config
     return {
         "seed": config.seed,
@@ -244,7 +262,7 @@ def _provenance(case: Case) -> Json:
         "error": evidence.error,
         "reproducible": evidence.readings.stopped_by not in ("max_seconds", "deadline", "cancelled"),
         "config": to_json(config),
-        "notes": list(case.measured.notes),
+        "notes": [*case.measured.notes, *failed],
         **evidence.provenance,
     }
 

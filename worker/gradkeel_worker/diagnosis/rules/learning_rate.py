@@ -104,9 +104,9 @@ def _high_text(case: Case, guilty: bool) -> str:
 def lr_too_low(case: Case) -> list[Finding]:
     """Update ratio < 1e-5 and the gradient norm not shrinking."""
     ratio = _largest_typical_ratio(case)
-    if ratio is None or ratio >= TOO_LOW or case.course.shrinking or case.blown_up:
+    if ratio is None or not 0 < ratio < TOO_LOW or case.course.shrinking or case.blown_up:
         return []
-    if case.course.sound < _FEWEST_STEPS or not (case.typical_norm or 0) > 0:
+    if case.cause == "lr" or case.course.sound < _FEWEST_STEPS or not (case.typical_norm or 0) > 0:
         return []
     return [
         Finding(

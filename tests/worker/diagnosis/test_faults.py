@@ -1,0 +1,164 @@
+"""Seeded faults end to end: the cause is named first, and its patch mends the run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gradkeel.contract.patch import merge_patch
+from worker.diagnosis.runs import (
+    ADAMW,
+    RAW,
+    SGD,
+    UNSCALED,
+    breast_cancer,
+    diabetes,
+    found,
+    housing,
+    lead,
+    serious,
+    trained,
+    wine,
+)
+
+Json = dict[str, Any]
+NO_SCALING = {"prepare": {"numeric": {"kind": "none"}}}
+RAW_TARGET = {"prepare": {"target": {"kind": "none"}}}
+UNBOUNDED = {"loss": {"kind": "mse"}, "clips": []}
+DEEP_SIGMOID = {"model": {"widths": [64] * 10, "activation": "sigmoid"}}
+
+
+def _changed(config: Json, *patches: Json) -> Json:
+    for patch in patches:
+        config = merge_patch(config, patch)
+    return config
+
+
+def _big_column() -> Any:
+    return diabetes(bmi=diabetes()["bmi"] * 1e6)
+
+
+FAULTS: dict[str, tuple[Any, Json, str]] = {
+    "raw units, squared error, no clips": (diabetes, RAW, "feature_scale"),
+    "raw units under huber": (diabetes, _changed(SGD, NO_SCALING, {"clips": []}), "feature_scale"),
+    "one column × 1e6": (_big_column, _changed(SGD, NO_SCALING), "feature_scale"),
+    "one column × 1e6, no clips": (_big_column, _changed(SGD, NO_SCALING, {"clips": []}), "feature_scale"),
+    "raw target": (diabetes, _changed(SGD, RAW_TARGET), "target_scale"),
+    "raw target, squared error": (diabetes, _changed(SGD, RAW_TARGET, UNBOUNDED), "target_scale"),
+    "lr × 1000": (diabetes, _changed(SGD, {"optimizer": {"lr": 10.0}}), "lr_too_high"),
+    "lr × 1000, no clips": (diabetes, _changed(SGD, {"optimizer": {"lr": 10.0}}, UNBOUNDED), "lr_too_high"),
+    "lr × 1000, adamw": (diabetes, _changed(ADAMW, {"optimizer": {"lr": 1.0}}), "lr_too_high"),
+    "lr / 10000": (diabetes, _changed(SGD, {"optimizer": {"lr": 1e-6}}), "lr_too_low"),
+    "lr / 10000, adamw": (diabetes, _changed(ADAMW, {"optimizer": {"lr": 1e-7}}), "lr_too_low"),
+    "deep sigmoid": (diabetes, _changed(SGD, DEEP_SIGMOID), "vanishing_gradient"),
+    "deep sigmoid, adamw": (diabetes, _changed(ADAMW, DEEP_SIGMOID), "vanishing_gradient"),
+    "clip at 1e-4": (
+        diabetes,
+        _changed(SGD, {"clips": [{"kind": "norm", "max_norm": 1e-4}]}),
+        "clipping_dominates",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_the_cause_stands_first_and_its_patch_mends_the_run(name: str) -> None:
+    columns, config, rule = FAULTS[name]
+    first = trained(columns(), config)
+    cause = lead(first.report)
+    assert cause["rule"] == rule
+    assert "Most likely cause" in cause["explanation"]
+    assert first.report["verdict"] != "healthy"
+    mended = trained(columns(), merge_patch(config, cause["remedy"]["patch"]))
+    assert mended.status == "succeeded"
+    assert mended.report["verdict"] in ("healthy", "strained")
+    assert rule not in serious(mended.report)
+    constant = mended.metrics["baselines"]["constant"]["mae"]
+    assert mended.metrics["test"]["mae"] < constant
+
+
+def test_raw_units_diverge_and_the_report_shows_how_it_knows() -> None:
+    report = trained(diabetes(), RAW).report
+    assert report["verdict"] == "diverged"
+    cause = report["findings"][0]
+    evidence = cause["evidence"]
+    assert cause["consequences"] == ["exploding_gradient", "non_finite"]
+    assert [f["rule"] for f in report["findings"][1:3]] == ["exploding_gradient", "non_finite"]
+    assert evidence["predicted_inflation"] > 50
+    # Measured on the model, not presumed: the learning rate lies between the two stability limits.
+    assert evidence["stability_limit_as_fed"] < 0.01 < evidence["stability_limit_with_scaled_inputs"]
+    assert found(report, "exploding_gradient")["where"]["step"] <= 3
+    patch = cause["remedy"]["patch"]
+    assert patch["prepare"]["numeric"]["kind"] == "standard"
+    assert patch["loss"]["kind"] == "huber"
+    assert patch["clips"] == [{"kind": "norm", "max_norm": 1.0}]
+
+
+def test_adamw_survives_raw_units_and_the_report_says_so() -> None:
+    report = trained(diabetes(), merge_patch(ADAMW, {**UNSCALED, **UNBOUNDED})).report
+    assert report["verdict"] == "healthy"
+    scale = found(report, "feature_scale")
+    assert scale["severity"] == "warning"
+    assert "stayed numerically sound" in scale["explanation"]
+    assert scale["consequences"] == []
+
+
+def test_a_shuffled_target_is_no_better_than_a_constant() -> None:
+    shuffled = np.random.default_rng(0).permutation(diabetes()["target"])
+    report = trained(diabetes(target=shuffled), SGD).report
+    finding = lead(report)
+    assert finding["rule"] == "no_better_than_baseline"
+    assert finding["severity"] == "critical"
+    assert finding["evidence"]["gain_low"] <= 0
+    assert report["verdict"] == "healthy"  # fit findings never set it
+
+
+@pytest.mark.parametrize("guards", [[{"kind": "skip_nonfinite"}], []])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_bad_cell_under_propagate_is_named(guards: list[Json], value: float) -> None:
+    row = int(np.random.default_rng(1).integers(442))
+    column = diabetes()["s5"].copy()
+    column[row] = value
+    config = _changed(SGD, {"prepare": {"missing": {"kind": "propagate"}}, "guards": guards})
+    config["split"] = {"kind": "random", "validation": 0.15, "test": 0}
+    config["split"]["seed"] = next(s for s in range(20) if _trains_on(row, column, config, s))
+    report = trained(diabetes(s5=column), config).report
+    finding = lead(report)
+    assert finding["rule"] == "non_finite"
+    assert (finding["where"]["row"], finding["where"]["column"]) == (row, "s5")
+    assert finding["evidence"]["most_likely_cause"] == "data_cell"
+    mended = trained(diabetes(s5=column), merge_patch(config, finding["remedy"]["patch"]))
+    assert mended.report["verdict"] == "healthy"
+
+
+def _trains_on(row: int, column: Any, config: Json, seed: int) -> bool:
+    config["split"]["seed"] = seed
+    short = merge_patch(config, {"budget": {"epochs": 1}})
+    return row in trained(diabetes(s5=column), short).prepared.train.rows
+
+
+@pytest.mark.parametrize("preset", ["standard", "fast", "custom"])
+@pytest.mark.parametrize("table", [diabetes, breast_cancer, wine, housing])
+def test_healthy_runs_draw_no_warning(table: Any, preset: str) -> None:
+    config = {"target": "target", "preset": preset, "budget": {"epochs": 30}, "device": "cpu"}
+    report = trained(table(), config).report
+    assert serious(report) == []
+    assert report["verdict"] == "healthy"
+
+
+@pytest.mark.parametrize("table", [diabetes, breast_cancer, housing])
+def test_healthy_runs_under_sgd_draw_no_warning(table: Any) -> None:
+    report = trained(table(), SGD).report
+    assert serious(report) == []
+
+
+@pytest.mark.parametrize("factor", [1e-6, 1e6])
+def test_units_change_no_verdict_where_scaling_is_on(factor: float) -> None:
+    plain = trained(diabetes(), SGD).report
+    columns = diabetes(target=diabetes()["target"] * factor, bmi=diabetes()["bmi"] * factor)
+    scaled = trained(columns, SGD).report
+    assert scaled["verdict"] == plain["verdict"]
+    assert [(f["rule"], f["severity"]) for f in scaled["findings"]] == [
+        (f["rule"], f["severity"]) for f in plain["findings"]
+    ]

@@ -1,0 +1,189 @@
+"""Rules on readings made by hand: one firing and one near miss each."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gradkeel.contract.report import RULES as CONTRACT_RULES
+from gradkeel.contract.resolve import resolve
+from gradkeel.contract.states import Severity
+from gradkeel_worker.diagnosis.case import Case
+from gradkeel_worker.diagnosis.course import Course
+from gradkeel_worker.diagnosis.evidence import Evidence
+from gradkeel_worker.diagnosis.feed import robust_z
+from gradkeel_worker.diagnosis.rules import RULES
+from gradkeel_worker.diagnosis.series import MAX_POINTS, series_of
+from gradkeel_worker.engine.readings import Readings
+from worker.diagnosis.runs import ADAMW, SGD
+
+STEPS = 200
+
+
+def readings(steps: int = STEPS, **changed: Any) -> Readings:
+    """A calm run of two layers; ``changed`` replaces arrays."""
+    rng = np.random.default_rng(0)
+    calm = Readings(
+        steps=np.arange(steps),
+        epoch=np.arange(steps) // 5,
+        loss=np.linspace(1.0, 0.3, steps),
+        lr=np.full(steps, 0.01),
+        global_norm=np.exp(rng.normal(0, 0.1, steps)),
+        clipped_norm=np.ones(steps),
+        clip_coefficient=np.ones(steps),
+        nonfinite=np.zeros(steps, np.int64),
+        skipped=np.zeros(steps, np.bool_),
+        layers=("layers.0", "output"),
+        layer_sizes=(640, 65),
+        layer_norm=np.ones((steps, 2), np.float32),
+        weight_norm=np.ones((steps, 2), np.float32),
+        update_ratio=np.full((steps, 2), 1e-3, np.float32),
+    )
+    return replace(calm, **changed)
+
+
+def case(given: Readings, config: Any = SGD, **evidence: Any) -> Case:
+    return Case(Evidence(config=resolve(config), submitted=config, readings=given, **evidence))
+
+
+def fires(rule: str, given: Readings, config: Any = SGD, **evidence: Any) -> bool:
+    return bool(RULES[rule](case(given, config, **evidence)))
+
+
+def test_the_table_has_the_contracts_rules() -> None:
+    assert list(RULES) == list(CONTRACT_RULES)
+
+
+def test_each_finding_has_its_rules_name_and_family() -> None:
+    everything = readings(
+        loss=np.concatenate([[1.0, 1e3], np.full(STEPS - 2, np.nan)]),
+        nonfinite=np.full(STEPS, 3),
+        clipping=[
+            {"kind": "norm", "limit": 1.0, "fired": np.ones(STEPS, bool), "coefficients": np.ones(STEPS)}
+        ],
+    )
+    given = case(everything, status="diverged")
+    for name, rule in RULES.items():
+        for finding in rule(given):
+            assert (finding.rule, finding.family) == (name, CONTRACT_RULES[name])
+
+
+def test_a_calm_run_has_no_findings() -> None:
+    given = case(readings())
+    assert [f for rule in RULES.values() for f in rule(given)] == []
+
+
+@pytest.mark.parametrize(("factor", "expected"), [(120.0, "early_norm"), (60.0, None)])
+def test_growth_in_the_first_steps(factor: float, expected: str | None) -> None:
+    norms = readings().global_norm.copy()
+    norms[0], norms[5] = 1.0, factor
+    explosion = Course(readings(global_norm=norms)).explosion
+    assert (explosion.sign if explosion else None) == expected
+
+
+@pytest.mark.parametrize(("factor", "fired"), [(15.0, True), (6.0, False)])
+def test_growth_beyond_the_running_median(factor: float, fired: bool) -> None:
+    norms, losses = readings().global_norm.copy(), np.ones(STEPS)
+    norms[120:] = factor * np.linspace(1, 3, 80)
+    losses[120:] = np.linspace(3, 9, 80)
+    if not fired:
+        norms[120:] = factor
+    explosion = Course(readings(global_norm=norms, loss=losses)).explosion
+    assert (explosion is not None) == fired
+    if explosion is not None:
+        assert 118 <= explosion.index <= 130
+
+
+def test_a_single_spike_is_no_explosion() -> None:
+    norms = readings().global_norm.copy()
+    norms[100] = 80.0
+    assert Course(readings(global_norm=norms)).explosion is None
+
+
+def test_an_excess_over_the_constant_that_doubles_five_times() -> None:
+    losses = 1 + 0.2 * np.exp(np.linspace(0, 12, STEPS))
+    assert Course(readings(loss=losses), best_constant=1.0).explosion is not None
+    assert Course(readings(loss=1 + 0.2 * np.linspace(1, 3, STEPS)), best_constant=1.0).explosion is None
+
+
+@pytest.mark.parametrize(("share", "fired"), [(0.35, True), (0.25, False)])
+def test_clips_that_fire_often(share: float, fired: bool) -> None:
+    hits = np.arange(STEPS) % 100 < 100 * share
+    clip = {"kind": "norm", "limit": 1.0, "fired": hits, "coefficients": np.where(hits, 0.5, 1.0)}
+    found = RULES["clipping_dominates"](case(readings(clipping=[clip])))
+    assert bool(found) == fired
+    adaptive = RULES["clipping_dominates"](case(readings(clipping=[clip]), ADAMW))
+    assert [f.severity for f in adaptive] == [Severity.INFO] * fired
+
+
+@pytest.mark.parametrize(
+    ("ratio", "high", "low"), [(0.2, True, False), (1e-3, False, False), (1e-6, False, True)]
+)
+def test_update_ratios(ratio: float, high: bool, low: bool) -> None:
+    given = readings(update_ratio=np.full((STEPS, 2), ratio, np.float32))
+    assert fires("lr_too_high", given) == high
+    assert fires("lr_too_low", given) == low
+
+
+def test_small_steps_of_a_run_that_converges_are_no_fault() -> None:
+    given = readings(
+        update_ratio=np.full((STEPS, 2), 1e-6, np.float32), global_norm=np.geomspace(1, 1e-3, STEPS)
+    )
+    assert not fires("lr_too_low", given)
+
+
+@pytest.mark.parametrize(("share", "fired"), [(0.6, True), (0.4, False)])
+@pytest.mark.parametrize(
+    ("rule", "series"), [("dead_units", "dead_fraction"), ("saturated_activation", "saturated_fraction")]
+)
+def test_units_that_no_longer_react(share: float, fired: bool, rule: str, series: str) -> None:
+    values = np.full((6, 1), share, np.float32)
+    given = readings(sparse={series: (np.arange(6) * 10, values, ("layers.0",))})
+    assert fires(rule, given) == fired
+    twice = np.array([[0.1], [0.6], [0.6], [0.1], [0.6], [0.6]], np.float32)
+    assert not fires(rule, readings(sparse={series: (np.arange(6) * 10, twice, ("layers.0",))}))
+
+
+def test_a_failed_gradient_check_names_the_parameter() -> None:
+    outcome = {"relative_error": 0.01, "absolute_error": 0.1, "h": 1e-4, "status": "fail"}
+    given = case(readings())
+    check = {"parameters": {"output.weight": outcome, "output.bias": outcome | {"status": "pass"}}}
+    given.__dict__["measured"] = replace(given.measured, gradient_check=check)
+    (finding,) = RULES["gradient_mismatch"](given)
+    assert (finding.where["parameter"], finding.where["layer"]) == ("output.weight", "output")
+
+
+def test_skipped_steps_are_a_warning_and_a_lost_run_is_critical() -> None:
+    counts = np.zeros(STEPS, np.int64)
+    counts[[50, 100]] = 7
+    given = readings(nonfinite=counts, skipped=counts > 0)
+    (kept,) = RULES["non_finite"](case(given, model=object()))
+    assert kept.severity is Severity.WARNING
+    assert kept.where["step"] == 50
+    (lost,) = RULES["non_finite"](case(given, status="diverged"))
+    assert lost.severity is Severity.CRITICAL
+
+
+def test_robust_z_falls_back_where_most_values_are_equal() -> None:
+    mostly = np.zeros(100)
+    mostly[:5] = [1, 2, 3, 4, 1000]
+    z = robust_z(mostly)
+    assert np.isfinite(z).all()
+    assert z[4] > 8
+    assert z[50] == 0
+    assert (robust_z(np.zeros(10)) == 0).all()
+
+
+def test_down_sampling_keeps_the_extremes_and_lists_what_is_not_finite() -> None:
+    steps = 60_000
+    norms, losses = np.ones(steps), np.ones(steps)
+    norms[31_234], norms[40_001], losses[777] = 1e6, 1e-6, np.nan
+    series = series_of(readings(steps, global_norm=norms, loss=losses))
+    assert len(series["steps"]) <= MAX_POINTS
+    assert {31_234, 40_001, 777, 0, steps - 1} <= set(series["steps"])
+    assert series["loss"][series["steps"].index(777)] is None
+    assert series["nonfinite"] == [{"series": "loss", "step": 777, "kind": "nan"}]
+    assert len(series["layers"]["output"]["norm"]) == len(series["steps"])
