@@ -23,6 +23,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -106,9 +107,10 @@ class LoggedProcess:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
-    def terminate(self) -> None:
+    def quit(self) -> None:
+        """SIGQUIT, which PostgreSQL takes as an immediate shutdown; kill -9 when it does not end."""
         if self.process.poll() is None:
-            self.process.terminate()
+            self.process.send_signal(signal.SIGQUIT)
         try:
             self.process.wait(10)
         except subprocess.TimeoutExpired:
@@ -219,16 +221,21 @@ class Postgres:
     def create_database(self) -> str:
         """The SQLAlchemy URL of a new, empty database."""
         name = f"t{secrets.token_hex(6)}"
-        with psycopg.connect(self._dsn("postgres"), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}")  # type: ignore[arg-type]
+        self._administer(f"CREATE DATABASE {name}")
         return f"postgresql+psycopg://gradkeel@/{name}?host={self.folder}"
 
-    def _dsn(self, database: str) -> str:
-        return f"host={self.folder} user=gradkeel dbname={database}"
+    def drop_database(self, url: str) -> None:
+        """Remove a database of `create_database`, whoever is still connected."""
+        self._administer(f"DROP DATABASE {urlsplit(url).path.strip('/')} WITH (FORCE)")
+
+    def _administer(self, statement: str) -> None:
+        dsn = f"host={self.folder} user=gradkeel dbname=postgres"
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            connection.execute(statement)  # type: ignore[arg-type]
 
     def close(self) -> None:
         if self._server is not None:
-            self._server.terminate()
+            self._server.quit()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

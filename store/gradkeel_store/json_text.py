@@ -1,4 +1,4 @@
-"""JSON as it is stored and sent: strict, compact, UTF-8."""
+"""JSON as it is stored and sent: strict and compact."""
 
 from __future__ import annotations
 
@@ -19,5 +19,5 @@ def finite(value: Any) -> Any:
 
 
 def to_text(value: Any) -> str:
-    """The JSON text of ``value``."""
-    return json.dumps(finite(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    """The JSON text of ``value``, in ASCII: NUL and lone surrogates, which databases refuse, are escaped."""
+    return json.dumps(finite(value), allow_nan=False, separators=(",", ":"))

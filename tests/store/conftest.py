@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from gradkeel_store.objects import Objects, open_objects
 from gradkeel_store.records import Records
+from gradkeel_store.records.tables import metadata
 from gradkeel_store.settings import Settings
 from making import PEPPER
-from servers import S3
+from servers import S3, Postgres
 
 
 @pytest.fixture
@@ -21,11 +24,39 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A fresh database of each kind in turn."""
+def fresh_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database of each kind in turn, without tables."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/records.db"
     return str(request.getfixturevalue("postgres_url"))
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("template") / "records.db"
+    Records.open(f"sqlite:///{path}").close()
+    return path
+
+
+@pytest.fixture(scope="session")
+def shared_postgres_url(postgres: Postgres) -> str:
+    url = postgres.create_database()
+    Records.open(url).close()
+    return url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database of each kind in turn, with this version's tables, empty."""
+    if request.param == "sqlite":
+        path = shutil.copy(request.getfixturevalue("sqlite_template"), tmp_path / "records.db")
+        return f"sqlite:///{path}"
+    url = str(request.getfixturevalue("shared_postgres_url"))
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(sa.text(f"TRUNCATE {', '.join(metadata.tables)}"))
+    engine.dispose()
+    return url
 
 
 @pytest.fixture
@@ -58,9 +89,3 @@ def objects_settings(request: pytest.FixtureRequest, settings: Settings) -> Sett
 @pytest.fixture
 def objects(objects_settings: Settings) -> Objects:
     return open_objects(objects_settings)
-
-
-@pytest.fixture
-def reopen(database_url: str) -> Callable[[], Records]:
-    """Another connection to the same database, as another process would have."""
-    return lambda: Records.open(database_url, pepper=PEPPER)

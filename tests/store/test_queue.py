@@ -16,8 +16,8 @@ from gradkeel_store.queue import QUEUES, WORKER_FLAGS, make_celery, ring_ingest,
 from gradkeel_store.settings import Settings
 from servers import Valkey, free_port
 
-BOUND = 1.0
-"""The promise to a POST: a ring takes less than a second, whatever has become of the broker."""
+BOUND = 2.0
+"""The promise to a POST: answered within two seconds, whatever has become of the broker (a ring takes 0.3)."""
 
 
 @pytest.fixture(params=["tcp", "socket"])

@@ -116,6 +116,14 @@ def test_text_comes_back_as_it_went(records: Records, project: str) -> None:
     assert records.get_job(project, made.id).config == config
 
 
+def test_an_error_may_quote_any_text(records: Records, project: str) -> None:
+    job = running_job(records, project)
+    error = {"code": "bad_data", "message": "the cell is \x00 \ud800 \x1b[2J \u2028", "where": {"line": 7}}
+    assert records.finish_job(job.id, job.fence, "failed", error=error)
+    assert records.get_job(project, job.id).error == error
+    assert records.lifecycle_events(job.id)[-1].data["error"] == error
+
+
 def test_turns_go_by_priority_then_age(records: Records, project: str) -> None:
     dataset = ready_dataset(records, project)
     first, second = (queued_job(records, project, dataset).id for _ in range(2))

@@ -1,6 +1,7 @@
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,13 @@ from gradkeel_store.migrations.upgrade import config, downgrade, upgrade
 from gradkeel_store.records import Records
 from gradkeel_store.records.tables import metadata
 from making import PEPPER, queued_job
+
+
+@pytest.fixture
+def records(fresh_database_url: str) -> Iterator[Records]:
+    opened = Records.open(fresh_database_url)
+    yield opened
+    opened.close()
 
 
 def test_the_migrations_make_the_tables(records: Records) -> None:
@@ -38,15 +46,15 @@ def test_there_and_back(records: Records) -> None:
     assert queued_job(records, records.default_project()).state == "queued"
 
 
-def test_opening_again_changes_nothing(database_url: str) -> None:
-    first = Records.open(database_url, pepper=PEPPER)
+def test_opening_again_changes_nothing(fresh_database_url: str) -> None:
+    first = Records.open(fresh_database_url, pepper=PEPPER)
     project = first.default_project()
-    assert Records.open(database_url, migrate=False).default_project() == project
-    assert Records.open(database_url).default_project() == project
+    assert Records.open(fresh_database_url, migrate=False).default_project() == project
+    assert Records.open(fresh_database_url).default_project() == project
 
 
-def test_an_upgrade_that_fails_leaves_nothing(database_url: str) -> None:
-    records = Records.open(database_url, migrate=False)
+def test_an_upgrade_that_fails_leaves_nothing(fresh_database_url: str) -> None:
+    records = Records.open(fresh_database_url, migrate=False)
     with records.engine.begin() as connection:
         connection.execute(sa.text("CREATE TABLE workers (id INTEGER)"))
     with pytest.raises((sa.exc.DBAPIError, StoreError)):
@@ -62,9 +70,9 @@ print(Records.open(sys.argv[1]).default_project())
 """
 
 
-def test_several_may_open_a_fresh_database_at_once(database_url: str) -> None:
+def test_several_may_open_a_fresh_database_at_once(fresh_database_url: str) -> None:
     starts = [
-        subprocess.Popen([sys.executable, "-c", OPEN, database_url], stdout=subprocess.PIPE, text=True)
+        subprocess.Popen([sys.executable, "-c", OPEN, fresh_database_url], stdout=subprocess.PIPE, text=True)
         for _ in range(4)
     ]
     projects = {start.communicate()[0].strip() for start in starts}
