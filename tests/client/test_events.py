@@ -27,7 +27,7 @@ DONE = {"id": "job_1", "state": "succeeded", "config": {}, "model_id": None}
 
 
 def stream_of(*events: tuple[int, str]) -> Reply:
-    text = "".join(
+    text = "retry: 1000\n\n" + "".join(
         f"id: {number}\nevent: {name}\ndata: {json.dumps({'n': number})}\n\n: heartbeat\n\n"
         for number, name in events
     )

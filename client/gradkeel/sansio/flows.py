@@ -226,6 +226,8 @@ def _one_stream(path: str, last: int | None, silence: float) -> Flow[tuple[bool,
         wire: WireEvent | Failure | None = yield NextEvent()
         if not isinstance(wire, WireEvent):
             return False, last, wire or outcome
+        if not wire.data:
+            continue  # no event, by the standard: a bare `retry:` line, say
         event = read_event(wire)
         last = event.id if event.id >= 0 else last
         yield Emit(event)
@@ -246,7 +248,7 @@ def _pause(policy: RetryPolicy, path: str, failures: int, outcome: Outcome) -> f
 
 def read_event(wire: WireEvent) -> Event:
     """An event as sent → ``Event``; one without a number gets -1."""
-    data = json.loads(wire.data) if wire.data else {}
+    data = json.loads(wire.data)
     number = int(wire.id) if wire.id.lstrip("-").isdigit() else -1
     return Event(number, wire.name, data if isinstance(data, dict) else {"value": data})
 

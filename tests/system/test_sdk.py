@@ -1,0 +1,273 @@
+"""The SDK, blocking and asyncio, against a real stack."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from gradkeel import (
+    AsyncClient,
+    AuthenticationError,
+    Client,
+    ConflictError,
+    DatasetRejected,
+    Job,
+    JobCancelled,
+    JobFailed,
+    NotFoundError,
+    PermissionDeniedError,
+    UnprocessableError,
+    WaitTimeout,
+)
+
+SMALL: dict[str, Any] = {
+    "preset": "custom",
+    "model": {"kind": "mlp", "widths": [16]},
+    "budget": {"epochs": 4, "batch_size": 64},
+}
+LONG = SMALL | {"budget": {"epochs": 100_000, "patience": 0, "max_seconds": 200}}
+
+
+@pytest.fixture(scope="module")
+def access(stack: Any) -> tuple[str, str]:
+    """Address and key, as the profile of the stack holds them."""
+    profile = json.loads((stack.data / "profile.json").read_text())
+    return profile["url"], profile["api_key"]
+
+
+@pytest.fixture
+def client(access: tuple[str, str]) -> Any:
+    with Client(*access) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def trained(access: tuple[str, str], diabetes: Path) -> Any:
+    """A job that succeeded, and the events that its wait showed."""
+    seen: list[Any] = []
+    with Client(*access) as made:
+        data = made.datasets.upload(diabetes)
+        job = made.jobs.create(data, target="progression", config=SMALL, labels={"suite": "sdk"})
+        yield job.wait(on_event=seen.append), seen
+
+
+def own_table(rows: int = 80) -> pd.DataFrame:
+    """A small table that no other test uploads."""
+    source = np.random.default_rng(random.randrange(2**32))
+    x = source.normal(size=rows)
+    return pd.DataFrame({"x": x, "zone": np.where(x > 0, "B", "A"), "y": 2 * x + source.normal(size=rows)})
+
+
+def test_events_of_a_wait(trained: tuple[Job, list[Any]]) -> None:
+    job, seen = trained
+    assert job.state == "succeeded"
+    assert seen[-1].name == "end"
+    assert {"state", "progress", "epoch"} <= {event.name for event in seen}
+    ids = [event.id for event in seen]
+    assert ids == sorted(set(ids))
+    assert {event.data["job_id"] for event in seen} == {job.id}
+
+
+def test_what_an_ended_job_holds(trained: tuple[Job, list[Any]], tmp_path: Path) -> None:
+    job, _ = trained
+    assert job.metrics is not None
+    assert job.metrics["test"]["rmse"] > 0
+    assert job.seconds is not None
+    report = job.report()
+    assert report.verdict == job.verdict
+    assert len(report["series"]["loss"]) > 0
+    assert "<html" in job.report_html()
+    assert pd.read_csv(io.StringIO(job.predictions())).shape[0] > 50
+    assert pq.read_table(job.series(tmp_path / "s.parquet")).num_rows > 0
+    assert all(json.loads(line) for line in job.logs().splitlines())
+
+
+def test_the_stream_can_be_taken_up_anywhere(trained: tuple[Job, list[Any]]) -> None:
+    job, seen = trained
+    again = [event.id for event in job.stream()]
+    assert again[-1] == seen[-1].id
+    middle = again[len(again) // 2]
+    assert [event.id for event in job.stream(after=middle)] == [number for number in again if number > middle]
+
+
+def test_models_predict_whatever_holds_rows(trained: tuple[Job, list[Any]], diabetes: Path) -> None:
+    model = trained[0].model()
+    frame = pd.read_csv(diabetes).drop(columns="progression")
+    found = model.predict(frame)
+    assert len(found) == 442
+    assert found.probabilities is None
+    assert model.predict(pa.Table.from_pandas(frame)).values == found.values
+    assert model.predict(frame.to_dict("records")).values == pytest.approx(found.values)
+    assert model.predict(frame.to_dict("list"))[3] == pytest.approx(found[3])
+    assert model.predict_csv(diabetes).values == pytest.approx(found.values)
+    assert model.predict(dict(frame.iloc[0]))[0] == pytest.approx(found[0])
+
+
+def test_a_missing_column_follows_the_policy(trained: tuple[Job, list[Any]]) -> None:
+    model = trained[0].model()
+    assert model.predict([{"bmi": 30.0}], policy="impute").warnings
+    with pytest.raises(UnprocessableError) as caught:
+        model.predict([{"bmi": 30.0}], policy="strict")
+    assert caught.value.problem is not None
+    assert caught.value.problem["errors"][0]["column"]
+
+
+def test_downloads_have_the_digest_that_the_model_names(
+    trained: tuple[Job, list[Any]], tmp_path: Path
+) -> None:
+    model = trained[0].model()
+    for form in ("bundle", "onnx", "safetensors"):
+        path = model.download(tmp_path / form, format=form)
+        assert f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}" == model.digests[form]
+
+
+def test_classes_come_with_probabilities(client: Client) -> None:
+    data = client.datasets.upload(own_table())
+    job = client.jobs.create(data, target="zone", config=SMALL).wait()
+    model = job.model()
+    assert model.task == "binary"
+    assert model.classes == ("A", "B")
+    found = model.predict({"x": [-2.0, 2.0], "y": [-4.0, 4.0]})
+    assert set(found) <= {"A", "B"}
+    assert found.probabilities is not None
+    assert sum(found.probabilities[0].values()) == pytest.approx(1.0)
+
+
+def test_the_same_bytes_are_one_data_set(client: Client) -> None:
+    table = own_table()
+    first = client.datasets.upload(table, name="once.parquet")
+    told: list[tuple[int, int]] = []
+    again = client.datasets.upload(table, progress=lambda *sent: told.append(sent))
+    assert (again.id, told) == (first.id, [])
+    assert first.rows == 80
+    assert [column.name for column in first.columns] == ["x", "zone", "y"]
+    assert first.preview(rows=2)["columns"][:2] == ["x", "zone"]
+    assert {column["name"] for column in first.profile()["columns"]} == {"x", "zone", "y"}
+    first.delete()
+    with pytest.raises(NotFoundError):
+        first.refresh()
+
+
+def test_bad_data_says_where(client: Client) -> None:
+    with pytest.raises(DatasetRejected, match="line 3") as caught:
+        client.datasets.upload(f"a,b\n1,2\n3,4,{random.random()}\n".encode(), name="ragged.csv")
+    assert caught.value.problem is not None
+    assert caught.value.dataset.state == "rejected"
+
+
+def test_a_bad_config_says_where(client: Client, trained: tuple[Job, list[Any]]) -> None:
+    with pytest.raises(UnprocessableError) as caught:
+        client.jobs.create(trained[0].dataset_id, target="progression", optimizer={"kind": "adamw", "lr": -1})
+    assert caught.value.problem is not None
+    assert caught.value.problem["errors"][0]["pointer"] == "/optimizer/lr"
+    assert caught.value.request_id
+
+
+def test_validate_resolves_without_submitting(client: Client, trained: tuple[Job, list[Any]]) -> None:
+    resolved = client.jobs.validate(trained[0].dataset_id, target="progression", preset="fast")
+    assert resolved["preset"] == "fast"
+    assert resolved["optimizer"]["lr"] == 0.003
+
+
+def test_a_lost_answer_makes_no_second_job(client: Client, trained: tuple[Job, list[Any]]) -> None:
+    key = f"once-{random.random()}"
+    jobs = [
+        client.jobs.create(trained[0].dataset_id, target="bmi", config=SMALL, idempotency_key=key)
+        for _ in range(2)
+    ]
+    assert jobs[0].id == jobs[1].id
+    assert jobs[0].wait().state == "succeeded"
+
+
+def test_cancelling(client: Client, trained: tuple[Job, list[Any]]) -> None:
+    job = client.jobs.create(trained[0].dataset_id, target="progression", config=LONG)
+    with pytest.raises(WaitTimeout):
+        job.wait(timeout=0.2, on_event=print)
+    with pytest.raises(ConflictError):
+        job.report()
+    job.cancel()
+    with pytest.raises(JobCancelled):
+        job.wait()
+    assert job.report().raw["schema_version"]
+
+
+def test_a_diverged_job_fails_with_its_report(client: Client, trained: tuple[Job, list[Any]]) -> None:
+    wild = SMALL | {
+        "model": {"kind": "mlp", "widths": [64, 64]},
+        "prepare": {"numeric": {"kind": "none"}, "target": {"kind": "none"}},
+        "optimizer": {"kind": "sgd", "lr": 0.01},
+        "loss": {"kind": "mse"},
+        "clips": [],
+    }
+    job = client.jobs.create(trained[0].dataset_id, target="progression", config=wild)
+    with pytest.raises(JobFailed, match="diverged"):
+        job.wait()
+    report = job.report()
+    assert report.verdict == "diverged"
+    assert report.remedy is not None
+    assert report.remedy.patch
+
+
+def test_retry_is_a_new_job(client: Client, trained: tuple[Job, list[Any]]) -> None:
+    again = client.jobs.get(trained[0].id).retry()
+    assert again.id != trained[0].id
+    assert again.retry_of == trained[0].id
+    assert again.wait().metrics == trained[0].metrics
+
+
+def test_lists_page_through_everything(client: Client, trained: tuple[Job, list[Any]]) -> None:
+    for _ in range(3):
+        client.jobs.create(trained[0].dataset_id, target="bmi", config=SMALL, labels={"page": "yes"})
+    found = list(client.jobs.list(label="page=yes", limit=1))
+    assert len(found) == 3
+    assert len({job.id for job in found}) == 3
+    for job in found:
+        job.wait()
+    assert trained[0].model_id in {model.id for model in client.models.list(limit=2)}
+    assert trained[0].dataset_id in {data.id for data in client.datasets.list(limit=2)}
+
+
+def test_keys_open_only_what_their_scopes_say(client: Client, access: tuple[str, str]) -> None:
+    key = client.keys.create(["read"], name="reader")
+    assert key.secret is not None
+    with Client(access[0], key.secret) as reader:
+        assert isinstance(list(reader.jobs.list(limit=1)), list)
+        with pytest.raises(PermissionDeniedError):
+            reader.jobs.create("ds_0", target="y")
+        client.keys.revoke(key.id)
+        with pytest.raises(AuthenticationError):
+            list(reader.jobs.list())
+
+
+def test_all_of_it_by_asyncio(access: tuple[str, str], tmp_path: Path) -> None:
+    table = own_table()
+
+    async def work() -> tuple[Any, ...]:
+        seen: list[Any] = []
+        async with AsyncClient(*access) as client:
+            data = await client.datasets.upload(table)
+            jobs = [await client.jobs.create(data, target="y", config=SMALL) for _ in range(2)]
+            await asyncio.gather(jobs[0].wait(on_event=seen.append), jobs[1].wait())
+            names = [event.name async for event in jobs[1].stream()]
+            model = await jobs[0].model()
+            found = await model.predict(table.drop(columns="y"))
+            path = await model.download(tmp_path)
+            report = await jobs[1].report()
+            return seen, names, found, path, report
+
+    seen, names, found, path, report = asyncio.run(work())
+    assert seen[-1].name == names[-1] == "end"
+    assert len(found) == 80
+    assert path == tmp_path / "model.gradkeel"
+    assert report.findings is not None
