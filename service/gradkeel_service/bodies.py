@@ -58,11 +58,12 @@ def _bound_waiting() -> None:
 def _read() -> bytes:
     try:
         return request.stream.read(CHUNK)
-    except TimeoutError as error:
-        raise Refusal("timeout", "the body stalled", headers=CLOSE) from error
     except RequestEntityTooLarge as error:
         raise _too_large(request.max_content_length or 0) from error
     except (ClientDisconnected, NoMoreData, ConnectionError) as error:
+        # werkzeug raises ClientDisconnected for every fault of the socket; the fault itself is its context.
+        if isinstance(error.__context__, TimeoutError):
+            raise Refusal("timeout", "the body stalled", headers=CLOSE) from error
         raise Refusal("bad_body", "the body ended early", headers=CLOSE) from error
     except ParseException as error:
         raise Refusal("bad_body", f"the chunked body is malformed: {error}", headers=CLOSE) from error

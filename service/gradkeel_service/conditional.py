@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import itertools
 import json
 import re
 from collections.abc import Iterable
@@ -60,8 +61,11 @@ def object_response(digest: str, media_type: str, filename: str | None = None) -
 
 
 def _stream(body: Iterable[bytes], status: int, media_type: str, headers: dict[str, str]) -> Response:
-    content = b"" if request.method == "HEAD" else body
-    response = Response(content, status=status, content_type=media_type)
+    response = Response(status=status, content_type=media_type)
+    if request.method != "HEAD":
+        # The first piece is read now, so that a missing or damaged object is answered with a problem.
+        pieces = iter(body)
+        response.response = itertools.chain([next(pieces, b"")], pieces)
     response.headers.update(headers)
     return response
 

@@ -4,7 +4,7 @@ import codecs
 from typing import Any
 
 import marshmallow as ma
-from flask import Response
+from flask import Response, request
 from flask.typing import ResponseReturnValue
 
 from gradkeel.contract.ids import DATASET, is_id
@@ -19,7 +19,7 @@ from gradkeel_service.pagination import PageQuery, page_document
 from gradkeel_service.parts import parts
 from gradkeel_service.preview import read_preview
 from gradkeel_service.queries import Flag, Nothing, PlainText, WaitQuery, WholeNumber
-from gradkeel_service.waiting import poll
+from gradkeel_service.waiting import client_gone, poll
 from gradkeel_store.queue import ring_ingest
 from gradkeel_store.records import DatasetRow
 
@@ -137,6 +137,7 @@ def get(query: dict[str, Any], dataset_id: str) -> ResponseReturnValue:
                     lambda seen: seen.state != DatasetState.INGESTING,
                     query["wait"],
                     parts().stopping,
+                    client_gone(request.environ),
                 )
     response = json_response(row.to_json())
     if crowded:

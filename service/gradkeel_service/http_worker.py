@@ -58,9 +58,10 @@ class HttpWorker(ThreadWorker):  # type: ignore[misc]
     def handle_error(self, req: Any, client: Any, addr: Any, exc: Exception) -> None:
         problem = transport_problem(exc)
         if problem is None:
-            super().handle_error(req, client, addr, exc)
-            return
-        self.log.info("refused by the HTTP parser: %s (%s)", type(exc).__name__, problem.request_id)
+            problem = Problem("internal", "an unexpected failure", request_id=new_id(REQUEST))
+            self.log.error("request %s failed", problem.request_id, exc_info=exc)
+        else:
+            self.log.info("refused by the HTTP parser: %s (%s)", type(exc).__name__, problem.request_id)
         try:
             util.write_nonblock(client, raw_response(problem))
         except OSError:

@@ -24,7 +24,7 @@ from gradkeel_service.openapi import Blueprint, component
 from gradkeel_service.pagination import PageQuery, page_document
 from gradkeel_service.parts import parts
 from gradkeel_service.queries import Flag, Moment, Nothing, WaitQuery, WholeNumber
-from gradkeel_service.waiting import poll
+from gradkeel_service.waiting import client_gone, poll
 from gradkeel_store.queue import ring_train
 from gradkeel_store.records import DatasetRow, JobFilter, JobRow
 
@@ -192,7 +192,13 @@ def get(query: dict[str, Any], job_id: str) -> ResponseReturnValue:
 
 
 def _await_change(row: JobRow, seconds: float) -> JobRow:
-    return poll(lambda: find(row.id), lambda seen: seen.state != row.state, seconds, parts().stopping)
+    return poll(
+        lambda: find(row.id),
+        lambda seen: seen.state != row.state,
+        seconds,
+        parts().stopping,
+        client_gone(request.environ),
+    )
 
 
 @blueprint.route("/<job_id>/events", methods=["GET"])

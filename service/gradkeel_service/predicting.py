@@ -3,6 +3,7 @@
 import csv
 import importlib
 import io
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -131,8 +132,14 @@ def _parquet_rows(body: bytes) -> Rows:
 
 
 def _listed(values: Any) -> list[Any]:
-    plain: list[Any] = values.tolist() if hasattr(values, "tolist") else list(values)
-    return plain
+    """An array as lists; null for what JSON has no number for (the model warns of it)."""
+    return [_finite(value) for value in values.tolist()]
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _json(model_id: str, model: "Model", result: "Predictions") -> Response:

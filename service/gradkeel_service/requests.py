@@ -52,7 +52,8 @@ def _account(status: int) -> None:
     seconds = time.monotonic() - g.began
     parts().measures.count(request.method, route, status, seconds)
     key = g.get("key")
-    log.info(
+    tell = log.debug if request.path in PROBES else log.info
+    tell(
         "request",
         method=request.method,
         route=route,

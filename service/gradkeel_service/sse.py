@@ -2,13 +2,14 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from flask import Response, request
 
 from gradkeel_service.errors import Refusal
 from gradkeel_service.parts import Parts, parts
+from gradkeel_service.waiting import client_gone
 from gradkeel_store.events import Event
 
 HEARTBEAT_SECONDS = 15.0
@@ -45,16 +46,16 @@ def stream(job_id: str, after: int) -> Response:
         raise Refusal(
             "unavailable", "too many streams are open; try again, or ask with Accept: application/json"
         )
-    response.response = _lines(held, job_id, after)
+    response.response = _lines(held, job_id, after, client_gone(request.environ))
     response.call_on_close(held.seats.leave)
     return response
 
 
-def _lines(held: Parts, job_id: str, after: int) -> Iterator[bytes]:
+def _lines(held: Parts, job_id: str, after: int, gone: Callable[[], bool]) -> Iterator[bytes]:
     yield f"retry: {RECONNECT_MILLISECONDS}\n\n".encode()
     sent = time.monotonic()
     for event in held.events.stream(held.records, job_id, after):
-        if held.stopping.is_set():
+        if held.stopping.is_set() or (event is None and gone()):
             return
         if event is not None:
             yield _frame(event)

@@ -1,10 +1,12 @@
 """Requests that wait (long polls, event streams) share one cap on the threads they may hold."""
 
 import contextlib
+import select
+import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -36,15 +38,37 @@ class Seats:
         self._free.release()
 
 
-def poll(look: Callable[[], T], done: Callable[[T], bool], seconds: float, stop: threading.Event) -> T:
-    """Look until ``done`` holds, ``seconds`` have passed or ``stop`` is set; the last look is returned."""
+def poll(
+    look: Callable[[], T],
+    done: Callable[[T], bool],
+    seconds: float,
+    stop: threading.Event,
+    gone: Callable[[], bool],
+) -> T:
+    """The last look: taken when it is ``done``, time is over, ``stop`` is set or the asker is ``gone``."""
     deadline = time.monotonic() + seconds
     seen = look()
     looks = 0
-    while not done(seen):
+    while not done(seen) and not gone():
         pause = min(PAUSES[min(looks // 5, len(PAUSES) - 1)], deadline - time.monotonic())
         if pause <= 0 or stop.wait(pause):
             break
         looks += 1
         seen = look()
     return seen
+
+
+def client_gone(environ: Mapping[str, Any]) -> Callable[[], bool]:
+    """A check whether the client of this request has closed its connection."""
+    connection: socket.socket | None = environ.get("gunicorn.socket")
+
+    def gone() -> bool:
+        if connection is None:
+            return False
+        try:
+            readable, _, _ = select.select([connection], [], [], 0)
+            return bool(readable) and connection.recv(1, socket.MSG_PEEK) == b""
+        except (OSError, ValueError):
+            return True
+
+    return gone

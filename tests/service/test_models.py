@@ -1,0 +1,151 @@
+"""Models and their predictions, through a bundle that the worker's own code trained and wrote."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import httpx2 as httpx
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from client.local.conftest import TYPES, make_bundle, make_columns
+from gradkeel.local import load
+from service.conftest import Service, assert_problem
+
+RECORD: dict[str, Any] = {"size": 5.5, "count": 3, "zone": "a", "zip": "11", "when": 1e8, "flag": "yes"}
+
+
+def stored(service: Service, path: Path, task: str, classes: list[str] | None = None) -> str:
+    digest = service.objects.put_file(path)
+    columns = [{"name": name, "type": "numeric", "required": True} for name in RECORD]
+    model = {
+        "target": "y",
+        "task": task,
+        "columns": columns,
+        "classes": classes,
+        "digests": {"bundle": f"sha256:{digest}"},
+    }
+    return str(service.ended_job(model).model_id)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_bundle(tmp_path_factory.mktemp("m") / "m.gradkeel", make_columns(), **TYPES)
+
+
+@pytest.fixture(scope="module")
+def model_id(service: Service, bundle: Path) -> str:
+    return stored(service, bundle, "regression")
+
+
+@pytest.fixture(scope="module")
+def binary_id(service: Service, tmp_path_factory: pytest.TempPathFactory) -> str:
+    columns = make_columns() | {
+        "y": np.random.default_rng(1).choice(np.array(["=no", "yes"], dtype=object), 120)
+    }
+    path = make_bundle(tmp_path_factory.mktemp("b") / "b.gradkeel", columns, loss={"kind": "bce"}, **TYPES)
+    return stored(service, path, "binary", ["=no", "yes"])
+
+
+def predict(client: httpx.Client, model_id: str, query: str = "", **kwargs: Any) -> httpx.Response:
+    return client.post(f"/v1/models/{model_id}/predict{query}", **kwargs)
+
+
+def test_a_model_and_its_job(client: httpx.Client, model_id: str) -> None:
+    document = client.get(f"/v1/models/{model_id}").json()
+    assert client.get(f"/v1/jobs/{document['job_id']}").json()["model_id"] == model_id
+    assert model_id in [model["id"] for model in client.get("/v1/models").json()["data"]]
+
+
+def test_every_form_of_body_predicts_the_same(client: httpx.Client, model_id: str, bundle: Path) -> None:
+    records = [RECORD, RECORD | {"size": None, "zone": "b"}]
+    expected = load(bundle).predict(records).values.tolist()
+    as_records = predict(client, model_id, json={"records": records})
+    assert as_records.status_code == 200, as_records.text
+    assert as_records.json()["model_id"] == model_id
+    assert as_records.json()["predictions"] == expected
+    columns = {name: [record[name] for record in records] for name in RECORD}
+    assert predict(client, model_id, json={"columns": columns}).json()["predictions"] == expected
+    target = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.table(columns), target)
+    headers = {"Content-Type": "application/vnd.apache.parquet"}
+    answer = predict(client, model_id, content=target.getvalue(), headers=headers)
+    assert answer.json()["predictions"] == expected
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(RECORD))
+    writer.writeheader()
+    writer.writerows(records)
+    answer = predict(client, model_id, content=text.getvalue(), headers={"Content-Type": "text/csv"})
+    assert answer.json()["predictions"] == expected
+
+
+def test_classes_and_their_probabilities(client: httpx.Client, binary_id: str) -> None:
+    document = predict(client, binary_id, json={"records": [RECORD, RECORD]}).json()
+    assert document["predictions"][0] in ("=no", "yes")
+    assert document["probabilities"][0].keys() == {"=no", "yes"}
+    assert sum(document["probabilities"][0].values()) == pytest.approx(1, abs=1e-6)
+
+
+def test_csv_answers_escape_formulas(client: httpx.Client, binary_id: str) -> None:
+    answer = predict(client, binary_id, json={"records": [RECORD]}, headers={"Accept": "text/csv"})
+    rows = list(csv.reader(io.StringIO(answer.text)))
+    assert rows[0] == ["prediction", "probability =no", "probability yes"]
+    assert rows[1][0] in ("'=no", "yes")
+
+
+def test_policies(client: httpx.Client, model_id: str) -> None:
+    lacking = {name: value for name, value in RECORD.items() if name != "zone"}
+    imputed = predict(client, model_id, json={"records": [lacking]})
+    assert imputed.status_code == 200
+    assert "zone" in str(imputed.json()["warnings"])
+    strict = predict(client, model_id, "?policy=strict", json={"records": [lacking]})
+    assert assert_problem(strict, 422, "invalid")["errors"][0]["column"] == "zone"
+
+
+def test_a_cell_that_cannot_be_used_is_named(client: httpx.Client, model_id: str) -> None:
+    answer = predict(client, model_id, json={"records": [RECORD, RECORD | {"size": "wide"}]})
+    error = assert_problem(answer, 422, "invalid")["errors"][0]
+    assert (error["column"], error["row"]) == ("size", 1)
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status", "code"),
+    [
+        (b"", {"Content-Type": "application/json"}, 422, "invalid"),
+        (b"[1]", {"Content-Type": "application/json"}, 422, "invalid"),
+        (b'{"records": []}', {"Content-Type": "application/json"}, 422, "invalid"),
+        (b'{"records": [[1]]}', {"Content-Type": "application/json"}, 422, "invalid"),
+        (b'{"records": [{"size": {"a": 1}}]}', {"Content-Type": "application/json"}, 422, "invalid"),
+        (
+            b'{"columns": {"size": [1], "count": [1, 2]}}',
+            {"Content-Type": "application/json"},
+            422,
+            "invalid",
+        ),
+        (b'{"rows": [1]}', {"Content-Type": "application/json"}, 422, "invalid"),
+        (b"PAR1 nonsense PAR1", {"Content-Type": "application/vnd.apache.parquet"}, 422, "invalid"),
+        (b"\xff\xfe\n", {"Content-Type": "text/csv"}, 422, "invalid"),
+        (b"x", {"Content-Type": "image/png"}, 415, "unsupported_media_type"),
+        (b"x", {"Accept": "image/png"}, 406, "not_acceptable"),
+        (b"x" * 2_000_001, {"Content-Type": "text/csv"}, 413, "too_large"),
+    ],
+)
+def test_bad_bodies(
+    client: httpx.Client, model_id: str, body: bytes, headers: dict[str, str], status: int, code: str
+) -> None:
+    assert_problem(predict(client, model_id, content=body, headers=headers), status, code)
+
+
+def test_a_deleted_model_is_gone_and_its_job_stays(
+    service: Service, client: httpx.Client, bundle: Path
+) -> None:
+    model_id = stored(service, bundle, "regression")
+    job_id = client.get(f"/v1/models/{model_id}").json()["job_id"]
+    assert client.delete(f"/v1/models/{model_id}").status_code == 204
+    assert_problem(client.get(f"/v1/models/{model_id}"), 404, "not_found")
+    assert client.get(f"/v1/jobs/{job_id}").json()["model_id"] is None

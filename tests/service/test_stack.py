@@ -1,0 +1,198 @@
+"""`gradkeel up` and `down`: one stack a folder, children that come back, an end within 30 s."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx2 as httpx
+import pytest
+
+from gradkeel_service.stack import is_loopback
+
+GRADKEEL = [sys.executable, "-m", "gradkeel"]
+
+
+class Home:
+    """A data folder and a profile of the test's own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.data = folder / "data"
+        self.profile = folder / "config" / "gradkeel" / "profile.json"
+        self.env = os.environ | {"XDG_CONFIG_HOME": str(folder / "config"), "OMP_NUM_THREADS": "1"}
+        for name in ("GRADKEEL_URL", "GRADKEEL_API_KEY", "GRADKEEL_BROKER_URL", "GRADKEEL_DATA"):
+            self.env.pop(name, None)
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [*GRADKEEL, *arguments, "--data", str(self.data)]
+        return subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=120, check=False)
+
+    @property
+    def url(self) -> str:
+        url: str = json.loads(self.profile.read_text())["url"]
+        return url
+
+    @property
+    def key(self) -> str:
+        key: str = json.loads(self.profile.read_text())["api_key"]
+        return key
+
+    def supervisor(self) -> int:
+        pid: int = json.loads((self.data / "up.lock").read_text())["pid"]
+        return pid
+
+    def children(self) -> dict[str, int]:
+        """Process ids of the supervisor's children by what they are."""
+        names = {
+            "valkey-server": "broker",
+            "redis-server": "broker",
+            "gradkeel_worker": "worker",
+            "gunicorn": "http",
+        }
+        found = {}
+        for pid in _children_of(self.supervisor()):
+            command = Path(f"/proc/{pid}/cmdline").read_bytes().decode().replace("\0", " ")
+            found |= {name: pid for mark, name in names.items() if mark in command}
+        return found
+
+
+def _children_of(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def eventually(check: Callable[[], bool], seconds: float = 60) -> None:
+    """Look until it holds: what is watched lies in other processes and gives no event of its own."""
+    deadline = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.05)
+
+
+def answers(url: str, path: str = "/readyz") -> bool:
+    try:
+        return httpx.get(url + path, timeout=5).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    """A stack that was started with --detach."""
+    place = Home(tmp_path_factory.mktemp("up"))
+    try:
+        started = place.run("up", "--detach", "--port", "0")
+        assert started.returncode == 0, started.stderr
+        yield place
+    finally:
+        stopped = place.run("down")
+        assert stopped.returncode == 0, stopped.stderr
+
+
+def test_it_is_ready_and_its_key_works(home: Home) -> None:
+    assert answers(home.url)
+    answer = httpx.get(f"{home.url}/v1/jobs", headers={"Authorization": f"Bearer {home.key}"})
+    assert answer.status_code == 200
+
+
+def test_the_profiles_are_private(home: Home) -> None:
+    for path in (home.profile, home.data / "profile.json"):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert json.loads(path.read_text()).keys() == {"url", "api_key"}
+
+
+def test_a_second_one_on_the_same_folder_is_refused(home: Home) -> None:
+    second = home.run("up", "--port", "0")
+    assert second.returncode == 1
+    assert "is running on" in second.stderr
+    assert home.url in second.stderr
+    assert answers(home.url)
+
+
+def test_a_taken_port_is_named(home: Home, tmp_path: Path) -> None:
+    port = home.url.rpartition(":")[2]
+    other = Home(tmp_path).run("up", "--port", port)
+    assert other.returncode == 1
+    assert f"cannot listen on 127.0.0.1:{port}" in other.stderr
+
+
+@pytest.mark.parametrize("name", ["broker", "http", "worker"])
+def test_a_child_that_dies_comes_back(home: Home, name: str) -> None:
+    before = home.children()
+    assert set(before) == {"broker", "http", "worker"}
+    os.kill(before[name], signal.SIGKILL)
+    eventually(lambda: home.children().get(name) not in (None, before[name]))
+    eventually(lambda: answers(home.url))
+    after = home.children()
+    assert {other: pid for other, pid in after.items() if other != name} == {
+        other: pid for other, pid in before.items() if other != name
+    }
+
+
+def test_the_key_stays_over_a_restart(home: Home) -> None:
+    key = home.key
+    assert home.run("down").returncode == 0
+    assert home.run("down").stdout.startswith("Nothing runs")
+    assert home.run("up", "--detach", "--port", "0").returncode == 0
+    assert home.key == key
+
+
+def test_a_broker_that_cannot_load_its_data_starts_without_it(home: Home) -> None:
+    assert home.run("down").returncode == 0
+    for file in (home.data / "broker" / "appendonlydir").glob("*.aof"):
+        file.write_bytes(b"no command at all\r\n" * 20)
+    assert home.run("up", "--detach", "--port", "0").returncode == 0
+    assert answers(home.url)
+    assert len(list((home.data / "broker").glob("appendonlydir.corrupt-*"))) == 1
+
+
+def test_kill_9_of_the_supervisor_leaves_no_child(home: Home) -> None:
+    children = home.children().values()
+    os.kill(home.supervisor(), signal.SIGKILL)
+    eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), 30)
+    assert home.run("up", "--detach", "--port", "0").returncode == 0
+    assert answers(home.url)
+
+
+def test_sigterm_stops_everything(tmp_path: Path) -> None:
+    place = Home(tmp_path)
+    command = [*GRADKEEL, "up", "--port", "0", "--data", str(place.data)]
+    process = subprocess.Popen(command, env=place.env, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert "Gradkeel is ready at http://127.0.0.1:" in process.stdout.readline()
+    children = place.children().values()
+    process.terminate()
+    assert process.wait(30) == 0
+    process.stdout.close()
+    assert not any(Path(f"/proc/{pid}").exists() for pid in children)
+
+
+def test_serve_refuses_to_listen_beyond_loopback_without_keys(tmp_path: Path) -> None:
+    place = Home(tmp_path)
+    refused = place.run("serve", "--host", "0.0.0.0", "--port", "1")
+    assert refused.returncode == 1
+    assert "there is no key" in refused.stderr
+    made = place.run("bootstrap-key")
+    assert made.stdout.startswith("key_")
+    assert place.run("bootstrap-key", "--if-none").stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("127.0.0.1", True),
+        ("localhost", True),
+        ("::1", True),
+        ("0.0.0.0", False),
+        ("10.0.0.1", False),
+        ("x", False),
+    ],
+)
+def test_loopback(host: str, expected: bool) -> None:
+    assert is_loopback(host) is expected
