@@ -11,7 +11,7 @@ import torch
 
 from gradkeel.contract.config import TrainConfig
 from gradkeel.contract.errors import ConfigError
-from gradkeel.contract.resolve import check_data, resolve, shape_of, to_json
+from gradkeel.contract.resolve import check_data, parameter_count, resolve, shape_of, to_json
 from gradkeel_store.page import render_report
 from gradkeel_worker import outcome
 from gradkeel_worker.child import Channel
@@ -26,6 +26,15 @@ from gradkeel_worker.series import write_predictions, write_series
 
 Json = dict[str, Any]
 
+FLOPS_PER_WEIGHT = 6
+"""Forward and backward, for each weight and row."""
+
+SMALL_STEP = 5e7
+"""Floating-point operations of a step that one thread does in about a millisecond."""
+
+EMBEDDED = 8
+"""Inputs that a categorical column makes, roughly."""
+
 MODEL_STATUS = frozenset({"succeeded", "diverged"})
 """Endings after which the best weights become a model."""
 
@@ -37,8 +46,8 @@ def train(work: Path, channel: Channel) -> Outcome:
         ConfigError, DataError: the data cannot be used as the config asks.
     """
     job = json.loads((work / outcome.JOB).read_text(encoding="utf-8"))
-    torch.set_num_threads(job["threads"])
     config = _config(job["submitted"], job["profile"])
+    torch.set_num_threads(_threads(config, job["profile"], job["threads"]))
     table = read_table(work / outcome.TABLE, job["profile"], config)
     result = run_engine(
         table,
@@ -62,6 +71,14 @@ def _config(submitted: Json, profile: Json) -> TrainConfig:
     if faults:
         raise ConfigError(faults)
     return config
+
+
+def _threads(config: TrainConfig, profile: Json, available: int) -> int:
+    """One thread for small steps: sharing those out costs more than it saves."""
+    shape = shape_of(config, profile)
+    parameters = parameter_count(config.model, shape.numeric + EMBEDDED * shape.categorical, 1)
+    multiplications = FLOPS_PER_WEIGHT * parameters * config.budget.batch_size
+    return available if multiplications > SMALL_STEP else 1
 
 
 def _export_progress(result: Result) -> Json:

@@ -1,6 +1,7 @@
 """What every worker does for all: finds dead leases, rings for waiting rows, says that it lives itself."""
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from celery import Celery
@@ -24,6 +25,8 @@ class Upkeep:
         self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)
 
     def start(self) -> None:
+        """Give the first sign of life, where the database answers, and go on in the background."""
+        self._do(self._live)
         self._thread.start()
 
     def close(self) -> None:
@@ -35,11 +38,14 @@ class Upkeep:
         pause = min(settings.reconcile_seconds, settings.heartbeat_seconds, settings.lease_seconds / 4)
         while not self._ended.is_set():
             for duty in (self._live, self._reap_jobs, self._reap_datasets, self._ring):
-                try:
-                    duty()
-                except StoreError as error:
-                    self._parts.log.warning("upkeep has to wait", duty=duty.__name__, error=str(error))
+                self._do(duty)
             self._ended.wait(pause)
+
+    def _do(self, duty: Callable[[], None]) -> None:
+        try:
+            duty()
+        except StoreError as error:
+            self._parts.log.warning("upkeep has to wait", duty=duty.__name__, error=str(error))
 
     def _live(self) -> None:
         self._parts.records.worker_heartbeat(self._parts.owner, self._info)

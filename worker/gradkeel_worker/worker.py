@@ -51,6 +51,7 @@ class Worker:
         )
         self._dispatcher = Dispatcher(self.parts)
         self._upkeep: Upkeep | None = None
+        self._closed = False
 
     def start(self, producer: Celery | None = None) -> None:
         """Start everything; returns once the worker has given its first sign of life."""
@@ -74,6 +75,9 @@ class Worker:
 
     def close(self) -> None:
         """Stop in good order: everything that was running is back in the queue when this returns."""
+        if self._closed:
+            return
+        self._closed = True
         self.begin_stop()
         self._dispatcher.close()
         self.parts.holdings.close()

@@ -55,15 +55,18 @@ SELECT
     coalesce(sum(n) FILTER (kind <> 'missing'), 0)::BIGINT AS present,
     count(*) FILTER (kind <> 'missing') AS levels,
     coalesce(sum(n * length(text)) FILTER (kind <> 'missing'), 0)::BIGINT AS characters,
-    count(*) FILTER (is_number AND try_cast(text AS BIGINT)::VARCHAR IS DISTINCT FROM text) = 0 AS as_integers,
-    count(*) FILTER (is_number AND try_cast(text AS DOUBLE)::VARCHAR IS DISTINCT FROM text) = 0 AS as_doubles
+    count(*) FILTER (is_number AND text IS DISTINCT FROM try_cast(text AS BIGINT)::VARCHAR) = 0 AS integers,
+    count(*) FILTER (is_number AND text IS DISTINCT FROM try_cast(text AS DOUBLE)::VARCHAR) = 0 AS doubles
 FROM cell_groups
 """
 
 
 @dataclass(frozen=True)
 class Counts:
-    """How many cells of a column are what (see the summary query); `levels` counts distinct texts."""
+    """How many cells of a column are what (see the summary query).
+
+    levels: distinct texts. integers, doubles: whether each number's text comes back exactly from that type.
+    """
 
     missing: int
     nones: int
@@ -74,8 +77,8 @@ class Counts:
     present: int
     levels: int
     characters: int
-    as_integers: bool
-    as_doubles: bool
+    integers: bool
+    doubles: bool
 
 
 @dataclass(frozen=True)
@@ -145,9 +148,9 @@ def _decimal_mark(counts: Counts, wanted: str | None) -> str | None:
 
 
 def _number_storage(counts: Counts) -> str:
-    if counts.as_integers:
+    if counts.integers:
         return "BIGINT"
-    return "DOUBLE" if counts.as_doubles else "VARCHAR"
+    return "DOUBLE" if counts.doubles else "VARCHAR"
 
 
 def _integer_kind(connection: duckdb.DuckDBPyConnection, name: str, counts: Counts) -> ColumnType:
