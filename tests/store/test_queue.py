@@ -17,7 +17,7 @@ from gradkeel_store.settings import Settings
 from servers import Valkey, free_port
 
 BOUND = 2.0
-"""The promise to a POST: answered within two seconds, whatever has become of the broker (a ring takes 0.3)."""
+"""The promise to a POST: answered within two seconds, whatever has become of the broker."""
 
 
 @pytest.fixture(params=["tcp", "socket"])

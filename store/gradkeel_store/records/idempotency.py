@@ -71,9 +71,8 @@ class IdempotencyRecords(Database):
         found = (
             connection.execute(sa.select(answers).where(*which).with_for_update()).mappings().one_or_none()
         )
-        if found is None:  # abandoned in between
-            connection.execute(answers.insert().values(row))
-            return None
+        if found is None:
+            raise InFlight("the same request was running a moment ago and was given up: repeat this one")
         if (found["operation"], found["body_sha256"]) != (row["operation"], row["body_sha256"]):
             raise IdempotencyMismatch("this Idempotency-Key was used for another request")
         if found["status"] is not None:
