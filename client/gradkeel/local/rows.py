@@ -282,17 +282,26 @@ def _is_marked_number(column: Column, text: str) -> bool:
 
 
 def _each(column: Column, values: Any, read: Callable[[Column, Any], float]) -> Array:
+    """Cell by cell; a text that comes again is not read again."""
     numbers = np.empty(len(values), dtype=np.float64)
+    known: dict[str, float] = {}
     for row, cell in enumerate(values):
-        try:
-            numbers[row] = read(column, cell)
-        except (ValueError, TypeError, OverflowError) as error:
-            shown = repr(cell)
-            detail = (
-                f"{shown if len(shown) <= 80 else shown[:77] + '...'} is not a {column.type} value: {error}"
-            )
-            raise BadValue(column.name, row, detail) from error
+        number = known.get(cell) if type(cell) is str else None
+        if number is None:
+            number = _read_one(column, cell, row, read)
+            if type(cell) is str:
+                known[cell] = number
+        numbers[row] = number
     return numbers
+
+
+def _read_one(column: Column, cell: Any, row: int, read: Callable[[Column, Any], float]) -> float:
+    try:
+        return read(column, cell)
+    except (ValueError, TypeError, OverflowError) as error:
+        shown = repr(cell)
+        shown = shown if len(shown) <= 80 else shown[:77] + "..."
+        raise BadValue(column.name, row, f"{shown} is not a {column.type} value: {error}") from error
 
 
 def _is_none(cell: Any) -> bool:

@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from gradkeel.contract.resolve import resolve
-from gradkeel_worker.data import read_table
+from gradkeel_worker.data import Table, read_table
 from gradkeel_worker.engine import Result, train
 from gradkeel_worker.export import write_bundle
 
@@ -226,6 +227,23 @@ def cases(raw_files: dict[str, RawFile], tmp_path_factory: pytest.TempPathFactor
         name: run_case(config, raw_files[FILES.get(name, "awkward")], root / str(index))
         for index, (name, config) in enumerate(CASES.items())
     }
+
+
+@pytest.fixture
+def run() -> Callable[[dict[str, Any], RawFile, Path], Case]:
+    """Train one more config on a raw file and write its bundle."""
+    return run_case
+
+
+@pytest.fixture
+def train_on() -> Callable[..., Result]:
+    """Train on columns given as lists, target "y"."""
+
+    def trained(data: dict[str, Any], **blocks: Any) -> Result:
+        least = {key: BASE[key] for key in ("preset", "budget", "health", "model")}
+        return train(Table.from_arrays(data), resolve(least | {"target": "y"} | blocks))
+
+    return trained
 
 
 @pytest.fixture(params=list(CASES))

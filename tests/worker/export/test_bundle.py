@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from safetensors.numpy import load as load_weights
@@ -127,3 +128,23 @@ def test_every_layer_of_the_models_has_a_graph():
     assert set(ACTIVATIONS.values()) <= set(LAYERS)
     assert {torch.nn.BatchNorm1d, torch.nn.LayerNorm, torch.nn.Dropout, torch.nn.Linear} <= set(LAYERS)
     assert contract.MODELS.keys() == {"linear", "mlp", "sequential"}
+
+
+def test_raw_units_whose_sums_cancel_are_no_reason_to_refuse(run, raw_files, tmp_path):
+    """Inputs of 1e5 in raw units: float32 itself is the limit there, and the check knows."""
+    raw = {
+        "prepare": {"numeric": {"kind": "none"}, "target": {"kind": "none"}},
+        "optimizer": {"kind": "adam"},
+    }
+    case = run(raw, raw_files["whole"], tmp_path)
+    assert case.digests["bundle"].startswith("sha256:")
+
+
+def test_zero_as_a_marker_of_a_truth_value(train_on):
+    columns = {"b": [0, 1, 1, 0] * 10, "x": list(range(40)), "y": [1.0, 2.0, 3.0, 5.0] * 10}
+    missing = {"types": {"b": "boolean"}, "missing_values": {"b": [0]}}
+    result = train_on(columns, columns=missing, prepare={"missing": {"kind": "median", "indicator": True}})
+    session = onnxruntime.InferenceSession(onnx_bytes(result.prepared, result.model))
+    cells = {"b": np.array([["0"], [""], ["1"]], dtype=object), "x": np.full((3, 1), 7.0)}
+    zero, nothing, one = session.run(None, cells)[0]
+    assert zero == nothing != one

@@ -96,7 +96,7 @@ def _raw(
 
 
 def _boolean(graph: Graph, source: Source, cell: str) -> str:
-    blank = {*source.missing_texts}
+    blank = {*source.missing_texts, *(str(int(m)) for m in source.markers if m in (0, 1))}
     return graph.look_up_number(cell, {t: v for t, v in BOOLEAN_TEXTS.items() if t not in blank})
 
 
