@@ -108,7 +108,7 @@ def test_printing_unfolds_what_is_folded(open_report: Open) -> None:
     page = open_report("healthy").page
     page.emulate_media(media="print")
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
-    assert page.locator("details:not([open])").count() == 0
+    assert page.locator("details:not([open])").locator("visible=true").count() == 0
     assert not page.get_by_role("navigation").is_visible()
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     assert page.locator("details:not([open])").count() > 0

@@ -71,7 +71,9 @@ def test_every_value_lies_on_its_axis_and_so_does_every_tick(values: list[float 
         places = [scale.at(value) for value in values if value is not None]
         assert all(0 <= place <= 1 for place in places)
         assert len(scale.ticks()) <= 22
-        assert all(scale.low <= value * (1 + 1e-6) + 1e-300 for value, _ in scale.ticks() if value > 0)
+        ticks = [value for value, _ in scale.ticks() if value > 0]
+        # a tick may lie a thousandth outside: it is drawn on the edge
+        assert all(scale.low <= tick * 1.002 + 1e-300 for tick in ticks)
 
 
 def test_a_log_axis_of_many_decades_has_round_ticks() -> None:

@@ -1,5 +1,5 @@
 "use strict";
-// The page is whole without this: it adds copy buttons, a reading cursor on the charts, and unfolds all for printing.
+// The page is whole without this: it adds copy buttons, a reading cursor on the charts, and unfolds what is folded for printing.
 (() => {
   const readings = JSON.parse(document.getElementById("readings").textContent);
 
@@ -158,9 +158,11 @@
     if (reading && reading.at.length > 1) charts.push(new Chart(stage, reading));
   }
 
+  for (const hint of document.querySelectorAll("[data-hint]")) hint.hidden = charts.length === 0;
+
   const folded = new Set();
   addEventListener("beforeprint", () => {
-    for (const part of document.querySelectorAll("details:not([open])")) { folded.add(part); part.open = true; }
+    for (const part of document.querySelectorAll("details:not([open]):not(.numbers)")) { folded.add(part); part.open = true; }
   });
   addEventListener("afterprint", () => {
     for (const part of folded) part.open = false;

@@ -44,21 +44,15 @@ def gradient_check_section(view: View) -> tuple[Section, dict[str, Any]]:
     if not check:
         return Section("gradient-check", title, LEAD, absent(_why_none(view))), {}
     drawn, readings = _curve(check)
-    method = text(check.get("method"))
-    said = (
-        tag(
-            "p",
-            "Method: ",
-            shorten(sentence_case(method) if " " not in method else method, 600),
-            ".",
-            cls="note",
-        )
-        if method
-        else None
-    )
+    said = _method(text(check.get("method")).rstrip("."))
     return Section(
         "gradient-check", title, LEAD, [_verdict(check), drawn, _parameters(check, view.most(_MOST)), said]
     ), readings
+
+
+def _method(method: str) -> Html | None:
+    words = sentence_case(method) if " " not in method else method
+    return tag("p", f"Method: {shorten(words, 800)}.", cls="note") if method else None
 
 
 def _why_none(view: View) -> str:
@@ -116,7 +110,8 @@ def _curve(check: dict[str, Any]) -> tuple[Html, dict[str, Any]]:
         "relative error",
     )
     by_parameter = each_parameter(check)
-    marks: list[Child] = [frame.line(*one, axes, "s2 hair") for one in by_parameter]
+    hair = f"s{next((i for i, key in enumerate(shown) if 'central' in key), 0) + 1}"
+    marks: list[Child] = [frame.line(*one, axes, f"{hair} hair") for one in by_parameter]
     marks.append(frame.level(LIMIT, axes, "rule dash"))
     for i, values in enumerate(shown.values()):
         marks += [
@@ -128,7 +123,7 @@ def _curve(check: dict[str, Any]) -> tuple[Html, dict[str, Any]]:
         for i, (key, values) in enumerate(shown.items())
     ]
     keys.append(Key("dash", "rule", f"Limit of agreement, {figure(LIMIT)}"))
-    keys += [Key("line", "s2 hair", "Each parameter tensor")] if by_parameter else []
+    keys += [Key("line", f"{hair} hair", "Each parameter tensor, central")] if by_parameter else []
     readings = {"sweep": line_readings(hs, axes.x, list(shown.values()), axis="h", linked=False)}
     drawn = frame.plot(axes, marks, summary=_words(hs, shown), hover="sweep")
     rows = [(figure(hs[i]), *(exact(values[i], 3) for values in shown.values())) for i in range(len(hs))]

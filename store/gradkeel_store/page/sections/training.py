@@ -27,6 +27,12 @@ LEAD = (
 )
 
 
+HINT = (
+    "Point at a chart to read it, or move to it with the Tab key and use the arrow keys. "
+    "All charts by step move together; at rest they show the last values."
+)
+
+
 def training_section(view: View, readings: Readings) -> Section:
     """Loss and norm over steps."""
     title = "The course of training"
