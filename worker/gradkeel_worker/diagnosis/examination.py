@@ -24,7 +24,7 @@ Array = np.ndarray[Any, Any]
 _START_ROWS = 64
 _MAX_JACOBIAN = 2e7
 """Entries of the Jacobian at most (160 MB in float64)."""
-_SINGLE_ROWS = 128
+_SINGLE_ROWS = 64
 """Rows of each kind whose own gradient is taken: outlying and ordinary ones."""
 _CHECKED_ROWS = 64
 

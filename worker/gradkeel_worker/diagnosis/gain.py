@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -62,9 +63,7 @@ def paired_gain(model: Array, baseline: Array, *, root: bool, seed: int = 0) -> 
     both = np.stack([model, baseline]) / largest
     if not np.isfinite(both).all():
         return None
-    rng = np.random.default_rng(seed)
-    means = _grouped(both, rng)
-    drawn = _resampled(means, rng) * largest
+    drawn = _resampled(_grouped(both, np.random.default_rng(seed)), seed) * largest
     whole = both.mean(axis=1) * largest
     if root:
         drawn, whole = np.sqrt(drawn), np.sqrt(whole)
@@ -74,12 +73,18 @@ def paired_gain(model: Array, baseline: Array, *, root: bool, seed: int = 0) -> 
     )
 
 
-def _resampled(means: Array, rng: np.random.Generator) -> Array:
+def _resampled(means: Array, seed: int) -> Array:
     """Means of DRAWS resamples with replacement, [DRAWS, 2]."""
-    n = means.shape[1]
-    chosen = rng.integers(n, size=(DRAWS, n)) + n * np.arange(DRAWS)[:, None]
-    counts = np.bincount(chosen.ravel(), minlength=DRAWS * n).reshape(DRAWS, n)
-    return np.asarray(counts.astype(np.float64) @ means.T / n)
+    return np.asarray(_counts(means.shape[1], seed) @ means.T / means.shape[1])
+
+
+@lru_cache(maxsize=2)
+def _counts(n: int, seed: int) -> Array:
+    """How often each row is drawn in each resample, [DRAWS, n]; the same for every metric of the same
+    rows.
+    """
+    drawn = np.random.default_rng(seed).integers(n, size=(DRAWS, n)) + n * np.arange(DRAWS)[:, None]
+    return np.bincount(drawn.ravel(), minlength=DRAWS * n).reshape(DRAWS, n).astype(np.float64)
 
 
 def _grouped(values: Array, rng: np.random.Generator) -> Array:

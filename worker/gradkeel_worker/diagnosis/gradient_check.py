@@ -32,8 +32,8 @@ _MAX_TENSORS = 48
 _MANY_TENSORS = 12
 """Above so many tensors each gets one direction and one entry: the time stays about the same."""
 _MAX_ROWS = 64
-_MAX_WORK = 2e7
-"""Rows × parameters of one evaluation at most, about 10 ms."""
+_MAX_WORK = 5e6
+"""Rows × parameters of one evaluation at most, a few ms."""
 
 _METHOD = (
     "Forward (f(x+h)-f(x))/h and central (f(x+h)-f(x-h))/2h differences, h = 1e-1 … 1e-9, of the training "
@@ -259,7 +259,7 @@ def check_gradients(
     Raises ValueError where the loss of a fixed batch is random or not finite.
     """
     weights = sum(p.numel() for p in model.parameters())
-    rows = int(max(4, min(_MAX_ROWS, len(x), _MAX_WORK // max(weights, 1))))
+    rows = int(max(8, min(_MAX_ROWS, len(x), _MAX_WORK // max(weights, 1))))
     with _single_stream():
         subject = _Subject(model, loss_fn, x[:rows], c[:rows], y[:rows])
         value = subject.value()

@@ -248,7 +248,11 @@ def _cost(readings: Readings) -> Json:
     """Share of the training time that went into measuring."""
     total = readings.seconds_training
     share = readings.seconds_monitoring / total if total > 0 else None
-    return {"monitoring_fraction": share, "by_probe": {}, "seconds_training": total}
+    return {
+        "monitoring_fraction": share,
+        "by_probe": dict(readings.seconds_by_probe),
+        "seconds_training": total,
+    }
 
 
 def _provenance(case: Case, failed: list[str]) -> Json:

@@ -83,9 +83,9 @@ def _high_text(case: Case, guilty: bool) -> str:
     lr, first = number(case.config.optimizer.lr), case.course.first_ratio
     ratio = first if guilty else case.typical_ratio
     moved = (
-        f" {'The first step' if guilty else 'A typical step'} changed a layer's weights by {percent(ratio)} "
-        "of their size; "
-        "about 0.1 % is usual (a rule of thumb, not a target)."
+        f" {'The first step' if guilty else 'A typical step'} changed a layer by {percent(ratio)} of the "
+        "size "
+        "its weights had afterwards; about 0.1 % is usual (a rule of thumb, not a target)."
         if ratio is not None
         else ""
     )
