@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from flask import current_app, request
+from flask import current_app, g, request
 from gunicorn.http.errors import NoMoreData, ParseException
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
@@ -13,6 +13,9 @@ from gradkeel_service.errors import Refusal
 
 CHUNK = 256 * 1024
 MAX_JSON_BYTES = 4 * 1024 * 1024
+
+SKIPPED = 64 * 1024
+"""An unread body of up to so many bytes is skipped by the server, and the connection lives on."""
 
 CLOSE = {"Connection": "close"}
 """After a body that did not arrive as announced, nothing more on the connection can be trusted."""
@@ -41,8 +44,15 @@ def chunks(limit: int) -> Iterator[bytes]:
         if received > limit:
             raise _too_large(limit)
         yield piece
+    g.body_read = True
     if declared is not None and received != declared:
         raise Refusal("bad_body", f"{received} bytes arrived, Content-Length says {declared}", headers=CLOSE)
+
+
+def left_unread() -> bool:
+    """Whether a body of some size was not read to its end: the next request would stand behind it."""
+    announced = (request.content_length or 0) > SKIPPED or "Transfer-Encoding" in request.headers
+    return announced and not g.get("body_read")
 
 
 def _too_large(limit: int) -> Refusal:

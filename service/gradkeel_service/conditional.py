@@ -5,7 +5,7 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from flask import Response, request
@@ -14,6 +14,16 @@ from gradkeel_service.errors import Refusal
 from gradkeel_service.parts import parts
 
 JSON = "application/json"
+
+
+def negotiated(forms: Sequence[str]) -> str:
+    """The media type of ``forms`` that Accept prefers; the first without Accept. 406 where none will do."""
+    if "Accept" not in request.headers:
+        return forms[0]
+    best = request.accept_mimetypes.best_match(forms)
+    if best is None:
+        raise Refusal("not_acceptable", f"this comes as {' or '.join(forms)}")
+    return best
 
 
 def json_response(document: Any, status: int = 200) -> Response:

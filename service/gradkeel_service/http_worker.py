@@ -1,12 +1,13 @@
-"""gunicorn's threaded worker with three gaps closed.
+"""gunicorn's threaded worker with four gaps closed.
 
-Headers that never come end the connection; faults of the transport are answered with problem documents; and
-streams learn that the process is to stop.
+Headers that never come end the connection; faults of the transport are answered with problem documents;
+streams learn that the process is to stop; and the application may ask for the connection to be closed.
 """
 
 import json
 import socket
 import struct
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from gunicorn import util
@@ -17,6 +18,8 @@ from gradkeel.contract.ids import REQUEST, new_id
 from gradkeel.contract.problems import MEDIA_TYPE, Problem
 
 HEADER_TIMEOUT_SECONDS = 30
+
+WsgiApp = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
 CODE_OF_ERROR: tuple[tuple[type[Exception], str], ...] = (
     (errors.LimitRequestLine, "uri_too_long"),
@@ -46,8 +49,30 @@ def raw_response(problem: Problem) -> bytes:
     return head.encode("ascii", "replace") + body
 
 
+def closing(app: WsgiApp) -> WsgiApp:
+    """``app`` with its `Connection: close` obeyed, a header that gunicorn otherwise drops."""
+
+    def call(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        def start(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
+            if any(name.lower() == "connection" and value.lower() == "close" for name, value in headers):
+                start_response.__self__.force_close()
+            return start_response(status, headers, *rest)
+
+        return app(environ, start)
+
+    return call
+
+
 class HttpWorker(ThreadWorker):  # type: ignore[misc]
     """Named in ``gunicorn_settings.worker_class``."""
+
+    flask: Any = None
+    wsgi: Any
+
+    def load_wsgi(self) -> None:
+        super().load_wsgi()
+        self.flask = self.wsgi
+        self.wsgi = closing(self.wsgi)
 
     def handle(self, conn: TConn) -> Any:
         # gunicorn reads headers from a blocking socket without a limit; the kernel's own timeout bounds it.
@@ -68,7 +93,6 @@ class HttpWorker(ThreadWorker):  # type: ignore[misc]
             self.log.debug("the client was gone before its error could be sent")
 
     def handle_exit(self, sig: int, frame: Any) -> None:
-        app = getattr(self, "wsgi", None)
-        if app is not None:
-            app.extensions["gradkeel"].stopping.set()
+        if self.flask is not None:
+            self.flask.extensions["gradkeel"].stopping.set()
         super().handle_exit(sig, frame)

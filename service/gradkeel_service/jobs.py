@@ -15,7 +15,7 @@ from gradkeel.contract.states import TERMINAL, DatasetState, JobState
 from gradkeel_service import sse
 from gradkeel_service.auth import project
 from gradkeel_service.bodies import parse_object, read_all
-from gradkeel_service.conditional import json_response
+from gradkeel_service.conditional import json_response, negotiated
 from gradkeel_service.datasets import find as find_dataset
 from gradkeel_service.errors import Refusal, invalid
 from gradkeel_service.health import live_workers
@@ -209,10 +209,7 @@ def events(query: dict[str, Any], job_id: str) -> ResponseReturnValue:
     """What happens in a job: a live stream, or pages of JSON."""
     row = find(job_id)
     after = _last_event_id(query["after"])
-    best = request.accept_mimetypes.best_match(["text/event-stream", "application/json"])
-    if best is None:
-        raise Refusal("not_acceptable", "events come as text/event-stream or application/json")
-    if best == "application/json":
+    if negotiated(["text/event-stream", "application/json"]) == "application/json":
         return json_response(sse.page(row.id, after, query["limit"]))
     return sse.stream(row.id, after)
 

@@ -9,7 +9,7 @@ from gradkeel.contract.ids import MODEL, is_id
 from gradkeel_service import predicting
 from gradkeel_service.auth import project
 from gradkeel_service.bodies import read_all
-from gradkeel_service.conditional import json_response, object_response
+from gradkeel_service.conditional import json_response, negotiated, object_response
 from gradkeel_service.errors import Refusal, invalid
 from gradkeel_service.openapi import Blueprint
 from gradkeel_service.pagination import PageQuery, page_document
@@ -104,7 +104,7 @@ def delete(query: dict[str, Any], model_id: str) -> ResponseReturnValue:
 def predict(query: dict[str, Any], model_id: str) -> ResponseReturnValue:
     """Predict rows given as JSON records or columns, CSV or Parquet."""
     row = find(model_id)
-    form = predicting.answer_form()
+    form = negotiated(predicting.ANSWERS)
     body = read_all(parts().settings.max_body_bytes)
     if not body:
         raise invalid("", "empty", "the body holds no rows")

@@ -5,13 +5,11 @@ import io
 import json
 from typing import Any
 
-from flask import request
 from flask.typing import ResponseReturnValue
 
 from gradkeel.contract.report import empty_report
 from gradkeel.contract.states import JobState, Verdict
-from gradkeel_service.conditional import body_response, json_response, object_response
-from gradkeel_service.errors import Refusal
+from gradkeel_service.conditional import body_response, json_response, negotiated, object_response
 from gradkeel_service.jobs import ended
 from gradkeel_service.openapi import Blueprint
 from gradkeel_service.parts import parts
@@ -34,10 +32,7 @@ HTML = "text/html; charset=utf-8"
 def report(query: dict[str, Any], job_id: str) -> ResponseReturnValue:
     """The gradient-health report of an ended job, as JSON or as a page."""
     row = ended(job_id)
-    best = request.accept_mimetypes.best_match(["application/json", "text/html"])
-    if best is None:
-        raise Refusal("not_acceptable", "the report comes as application/json or text/html")
-    if best == "application/json":
+    if negotiated(["application/json", "text/html"]) == "application/json":
         if row.report_digest is not None:
             return object_response(row.report_digest, "application/json")
         return json_response(read_report(row))

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from flask import Response, request
+from flask import Response
 
 from gradkeel_service.bodies import media_type, parse_object
 from gradkeel_service.conditional import json_response
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 MAX_ROWS = 200_000
 
+ANSWERS = ("application/json", "text/csv")
 JSON, CSV, PARQUET = "application/json", "text/csv", "application/vnd.apache.parquet"
 
 BODY = {
@@ -29,14 +30,6 @@ BODY = {
 
 Rows = Any
 """What `Model.predict` takes: a list of records or a dict of columns."""
-
-
-def answer_form() -> str:
-    """JSON or CSV, as the Accept header chooses; 406 for anything else."""
-    best = request.accept_mimetypes.best_match([JSON, CSV])
-    if best is None:
-        raise Refusal("not_acceptable", f"predictions come as {JSON} or {CSV}")
-    return best
 
 
 def answer(model_id: str, model: "Model", body: bytes, policy: str, form: str) -> Response:

@@ -7,6 +7,7 @@ from flask import Flask, Response, g, request
 from werkzeug.sansio.utils import host_is_trusted
 
 from gradkeel.contract.ids import REQUEST, new_id
+from gradkeel_service import bodies
 from gradkeel_service.errors import Refusal
 from gradkeel_service.parts import parts
 
@@ -43,6 +44,8 @@ def _finish(response: Response) -> Response:
     response.headers["X-Request-Id"] = g.request_id
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
+    if bodies.left_unread():
+        response.headers["Connection"] = "close"
     _account(response.status_code)
     return response
 

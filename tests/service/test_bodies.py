@@ -135,3 +135,18 @@ def test_impossible_accept(service: Service, client: httpx.Client) -> None:
     for path in ("report", "events"):
         answer = client.get(f"/v1/jobs/{job.id}/{path}", headers={"Accept": "image/png"})
         assert_problem(answer, 406, "not_acceptable")
+
+
+def test_no_accept_header_means_anything(service: Service, client: httpx.Client) -> None:
+    job = service.ended_job()
+    del client.headers["Accept"]
+    assert client.get(f"/v1/jobs/{job.id}/report").headers["Content-Type"] == "application/json"
+    assert client.get(f"/v1/jobs/{job.id}/events").headers["Content-Type"].startswith("text/event-stream")
+
+
+def test_a_refusal_before_a_large_body_closes_the_connection(service: Service, client: httpx.Client) -> None:
+    large = b"x" * 1_000_000
+    refused = client.post("/v1/models/none/predict", content=large)
+    assert_problem(refused, 404, "not_found")
+    assert refused.headers["Connection"] == "close"
+    assert client.get("/v1/jobs").headers["Connection"] == "keep-alive"
