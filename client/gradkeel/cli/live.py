@@ -14,6 +14,7 @@ from gradkeel.cli.screen import number
 from gradkeel.sansio.flows import Event
 
 LINES_A_RUN = 10
+WIDE = 110
 READ_KEYS = {
     "phase": "phase",
     "epoch": "epoch",
@@ -53,15 +54,15 @@ class Readout:
             told["epoch"] += 1  # people count epochs from one
         return replace(self, **{key: value for key, value in told.items() if value is not None})
 
-    def words(self) -> str:
-        """One line, of what is known."""
+    def words(self, brief: bool = False) -> str:
+        """One line of what is known; ``brief`` leaves out what a narrow terminal has no room for."""
         epochs = f"{self.epoch}/{self.epochs}" if self.epochs else self.epoch
         parts = [
             ("epoch", None if self.epoch is None else str(epochs)),
             ("loss", _text(self.loss)),
-            ("validation", _text(self.validation)),
+            ("validation", None if brief else _text(self.validation)),
             ("gradient norm", _text(self.norm)),
-            ("lr", _text(self.lr)),
+            ("lr", None if brief else _text(self.lr)),
         ]
         return "  ".join(f"{name} {value}" for name, value in parts if value is not None)
 
@@ -86,16 +87,16 @@ class BarView:
 
     def __init__(self, console: Console) -> None:
         self._readout = Readout()
-        self._progress = Progress(
+        self._wide = console.width >= WIDE
+        columns = [
             SpinnerColumn(),
-            TextColumn("{task.fields[phase]:<9}"),
-            BarColumn(bar_width=24),
+            TextColumn("{task.fields[phase]:<8}"),
+            BarColumn(bar_width=24 if self._wide else 10),
             TextColumn("{task.percentage:>3.0f} %"),
             TextColumn("{task.description}", markup=False),
             TextColumn("{task.fields[left]}"),
-            console=console,
-            transient=True,
-        )
+        ]
+        self._progress = Progress(*columns, console=console, transient=True)
         self._task: TaskID = self._progress.add_task("", total=1.0, phase="queued", left="")
 
     def __enter__(self) -> BarView:
@@ -110,9 +111,13 @@ class BarView:
         read = self._readout
         if line := remark(event):
             self._progress.console.print(Text(line))
-        left = "" if read.eta is None else f"{read.eta:.0f} s left"
+        left = f"{read.eta:.0f} s left" if self._wide and read.eta is not None else ""
         self._progress.update(
-            self._task, completed=read.fraction, description=read.words(), phase=read.phase, left=left
+            self._task,
+            completed=read.fraction,
+            description=read.words(brief=not self._wide),
+            phase=read.phase,
+            left=left,
         )
 
 

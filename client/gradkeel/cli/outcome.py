@@ -126,8 +126,8 @@ def show_report(screen: Screen, report: Report) -> None:
     line = Text.assemble("Verdict: ", (str(report.verdict), VERDICT_STYLES.get(report.verdict, "bold")))
     screen.say(line)
     screen.say(Padding(Text(report.summary), (0, 0, 0, 2), expand=False))
-    for line in filter(None, map(clipping_line, report["clipping"])):
-        screen.say(f"  {line}")
+    for clip in filter(None, map(clipping_line, report["clipping"])):
+        screen.say(f"  {clip}")
     for index, finding in enumerate(report.findings, 1):
         _show_finding(screen, index, finding)
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 MISSING = "–"
+LONGEST_CELL = 60
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 
 
 class Screen:
@@ -37,14 +40,24 @@ class Screen:
             sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
     def table(self, head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """A plain table; the first column is text, numbers stand to the right."""
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-        for index, name in enumerate(head):
-            numeric = bool(rows) and all(isinstance(row[index], int | float | None) for row in rows)
-            table.add_column(name, justify="right" if numeric else "left", overflow="fold")
-        for row in rows:
-            table.add_row(*(Text(cell_text(cell)) for cell in row))
-        self.say(table)
+        """A plain table, never folded, so that ids can be copied; numbers stand to the right."""
+        texts = [[cell_text(cell) for cell in row] for row in rows]
+        for line in _lines(head, texts, [_numeric(rows, index) for index in range(len(head))]):
+            self.words.print(line, soft_wrap=True)
+
+
+def _numeric(rows: Sequence[Sequence[Any]], index: int) -> bool:
+    return bool(rows) and all(isinstance(row[index], int | float | None) for row in rows)
+
+
+def _lines(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool]) -> Iterator[Text]:
+    widths = [max(map(cell_len, column)) for column in zip(head, *rows, strict=True)]
+    for index, row in enumerate([head, *rows]):
+        cells = [
+            " " * (width - cell_len(cell)) + cell if to_right else cell + " " * (width - cell_len(cell))
+            for cell, width, to_right in zip(row, widths, right, strict=True)
+        ]
+        yield Text("  ".join(cells).rstrip(), style="" if index else "bold")
 
 
 def cell_text(cell: Any) -> str:
@@ -55,7 +68,10 @@ def cell_text(cell: Any) -> str:
         return number(cell)
     if isinstance(cell, Mapping):
         return ", ".join(f"{key}={value}" for key, value in cell.items())
-    return str(cell)
+    text = " ".join(str(cell).split())
+    if TIME.fullmatch(text):
+        return text[:19].replace("T", " ") + "Z"
+    return text if len(text) <= LONGEST_CELL else text[: LONGEST_CELL - 1] + "…"
 
 
 def number(value: float | int | None) -> str:

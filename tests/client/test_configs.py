@@ -1,0 +1,146 @@
+"""Configs from files, patches applied to jobs, and what the screen makes of numbers and events."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gradkeel import Event
+from gradkeel.cli.config_files import read_config
+from gradkeel.cli.live import Readout
+from gradkeel.cli.outcome import clipping_line, metric_rows
+from gradkeel.cli.predict import safe_cell
+from gradkeel.cli.screen import cell_text
+from gradkeel.contract.patch import merge_patch
+from gradkeel.sansio.configs import overlaid, patched_config
+
+WANTED = {"optimizer": {"kind": "sgd", "lr": 0.001}, "labels": {"switch": "off"}, "budget": {"epochs": 3}}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (
+            "c.json",
+            '{"optimizer": {"kind": "sgd", "lr": 1e-3}, "labels": {"switch": "off"}, "budget": {"epochs": 3}}',
+        ),
+        ("c.yaml", "optimizer: {kind: sgd, lr: 1e-3}\nlabels: {switch: off}\nbudget: {epochs: 3}\n"),
+        ("c.toml", '[optimizer]\nkind = "sgd"\nlr = 1e-3\n[labels]\nswitch = "off"\n[budget]\nepochs = 3\n'),
+    ],
+)
+def test_the_same_config_in_three_languages(tmp_path: Path, name: str, text: str) -> None:
+    path = tmp_path / name
+    path.write_text(text)
+    config = read_config(path)
+    assert config == WANTED
+    assert isinstance(config["budget"]["epochs"], int)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("c.json", '{"seed": NaN}'),
+        ("c.json", '{"seed": 1, "seed": 2}'),
+        ("c.json", "[1]"),
+        ("c.yaml", "seed: 1\nseed: 2\n"),
+        ("c.yaml", "seed: [1\n"),
+        ("c.yaml", "!!python/object/apply:os.getcwd []"),
+        ("c.toml", "seed = "),
+        ("c.ini", "seed = 1"),
+    ],
+)
+def test_files_that_are_no_config_are_named(tmp_path: Path, name: str, text: str) -> None:
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(ValueError, match=name):
+        read_config(path)
+
+
+SUBMITTED: dict[str, Any] = {"target": "y", "loss": {"kind": "mse"}, "optimizer": {"kind": "sgd", "lr": 1.0}}
+RESOLVED: dict[str, Any] = {
+    "target": "y",
+    "loss": {"kind": "mse"},
+    "optimizer": {"kind": "sgd", "lr": 1.0, "momentum": 0.0},
+    "clips": [],
+}
+PATCH = {
+    "optimizer": {"kind": "adamw", "lr": 0.001},
+    "clips": [{"kind": "norm", "max_norm": 1.0}],
+    "loss": None,
+}
+
+
+def test_a_patch_is_merged_into_what_was_submitted() -> None:
+    job = {"submitted": SUBMITTED, "config": RESOLVED}
+    assert patched_config(job, PATCH) == merge_patch(SUBMITTED, PATCH)
+
+
+def test_without_it_a_block_of_another_kind_replaces_the_resolved_one() -> None:
+    assert patched_config({"config": RESOLVED}, PATCH) == {
+        "target": "y",
+        "optimizer": {"kind": "adamw", "lr": 0.001},
+        "clips": [{"kind": "norm", "max_norm": 1.0}],
+    }
+    same = patched_config({"config": RESOLVED}, {"optimizer": {"lr": 0.1}})
+    assert same["optimizer"] == {"kind": "sgd", "lr": 0.1, "momentum": 0.0}
+
+
+def test_only_what_is_given_stands_over_a_config() -> None:
+    assert overlaid({"preset": "fast", "target": "y"}, {"preset": None, "target": "z"}) == {
+        "preset": "fast",
+        "target": "z",
+    }
+
+
+def test_metrics_stand_in_lines_beside_the_baselines_of_the_test_part() -> None:
+    flat = {"test": {"rmse": 1.0}, "validation": {"rmse": 2.0}, "baselines": {"ridge": {"rmse": 3.0}}}
+    by_part = flat | {"baselines": {"ridge": {"test": {"rmse": 3.0}, "validation": {"rmse": 4.0}}}}
+    wanted = [
+        ("model, test", {"rmse": 1.0}),
+        ("model, validation", {"rmse": 2.0}),
+        ("ridge, test", {"rmse": 3.0}),
+    ]
+    assert metric_rows(flat) == metric_rows(by_part) == wanted
+    assert metric_rows({}) == []
+
+
+def test_a_readout_folds_events_and_counts_epochs_from_one() -> None:
+    readout = Readout()
+    for name, data in (
+        ("state", {"state": "running"}),
+        ("progress", {"phase": "train", "epoch": 1, "epochs": 4, "fraction": 0.25, "eta_seconds": 3.0}),
+        ("epoch", {"epoch": 1, "train_loss": 0.5, "validation_loss": None, "global_norm": 2.0, "lr": 0.01}),
+        ("finding", {"rule": "outliers", "loss": 9.0}),
+    ):
+        readout = readout.after(Event(1, name, data))
+    assert readout.words() == "epoch 2/4  loss 0.5  gradient norm 2  lr 0.01"
+    assert (readout.phase, readout.fraction, readout.eta) == ("train", 0.25, 3.0)
+
+
+def test_clipping_is_told_only_where_it_happened() -> None:
+    clip = {"kind": "norm", "fired_steps": 12, "fraction": 0.1, "role": "safety_net"}
+    assert clipping_line(clip) == "The norm clip fired at 12 steps (10.0 %): safety net."
+    assert clipping_line(clip | {"fired_steps": 0}) is None
+
+
+@pytest.mark.parametrize(
+    ("cell", "text"),
+    [
+        (None, "–"),
+        (0.123456, "0.1235"),
+        (12345.678, "12,345.7"),
+        (3.4e18, "3.4e+18"),
+        (2.0, "2"),
+        (float("inf"), "inf"),
+        ("2026-11-20T18:54:37.426676Z", "2026-11-20 18:54:37Z"),
+        ("x" * 100, "x" * 59 + "…"),
+    ],
+)
+def test_cells_as_people_read_them(cell: Any, text: str) -> None:
+    assert cell_text(cell) == text
+
+
+def test_text_that_a_spreadsheet_would_run_is_marked() -> None:
+    assert [safe_cell(cell) for cell in ("=cmd()", "@x", -1.5, "plain")] == ["'=cmd()", "'@x", -1.5, "plain"]
