@@ -23,6 +23,7 @@ LEAD = (
     "layers cannot learn; where it swells, training is about to run away. Even colours are a good sign."
 )
 RULE_OF_THUMB = 1e-3
+_FIXED = ("norm", "weight_norm", "update_ratio")
 DRAWN_ALONE = 6  # with more layers, a band and its extremes are drawn
 MOST_ROWS = 200
 
@@ -30,9 +31,13 @@ MOST_ROWS = 200
 def layers_section(view: View, readings: dict[str, Any]) -> Section:
     """The heat map, the update ratios, and the same as a table."""
     title = "Layer by layer"
-    if not view.layers or not view.steps:
+    if not view.steps or not _any_reading(view):
         return Section("layers", title, LEAD, absent(_why_none(view)))
     return Section("layers", title, LEAD, [_map(view, readings), _ratios(view, readings), _table(view)])
+
+
+def _any_reading(view: View) -> bool:
+    return any(present(view.layer_series(layer, key)) for layer in view.layers for key in _FIXED)
 
 
 def _why_none(view: View) -> str:
@@ -178,9 +183,6 @@ def _ratio_words(curves: dict[str, Numbers]) -> str:
         f"Line chart of update ratios over steps, logarithmic. Median from {figure(ends[low])} "
         f"({low}) to {figure(ends[high])} ({high}); the rule of thumb is 0.001."
     )
-
-
-_FIXED = ("norm", "weight_norm", "update_ratio")
 
 
 def _table(view: View) -> Html:

@@ -33,19 +33,21 @@ HINT = (
 )
 
 
+HINT = (
+    "Point at a chart to read it, or move to it with the Tab key and use the arrow keys. "
+    "All charts by step move together; at rest they show the last values."
+)
+
+
 def training_section(view: View, readings: Readings) -> Section:
     """Loss and norm over steps."""
     title = "The course of training"
     if not view.steps:
-        return Section(
-            "training",
-            title,
-            LEAD,
-            absent("No optimizer step was taken, so there is no loss and no gradient to draw."),
-        )
-    return Section(
-        "training", title, LEAD, [_loss(view, readings), _norm(view, readings), _lr(view, readings)]
-    )
+        nothing = absent("No optimizer step was taken, so there is no loss and no gradient to draw.")
+        return Section("training", title, LEAD, nothing)
+    hint = tag("p", HINT, cls="aside", hidden=True, data_hint=True)
+    charts = [_loss(view, readings), _norm(view, readings), _lr(view, readings)]
+    return Section("training", title, LEAD, [hint, charts])
 
 
 def per_epoch(view: View, key: str) -> Curve:
