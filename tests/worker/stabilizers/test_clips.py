@@ -57,6 +57,9 @@ def test_normalize(kind: type[Parameters]) -> None:
     gradient = _filled(kind, [3e-6, -4e-6])
     assert CLIPS["normalize"](contract.Normalize())(gradient) == pytest.approx(2e5)
     assert gradient.gradient.tolist() == pytest.approx([0.6, -0.8])
+    tiny = _filled(kind, [3e-41, 0.0])
+    CLIPS["normalize"](contract.Normalize(epsilon=1e-44))(tiny)
+    assert tiny.gradient.tolist() == pytest.approx([1.0, 0.0])
     nothing = _filled(kind, [0.0, 0.0])
     assert CLIPS["normalize"](contract.Normalize())(nothing) == 1.0
     assert nothing.gradient.tolist() == [0.0, 0.0]

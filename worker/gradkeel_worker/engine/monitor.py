@@ -116,11 +116,6 @@ class Monitor:
 
     # ------------------------------------------------------------------------------------ between epochs
 
-    @property
-    def steps(self) -> int:
-        """Steps recorded so far."""
-        return len(self._steps)
-
     def readings(self) -> Readings:
         """Everything measured so far. What lies on a device is fetched here, in one copy a series."""
         result = self._readings

@@ -28,7 +28,7 @@ from gradkeel_worker.stabilizers import Clip, Guard
 Emit = Callable[[str, dict[str, Any]], None]
 
 
-def _silent(name: str, data: dict[str, Any]) -> None:
+def silent(name: str, data: dict[str, Any]) -> None:
     """Takes an event and does nothing."""
 
 
@@ -37,7 +37,7 @@ class Hooks:
     """Callbacks. ``should_stop`` answers None, "cancelled" or "deadline"; ``deadline`` is a time.monotonic()
     value; ``spool`` is given what was measured so far, at ends of epochs and at least every two seconds."""
 
-    emit: Emit = _silent
+    emit: Emit = silent
     should_stop: Callable[[], str | None] | None = None
     spool: Callable[[Readings], None] | None = None
     deadline: float | None = None

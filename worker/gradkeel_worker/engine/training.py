@@ -24,7 +24,7 @@ from gradkeel_worker.diagnosis.evaluation import evaluate
 from gradkeel_worker.diagnosis.provenance import first_bad_cell
 from gradkeel_worker.engine.build import build, build_loss
 from gradkeel_worker.engine.readings import Readings
-from gradkeel_worker.engine.run import Emit, Hooks, Run
+from gradkeel_worker.engine.run import Emit, Hooks, Run, silent
 from gradkeel_worker.engine.trainer import fit
 
 Json = dict[str, Any]
@@ -97,7 +97,7 @@ def train(
         ValueError: your own model or loss does not suit the data.
     """
     started = time.monotonic()
-    hooks = Hooks(on_event or Hooks().emit, should_stop, spool, deadline)
+    hooks = Hooks(on_event or silent, should_stop, spool, deadline)
     hooks.emit("progress", _phase("prepare", 0.0))
     asked = config if isinstance(config, dict) else submitted
     shape = _shape(data, asked, profile)
@@ -144,7 +144,7 @@ def train(
         prepared=prepared,
         model=best,
         report=report,
-        metrics={**evaluation.metrics, "baselines": evaluation.baselines},
+        metrics={"validation": None, "test": None, **evaluation.metrics, "baselines": evaluation.baselines},
         predictions=evaluation.predictions,
         readings=run.readings,
         error=error,

@@ -18,6 +18,8 @@ class Gradient(Protocol):
 
 Clip = Callable[[Gradient], float]
 
+_TINY = 1e-30
+
 
 def norm(config: contract.NormClip) -> Clip:
     """g ← g · min(1, max_norm / ‖g‖)."""
@@ -51,11 +53,14 @@ def normalize(config: contract.Normalize) -> Clip:
     """g ← g / ‖g‖; a gradient whose norm is below epsilon is left alone."""
 
     def clip(gradient: Gradient) -> float:
-        size = gradient.norm()
+        size = whole = gradient.norm()
         if size < config.epsilon:
             return 1.0
+        if size < _TINY:  # 1 / size would be infinite in float32: go there in two steps
+            gradient.scale(1 / _TINY)
+            size = gradient.norm()
         gradient.scale(1 / size)
-        return 1 / size
+        return 1 / whole
 
     return clip
 
