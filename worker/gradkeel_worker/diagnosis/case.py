@@ -149,7 +149,7 @@ class Case:
             return "domain"
         if not self.blown_up:
             return self._strain_cause()
-        return self._scale_cause() or ("outliers" if self._outliers_pull and not self.lr_is_high else "lr")
+        return self._scale_cause() or ("outliers" if self.outliers_pull and not self.lr_is_high else "lr")
 
     def _scale_cause(self) -> str | None:
         inputs, target = self.inputs_excess, self.target_excess
@@ -203,7 +203,7 @@ class Case:
         return not self.adaptive and len(kept) > 0 and float(np.median(kept)) < 0.1
 
     @property
-    def _outliers_pull(self) -> bool:
+    def outliers_pull(self) -> bool:
         share = self.measured.outliers
         return share is not None and share.share > 0.5
 

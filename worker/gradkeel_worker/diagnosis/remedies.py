@@ -148,7 +148,7 @@ def linear_model(case: Case) -> Json:
 def relu_and_he(case: Case) -> Json:
     """relu with he initialisation, and layer normalisation in nets of five hidden layers or more."""
     model = case.config.model
-    init = replace_block(case.evidence.submitted, ("model", "init"), {"kind": "he"})
+    init = he(case)
     if isinstance(model, contract.MLP):
         changed: Json = {"kind": "mlp", "activation": "relu"}
         if len(model.widths) >= 5 and model.norm == "none":
@@ -175,16 +175,27 @@ def _with_relu(model: contract.Sequential) -> list[Json]:
 
 
 def leaky_relu(case: Case) -> Json:
+    """leaky_relu for relu, with biases from 0 and, where weights started at a size of their own, he."""
     model = case.config.model
+    start = combine(_zero_bias(case), he(case) if has_odd_init(case) else {})
     if isinstance(model, contract.Sequential):
         layers = [
             {"kind": "leaky_relu"} if isinstance(layer, contract.ReLU) else to_json(layer)
             for layer in model.layers
         ]
-        return combine({"model": {"kind": "sequential", "layers": layers}}, _zero_bias(case))
+        return combine({"model": {"kind": "sequential", "layers": layers}}, start)
     if isinstance(model, contract.MLP):
-        return combine({"model": {"kind": "mlp", "activation": "leaky_relu"}}, _zero_bias(case))
+        return combine({"model": {"kind": "mlp", "activation": "leaky_relu"}}, start)
     return {}
+
+
+def has_odd_init(case: Case) -> bool:
+    """Whether the weights start at a size that does not depend on the layers' widths."""
+    return isinstance(case.config.model.init, contract.Normal | contract.ConstantInit)
+
+
+def he(case: Case) -> Json:
+    return replace_block(case.evidence.submitted, ("model", "init"), {"kind": "he"})
 
 
 def _zero_bias(case: Case) -> Json:

@@ -100,11 +100,25 @@ def _text(case: Case, clip: Json, share: float) -> str:
             "factor hardly "
             "changes its steps; what is left is that batches with large gradients count for less."
         )
+    if _starts_far_off(case):
+        init = case.config.model.init.kind
+        return (
+            f"{seen}. The first loss was {number(float(case.course.losses[0]))}, where the best constant has "
+            f"{number(case.constant_loss)}. Most likely cause: the initialisation ({init}), which starts "
+            "too wide."
+        )
     return (
         f"{seen}: it, and not the learning rate, sets the length of most steps. Most likely cause: a limit "
         "below the "
         f"usual norm of the gradient (median {number(case.typical_norm)})."
     )
+
+
+def _starts_far_off(case: Case) -> bool:
+    """Whether weights of a size of their own gave a first loss ten times that of the best constant."""
+    if case.constant_loss is None or not case.course.sound or not remedies.has_odd_init(case):
+        return False
+    return float(case.course.losses[0]) > 10 * case.constant_loss
 
 
 def _remedy(case: Case, clip: Json) -> Remedy:
@@ -113,6 +127,8 @@ def _remedy(case: Case, clip: Json) -> Remedy:
             patch = replace_block(case.evidence.submitted, ("schedule",), {"kind": "cosine"})
             return Remedy("Let the learning rate fall along a cosine, so that the run can settle.", patch)
         return Remedy("Use a norm clip in its place.", remedies.norm_clip(case))
+    if _starts_far_off(case):
+        return Remedy("Use he initialisation.", remedies.he(case))
     limit = remedies.norm_percentile(case)
     patch = remedies.norm_clip(case, limit)
     if clip["kind"] == "value":

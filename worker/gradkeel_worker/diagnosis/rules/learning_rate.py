@@ -25,6 +25,8 @@ def lr_too_high(case: Case) -> list[Finding]:
     guilty = case.cause == "lr"
     if case.cause not in (None, "lr") or not (guilty or _large_steps(case)):
         return []
+    if not guilty and case.outliers_pull and not case.lr_is_high:
+        return []
     lr = remedies.calmer_lr(case)
     return [
         Finding(

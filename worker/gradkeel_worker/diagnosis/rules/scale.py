@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gradkeel.contract import config as contract
 from gradkeel.contract.states import Family, Severity
@@ -11,6 +11,9 @@ from gradkeel_worker.diagnosis.case import INFLATED, Case, local_limit
 from gradkeel_worker.diagnosis.feed import ColumnFeed, TargetFeed
 from gradkeel_worker.diagnosis.finding import Finding, Remedy
 from gradkeel_worker.diagnosis.words import finite, listed, number, times
+
+if TYPE_CHECKING:
+    from gradkeel_worker.data import Prepared
 
 Json = dict[str, Any]
 
@@ -204,8 +207,15 @@ def _badly_scaled(case: Case, target: TargetFeed) -> Finding:
 
 
 def _other_target(case: Case) -> str:
-    """Standard for what robust or a logarithm left too wide; signed steps can go no further."""
+    """For what a scaling left too wide: the logarithm where the targets allow it, else standard or robust."""
+    prepared = case.evidence.prepared
+    if case.config.prepare.target.kind != "log1p" and prepared is not None and _has_logarithm(prepared):
+        return "log1p"
     return "standard" if case.config.prepare.target.kind != "standard" else "robust"
+
+
+def _has_logarithm(prepared: Prepared) -> bool:
+    return float(prepared.train.y_raw.min()) > -1
 
 
 def _target_evidence(case: Case, target: TargetFeed) -> Json:
@@ -224,7 +234,7 @@ def _target_evidence(case: Case, target: TargetFeed) -> Json:
 
 def _skewed(case: Case, target: TargetFeed) -> Finding:
     prepared = case.evidence.prepared
-    positive = prepared is not None and float(prepared.train.y_raw.min()) > -1
+    positive = prepared is not None and _has_logarithm(prepared)
     patch = remedies.scale_target(case, "log1p" if positive else "robust")
     advice = (
         "Train on the logarithm of the target (log1p). The model then aims at a typical value rather than "

@@ -21,7 +21,7 @@ def dead_units(case: Case) -> list[Finding]:
     if not layers:
         return []
     name, step, share = max(layers, key=lambda one: one[2])
-    start = step <= case.course.warmup + 1
+    start = step <= case.course.warmup + 1 or remedies.has_odd_init(case)
     return [
         Finding(
             rule="dead_units",
@@ -57,7 +57,8 @@ def _dead_cause(case: Case, start: bool) -> str:
 def _dead_remedy(case: Case, start: bool) -> Remedy:
     patch = remedies.leaky_relu(case)
     if start or case.config.model.bias_init < 0:
-        return Remedy("Use leaky_relu, which keeps a small gradient, with biases that start at 0.", patch)
+        text = "Use leaky_relu, which keeps a small gradient, with biases that start at 0"
+        return Remedy(text + (" and he initialisation." if remedies.has_odd_init(case) else "."), patch)
     lr = remedies.one_digit(case.config.optimizer.lr / 10)
     return Remedy("Use leaky_relu and a tenth of the learning rate.", combine(patch, remedies.set_lr(lr)))
 
