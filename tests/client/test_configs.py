@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,7 @@ WANTED = {"optimizer": {"kind": "sgd", "lr": 0.001}, "labels": {"switch": "off"}
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        (
-            "c.json",
-            '{"optimizer": {"kind": "sgd", "lr": 1e-3}, "labels": {"switch": "off"}, "budget": {"epochs": 3}}',
-        ),
+        ("c.json", json.dumps(WANTED)),
         ("c.yaml", "optimizer: {kind: sgd, lr: 1e-3}\nlabels: {switch: off}\nbudget: {epochs: 3}\n"),
         ("c.toml", '[optimizer]\nkind = "sgd"\nlr = 1e-3\n[labels]\nswitch = "off"\n[budget]\nepochs = 3\n'),
     ],

@@ -10,6 +10,8 @@ import click
 
 from gradkeel.client import Client
 
+MAX_RETRIES = 3  # someone sits before the screen; waiting for a job is more patient by itself
+
 
 @dataclass(frozen=True)
 class Access:
@@ -20,7 +22,7 @@ class Access:
 
     def client(self) -> Client:
         """A client for them, completed from the environment and the profile."""
-        return Client(self.url, self.api_key)
+        return Client(self.url, self.api_key, max_retries=MAX_RETRIES)
 
 
 def service_options(command: Callable[..., Any]) -> Callable[..., Any]:
