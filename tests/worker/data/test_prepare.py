@@ -276,29 +276,6 @@ def test_weights_have_mean_one_in_training(configure):
         prepare(bad, configure(columns={"weight": "w"}))
 
 
-# ------------------------------------------------------------------ raw stats
-
-
-def test_raw_stats_name_the_worst_row(configure, table):
-    prepared = prepare(table, configure(prepare={"numeric": {"kind": "none"}}))
-    spiky = prepared.raw_stats["inputs"]["spiky"]
-    holds = 3 in prepared.train.rows
-    assert (spiky["row"] == 3) is holds and (spiky["outliers"] > 0) is holds
-    column = prepared.train.x[:, [i.name for i in prepared.inputs].index("spiky")].astype(float)
-    assert spiky["mean"] == pytest.approx(column.mean()) and spiky["rms"] == pytest.approx(
-        np.sqrt((column**2).mean())
-    )
-    assert prepared.raw_stats["target"]["std"] == pytest.approx(1, rel=1e-6)
-    assert prepared.raw_stats["target"]["raw"]["std"] == pytest.approx(prepared.train.y_raw.std())
-
-
-def test_a_column_far_from_zero_shows_in_its_rms(configure):
-    x = 1e6 + np.random.default_rng(0).normal(size=60)
-    table = Table.from_arrays({"x": x, "z": x - 1e6, "y": x})
-    stats = prepare(table, configure(prepare={"numeric": {"kind": "none"}})).raw_stats["inputs"]
-    assert stats["x"]["rms"] / stats["z"]["rms"] > 1e5 and stats["x"]["outliers"] == 0
-
-
 def test_transform_gives_the_training_inputs_again(configure, table):
     prepared = prepare(table, configure())
     cells = {name: column.values[prepared.train.rows] for name, column in table.columns.items()}

@@ -1,7 +1,6 @@
 """What the engine trains on: three parts of plain arrays, and everything that was fitted to make them."""
 
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -9,7 +8,6 @@ import numpy.typing as npt
 
 from gradkeel.contract.config import TrainConfig
 from gradkeel_worker.data.preparation import Category, Input, Preparation
-from gradkeel_worker.data.raw_stats import class_stats, input_stats, target_stats
 from gradkeel_worker.data.scalers import TargetTransform
 from gradkeel_worker.data.table import Array, Integers
 
@@ -57,16 +55,6 @@ class Prepared:
     preparation: Preparation
     config: TrainConfig
     findings: list[dict[str, Any]] = field(default_factory=list)
-
-    @cached_property
-    def raw_stats(self) -> dict[str, Any]:
-        """Statistics of the training part as fed: {"inputs": {name: {…}}, "target": {…}}; see
-        ``raw_stats.py``."""
-        part = self.train
-        inputs = input_stats(self.inputs, part.x, part.rows, part.lines)
-        if self.classes is not None:
-            return {"inputs": inputs, "target": class_stats(part.y_raw, self.classes)}
-        return {"inputs": inputs, "target": target_stats(part.y, part.y_raw, part.rows, part.lines)}
 
     def arrays(self) -> dict[str, Array]:
         """Every fitted array, target included, by name."""
