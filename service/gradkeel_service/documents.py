@@ -242,5 +242,5 @@ COMPONENTS: dict[str, Json] = {
         "required": [*KEY["required"], "key"],
     },
     "KeyPage": _page("Key"),
-    "Health": ANYTHING,
+    "JsonSchema": ANYTHING | {"description": "A JSON Schema (2020-12)."},
 }

@@ -79,7 +79,9 @@ def digest_of(row: ModelRow, form: str) -> str:
 
 @blueprint.route("/<model_id>/artifact", methods=["GET"])
 @blueprint.arguments(ArtifactQuery, location="query")
-@blueprint.answers(200, "Health", "The file.", media_type="application/octet-stream")
+@blueprint.also_answers(200, "application/zip", "The bundle.")
+@blueprint.also_answers(200, "application/octet-stream", "The weights or the graph.")
+@blueprint.also_answers(206, "application/zip", "The range of the bundle that was asked for.")
 @blueprint.also_answers(206, "application/octet-stream", "The range that was asked for.")
 def artifact(query: dict[str, Any], model_id: str) -> ResponseReturnValue:
     """Download a model: the bundle, or its weights or ONNX graph alone. Ranges are served."""

@@ -51,19 +51,18 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]
         decorate: Callable[[View], View] = super().arguments(schema, location=location)
         return decorate
 
-    def answers(
-        self, status: int, component: str | None, description: str, media_type: str = JSON
-    ) -> Callable[[View], View]:
+    def answers(self, status: int, component: str | None, description: str) -> Callable[[View], View]:
         """Document the good answer. ``component`` names one of ``documents.COMPONENTS``; None: no body."""
         schema = None if component is None else {"$ref": f"#/components/schemas/{component}"}
         decorate: Callable[[View], View] = self.response(
-            status, schema, description=description, content_type=media_type
+            status, schema, description=description, content_type=JSON
         )
         return decorate
 
     def also_answers(self, status: int, media_type: str, description: str) -> Callable[[View], View]:
-        """Document another form of the answer, whose body is bytes or text."""
-        schema = {"type": "string"}
+        """Document an answer, or another form of one, whose body is bytes or text."""
+        # The items of a stream have forms of their own; other bodies are bytes or text.
+        schema: dict[str, Any] = {} if media_type == "text/event-stream" else {"type": "string"}
         decorate: Callable[[View], View] = self.alt_response(
             status, schema=schema, content_type=media_type, description=description
         )

@@ -61,7 +61,7 @@ def _report_of_no_run(row: JobRow) -> dict[str, Any]:
 
 @blueprint.route("/<job_id>/series", methods=["GET"])
 @blueprint.arguments(Nothing, location="query")
-@blueprint.answers(200, "Health", "Every step as Parquet.", media_type=PARQUET)
+@blueprint.also_answers(200, PARQUET, "Every step as Parquet.")
 def series(query: dict[str, Any], job_id: str) -> ResponseReturnValue:
     """The readings of every step of an ended job, as Parquet."""
     row = ended(job_id)
@@ -81,7 +81,7 @@ def _no_steps() -> bytes:
 
 @blueprint.route("/<job_id>/predictions", methods=["GET"])
 @blueprint.arguments(Nothing, location="query")
-@blueprint.answers(200, "Health", "Row, actual and prediction as CSV.", media_type="text/csv")
+@blueprint.also_answers(200, "text/csv", "Row, actual and prediction as CSV.")
 def predictions(query: dict[str, Any], job_id: str) -> ResponseReturnValue:
     """The predictions of the test part of an ended job, as CSV."""
     row = ended(job_id)
@@ -100,7 +100,7 @@ def metrics(query: dict[str, Any], job_id: str) -> ResponseReturnValue:
 
 @blueprint.route("/<job_id>/logs", methods=["GET"])
 @blueprint.arguments(Nothing, location="query")
-@blueprint.answers(200, "Health", "The log, one JSON object a line.", media_type=JSON_LINES)
+@blueprint.also_answers(200, JSON_LINES, "The log, one JSON object a line.")
 def logs(query: dict[str, Any], job_id: str) -> ResponseReturnValue:
     """The log of an ended job, as JSON lines."""
     row = ended(job_id)

@@ -16,7 +16,7 @@ blueprint = Blueprint("schemas", __name__, url_prefix="/v1/schemas", description
 @blueprint.route("/config.json", methods=["GET"])
 @blueprint.arguments(Nothing, location="query")
 @blueprint.open_to_all()
-@blueprint.answers(200, "Health", "A JSON Schema.")
+@blueprint.answers(200, "JsonSchema", "The schema.")
 def config_schema(query: dict[str, Any]) -> ResponseReturnValue:
     """The JSON Schema of a training config."""
     return json_response(json_schema.config_schema())
@@ -25,7 +25,7 @@ def config_schema(query: dict[str, Any]) -> ResponseReturnValue:
 @blueprint.route("/report.json", methods=["GET"])
 @blueprint.arguments(Nothing, location="query")
 @blueprint.open_to_all()
-@blueprint.answers(200, "Health", "A JSON Schema.")
+@blueprint.answers(200, "JsonSchema", "The schema.")
 def report_schema(query: dict[str, Any]) -> ResponseReturnValue:
     """The JSON Schema of a gradient-health report."""
     return json_response(REPORT_SCHEMA)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import os
@@ -166,20 +167,25 @@ class Service:
         return self.records.get_job(self.project, row.id)
 
 
+@contextlib.contextmanager
+def running_service() -> Iterator[Service]:
+    """A service with a broker and a folder of its own."""
+    broker = Valkey()
+    with tempfile.TemporaryDirectory(prefix="gks-") as folder, contextlib.closing(broker):
+        broker.start()
+        running = Service(Path(folder), broker.url)
+        try:
+            running.start()
+            yield running
+        finally:
+            running.stop()
+
+
 @pytest.fixture(scope="session")
 def service() -> Iterator[Service]:
-    broker = Valkey()
-    with tempfile.TemporaryDirectory(prefix="gks-") as folder:
-        try:
-            broker.start()
-            running = Service(Path(folder), broker.url)
-            try:
-                running.start()
-                yield running
-            finally:
-                running.stop()
-        finally:
-            broker.close()
+    """The service that most tests share: each makes what it looks at."""
+    with running_service() as running:
+        yield running
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import jsonschema
 from flask import Flask
 from openapi_spec_validator import validate
 
+from gradkeel.contract.json_schema import config_components
 from gradkeel_service.documents import COMPONENTS
 from service.conftest import Service
 
@@ -30,6 +31,10 @@ def test_the_document_is_valid_and_whole(client: httpx.Client, app: Flask) -> No
         for method in set(rule.methods or ()) - {"HEAD", "OPTIONS"}
     }
     assert served == described
+
+
+def test_names_of_schemas_do_not_collide() -> None:
+    assert COMPONENTS.keys().isdisjoint(config_components())
 
 
 def test_every_operation_is_described(client: httpx.Client) -> None:

@@ -1,0 +1,48 @@
+"""The docs page in a real browser, under its strict policy."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+from servers import missing
+from service.conftest import Service
+
+
+def test_the_page_renders_without_a_complaint(service: Service) -> None:
+    browser_path = (
+        shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    )
+    if browser_path is None:
+        missing("no Chromium on the PATH")
+    complaints: list[str] = []
+    foreign: list[str] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=browser_path, args=["--no-sandbox", "--disable-dev-shm-usage"]
+        )
+        page = browser.new_page()
+        page.on(
+            "console", lambda message: complaints.append(message.text) if message.type == "error" else None
+        )
+        page.on("request", lambda request: _note_foreign(request.url, service.url, foreign))
+        page.goto(f"{service.url}/docs")
+        page.wait_for_selector(".opblock-summary-path")
+        shown = page.inner_text("#docs")
+        browser.close()
+    assert "/v1/jobs/{job_id}/report" in shown.replace("\u200b", "")
+    assert complaints == []
+    assert foreign == []
+
+
+def _note_foreign(url: str, own: str, foreign: list[str]) -> None:
+    if not url.startswith((own, "data:", "blob:")):
+        foreign.append(url)
+
+
+@pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
