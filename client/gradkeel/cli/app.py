@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import EntryPoint, entry_points
@@ -22,9 +21,6 @@ from gradkeel.cli.train import train
 from gradkeel.errors import APIConnectionError, GradkeelError
 
 ENTRY_POINTS = "gradkeel.commands"
-# onnxruntime reports its use to its makers, and keeps a store for that in the user's cache folder, unless
-# this is set before it is loaded. Processes started from here inherit it.
-NO_TELEMETRY = ("ORT_DISABLE_TELEMETRY", "1")
 DONE, FAILED, WRONG_USAGE, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 130
 
 COMMANDS: dict[str, click.Command] = {
@@ -123,7 +119,6 @@ def app(ctx: click.Context, url: str | None, api_key: str | None) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    os.environ.setdefault(*NO_TELEMETRY)
     try:
         status = app.main(args=arguments, prog_name="gradkeel", standalone_mode=False)
     except click.Abort:

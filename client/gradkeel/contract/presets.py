@@ -58,6 +58,7 @@ def _standard(shape: Shape) -> Json:
     document = _custom(shape)
     document["prepare"] |= {"target": {"kind": "auto"}}
     document["model"] |= {"widths": _widths(training), "dropout": 0.1 if training < 50_000 else 0.0}
+    document["optimizer"] |= {"lr": 0.002}
     document["budget"] |= {"batch_size": min(max(1, training), _batch_size(training))}
     return document
 

@@ -162,7 +162,7 @@ def _check_model(config: c.TrainConfig) -> Iterator[FieldError]:
     if not isinstance(model, c.Linear):
         names = layer_names(model)
         for index, name in enumerate(model.freeze):
-            if name not in names:
+            if name not in names and not name.startswith("embeddings."):
                 detail = f"there is no layer {name!r}; layers: {', '.join(names)}"
                 yield FieldError(f"/model/freeze/{index}", "unknown_name", detail)
 
@@ -223,7 +223,7 @@ def infer_task(config: c.TrainConfig, profile: Json) -> str | None:
         return None
     if target.get("distinct") == 2:
         return "binary"
-    return "regression" if column_type(config, target) in ("numeric", "datetime") else "multiclass"
+    return "regression" if column_type(config, target) == "numeric" else "multiclass"
 
 
 def feature_columns(config: c.TrainConfig, profile: Json) -> list[str]:
@@ -290,7 +290,9 @@ def _check_target(config: c.TrainConfig, target: Json, profile: Json) -> Iterato
     elif task == "binary" and distinct > 2:
         detail = f"a binary task needs two distinct targets; {name!r} has {distinct}"
         yield FieldError("/task", "conflict", detail)
-    elif task == "regression" and column_type(config, target) not in ("numeric", "datetime"):
+    elif column_type(config, target) == "datetime":
+        yield FieldError("/target", "wrong_type", f"{name!r} holds dates; a date cannot be a target")
+    elif task == "regression" and column_type(config, target) != "numeric":
         detail = f"a regression target must be numeric; {name!r} is {column_type(config, target)}"
         yield FieldError("/task", "conflict", detail)
     elif task in ("binary", "multiclass") and distinct > MAX_CLASSES:

@@ -1,6 +1,7 @@
 """The predictor: a bundle's exported graph, run on rows as they come."""
 
 import importlib
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ class Model:
         self.task: str = manifest["task"]
         classes = manifest["target"]["classes"]
         self.classes: tuple[str, ...] | None = None if classes is None else tuple(classes)
-        self._session = _session(graph, threads)
+        self._session = open_session(graph, threads)
 
     def predict(self, rows: Any, policy: str = IMPUTE) -> Predictions:
         """Predict for a dict of columns, a list of records, a DataFrame or an Arrow table.
@@ -79,7 +80,13 @@ def load(source: str | Path | bytes, *, threads: int = 1) -> Model:
         raise BundleError(f"the manifest lacks what the predictor needs: {error}") from error
 
 
-def _session(graph: bytes, threads: int) -> Any:
+def open_session(graph: bytes, threads: int = 1) -> Any:
+    """An onnxruntime session on the CPU. Raises BundleError where the graph cannot be run.
+
+    onnxruntime reports its use to its makers, and keeps a store for that in the user's cache folder, unless
+    the environment says otherwise before it is loaded; so this is the one place that loads it.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         # loaded here: cells.py must stay light for those who only read text
         runtime = importlib.import_module("onnxruntime")

@@ -132,6 +132,7 @@ class JobRow(_Row):
             "state": self.state,
             "cancel_requested": self.cancel_requested,
             "config": self.config,
+            "submitted": self.submitted,
             "dataset_id": self.dataset_id,
             "model_id": self.model_id,
             "progress": self.progress,

@@ -134,6 +134,7 @@ def test_task_auto_follows_the_target() -> None:
         ({"target": "y"}, {"x": {}, "y": {"distinct": 1}}, "/target", "target_constant"),
         ({"target": "y", "task": "binary"}, {"x": {}, "y": {}}, "/task", "conflict"),
         ({"target": "y", "task": "regression"}, {"x": {}, "y": {"type": "categorical"}}, "/task", "conflict"),
+        ({"target": "y"}, {"x": {}, "y": {"type": "datetime"}}, "/target", "wrong_type"),
         ({"target": "y", "loss": {"kind": "mse"}}, {"x": {}, "y": {"distinct": 2}}, "/loss/kind", "conflict"),
         ({"target": "y"}, {"x": {"type": "id"}, "y": {}}, "/columns", "no_features"),
         (

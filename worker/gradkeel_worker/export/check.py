@@ -4,10 +4,10 @@ import copy
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 import torch
 from torch import nn
 
+from gradkeel.local.model import open_session
 from gradkeel_worker.data import Prepared
 from gradkeel_worker.data.preparation import Source
 from gradkeel_worker.data.table import BOOLEAN, CATEGORICAL, DATETIME, NUMERIC, Array
@@ -53,10 +53,7 @@ def _network(prepared: Prepared, model: nn.Module, columns: dict[str, Array], dt
 
 
 def _runtime(prepared: Prepared, graph: bytes, columns: dict[str, Array]) -> Array:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    session = open_session(graph)
     fed = {input_name(name): _fed(cells) for name, cells in columns.items()}
     return np.asarray(session.run(None, fed)[0])
 
