@@ -10,6 +10,7 @@ import duckdb
 
 from gradkeel.contract.states import ColumnType
 from gradkeel.local.cells import MISSING_NUMBER, MISSING_TEXT
+from gradkeel_worker.ingest.cells import Cells
 
 BOOLEAN_PAIRS = (("false", "true"), ("no", "yes"), ("f", "t"), ("n", "y"))
 MIN_IDS = 20
@@ -40,7 +41,7 @@ FROM (
                  ELSE replace(replace(trimmed, '/', '-'), ',', '.') END AS TIMESTAMP) IS NOT NULL THEN 'date'
         ELSE 'text' END AS kind
     FROM (SELECT *, trim(text, E' \\t\\r\\n') AS trimmed, lower(trim(text, E' \\t\\r\\n')) AS lowered
-          FROM (SELECT {cell} AS text, count(*) AS n, min(__row__) AS first FROM cells GROUP BY 1))
+          FROM (SELECT {cell} AS text, count(*) AS n, min(__row__) AS first FROM one_column GROUP BY 1))
 )
 """
 
@@ -97,14 +98,16 @@ class Kind:
 
 
 def decide(
-    connection: duckdb.DuckDBPyConnection, cell: str, name: str, storage: str, decimal: str | None
+    connection: duckdb.DuckDBPyConnection, cells: Cells, index: int, storage: str, decimal: str | None
 ) -> Kind:
     """Group a column's cells into the table `cell_groups` and say what it is.
 
-    cell: its name in the view `cells`. name: what the file calls it. storage: of the cell file.
-    decimal: the mark to insist on, or None to find it.
+    storage: of the cell file.    decimal: the mark to insist on, or None to find it.
     """
-    connection.execute(_groups_query(cell, storage))
+    name = cells.names[index]
+    connection.register("one_column", cells.column(index))
+    connection.execute(_groups_query(f"c{index}", storage))
+    connection.unregister("one_column")
     counts = Counts(*_one(connection, _SUMMARY))
     if storage != "VARCHAR":
         kind = _integer_kind(connection, name, counts) if storage == "BIGINT" else ColumnType.NUMERIC

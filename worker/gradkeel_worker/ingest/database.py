@@ -7,8 +7,11 @@ import duckdb
 from gradkeel_worker.ingest.options import Limits
 
 
-def connect(work: Path, limits: Limits) -> duckdb.DuckDBPyConnection:
-    """An in-memory database that spills into the work folder; locked before it sees any data."""
+def connect(work: Path, cells: Path, limits: Limits) -> duckdb.DuckDBPyConnection:
+    """An in-memory database that spills into the work folder; locked before it sees any data.
+
+    cells: the cell file, which queries call `cells()`: a macro, for a view of many columns is slow to bind.
+    """
     spill = work / "spill"
     connection = duckdb.connect(
         ":memory:",
@@ -24,4 +27,6 @@ def connect(work: Path, limits: Limits) -> duckdb.DuckDBPyConnection:
     connection.execute("SET allowed_directories = [?]", [str(work)])
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
+    path = str(cells).replace("'", "''")
+    connection.execute(f"CREATE MACRO cells() AS TABLE FROM read_parquet('{path}')")
     return connection

@@ -1,6 +1,5 @@
 """The way of an upload: unpack, find its kind, read its cells, decide types, write the table, describe it."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gradkeel_worker.ingest.cells import (
-    GROUP_ROWS,
     LINE,
     ROW,
     Cells,
@@ -17,23 +15,17 @@ from gradkeel_worker.ingest.cells import (
     from_parquet,
     from_text,
 )
-from gradkeel_worker.ingest.columns import Kind
 from gradkeel_worker.ingest.database import connect
 from gradkeel_worker.ingest.dialect import find_dialect
 from gradkeel_worker.ingest.errors import rejected
 from gradkeel_worker.ingest.options import Limits, Options
-from gradkeel_worker.ingest.profile import Connection, profile_columns, whole
+from gradkeel_worker.ingest.profile import profile_columns, whole
 from gradkeel_worker.ingest.records import read_structure
 from gradkeel_worker.ingest.source import kind_of, unpack
+from gradkeel_worker.ingest.table import write_table
 from gradkeel_worker.ingest.text import to_utf8
 
 STORAGES = {pa.int64(): "BIGINT", pa.float64(): "DOUBLE", pa.string(): "VARCHAR"}
-
-_STORED = {
-    "BIGINT": "try_cast(trim({cell}::VARCHAR) AS BIGINT)",
-    "DOUBLE": "CASE WHEN isnan(try_cast({cell} AS DOUBLE)) THEN NULL ELSE try_cast({cell} AS DOUBLE) END",
-    "VARCHAR": "{cell}",
-}
 
 
 @dataclass(frozen=True)
@@ -101,9 +93,8 @@ READERS = {"csv": _read_text, "jsonl": _read_json_lines, "parquet": _read_parque
 def _typed(cells: Cells, form: dict[str, Any], work: Path, options: Options, limits: Limits) -> Ingested:
     schema = pq.read_schema(cells.path)
     storages = [STORAGES[column.type] for column in schema if column.name not in {ROW, LINE}]
-    with connect(work, limits) as connection:
-        connection.execute(f"CREATE VIEW cells AS SELECT * FROM read_parquet('{cells.path}')")
-        kinds, entries, findings = profile_columns(connection, cells.names, storages, options.decimal)
+    with connect(work, cells.path, limits) as connection:
+        kinds, entries, findings = profile_columns(connection, cells, storages, options.decimal)
         decimal = options.decimal or ("," if any(kind.decimal == "," for kind in kinds) else ".")
         profile = {
             "rows": cells.rows,
@@ -113,19 +104,6 @@ def _typed(cells: Cells, form: dict[str, Any], work: Path, options: Options, lim
             **whole(connection, entries, cells.rows),
             "findings": findings,
         }
-        table = work / "table.parquet"
-        _write_table(connection, cells.names, kinds, table)
+    table = work / "table.parquet"
+    write_table(cells, [kind.storage for kind in kinds], table)
     return Ingested(table, profile)
-
-
-def _write_table(connection: Connection, names: Sequence[str], kinds: Sequence[Kind], table: Path) -> None:
-    """Names go on in Arrow: DuckDB does not tell `a` from `A`."""
-    stored = [f"{_STORED[kind.storage].format(cell=f'c{i}')} AS c{i}" for i, kind in enumerate(kinds)]
-    query = f"SELECT {', '.join([*stored, ROW, LINE])} FROM cells"
-    reader = connection.sql(query).to_arrow_reader(GROUP_ROWS)
-    schema = pa.schema(
-        [column.with_name(name) for column, name in zip(reader.schema, [*names, ROW, LINE], strict=True)]
-    )
-    with pq.ParquetWriter(table, schema, compression="zstd") as writer:
-        for batch in reader:
-            writer.write_batch(pa.RecordBatch.from_arrays(batch.columns, schema=schema))

@@ -7,6 +7,7 @@ import duckdb
 import numpy as np
 
 from gradkeel.contract.states import ColumnType
+from gradkeel_worker.ingest.cells import Cells
 from gradkeel_worker.ingest.columns import Kind, decide
 from gradkeel_worker.ingest.errors import shown
 from gradkeel_worker.ingest.statistics import NO_NUMBERS, describe
@@ -16,19 +17,21 @@ SHOWN_TOP = 10
 SHOWN_EXAMPLES = 3
 SHOWN_BAD_CELLS = 5
 CUT = 200
+COLUMNS_AT_ONCE = 64
+HASH_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # odd, so that no part's bits are lost
 
 Connection = duckdb.DuckDBPyConnection
 
 
 def profile_columns(
-    connection: Connection, names: Sequence[str], storages: Sequence[str], decimal: str | None
+    connection: Connection, cells: Cells, storages: Sequence[str], decimal: str | None
 ) -> tuple[list[Kind], list[dict[str, Any]], list[dict[str, Any]]]:
-    """Kind, profile entry, and findings of every column of the view `cells`."""
+    """Kind, profile entry, and findings of every column of the cell file."""
     kinds: list[Kind] = []
     entries: list[dict[str, Any]] = []
     findings: list[dict[str, Any]] = []
-    for index, (name, storage) in enumerate(zip(names, storages, strict=True)):
-        kind = decide(connection, f"c{index}", name, storage, decimal)
+    for index, (name, storage) in enumerate(zip(cells.names, storages, strict=True)):
+        kind = decide(connection, cells, index, storage, decimal)
         kinds.append(kind)
         entries.append(_entry(connection, name, kind))
         findings += _column_findings(connection, name, kind, entries[-1])
@@ -137,7 +140,7 @@ def _mixed_types(connection: Connection, name: str, kind: Kind) -> dict[str, Any
 
 
 def _line(connection: Connection, row: int) -> int | None:
-    found = connection.execute("SELECT __line__ FROM cells WHERE __row__ = ?", [row]).fetchone()
+    found = connection.execute("SELECT __line__ FROM cells() WHERE __row__ = ?", [row]).fetchone()
     line: int | None = found[0] if found else None
     return line
 
@@ -151,7 +154,7 @@ def whole(connection: Connection, entries: Sequence[dict[str, Any]], rows: int) 
         "constant_columns": constant,
         "empty_columns": empty,
         "duplicate_columns": _duplicate_columns(connection, entries, frozenset([*empty, *constant])),
-        "duplicate_rows": _duplicate_rows(connection, len(entries)),
+        "duplicate_rows": _duplicate_rows(connection, len(entries), rows),
         "leak_suspects": [],
     }
 
@@ -175,15 +178,20 @@ def _duplicate_columns(
     for group in groups.values():
         first = group[0]
         for other in group[1:]:
-            query = f"SELECT count(*) FROM cells WHERE c{first} IS DISTINCT FROM c{other}"
+            query = f"SELECT count(*) FROM cells() WHERE c{first} IS DISTINCT FROM c{other}"
             if connection.execute(query).fetchall()[0][0] == 0:
                 pairs.append([entries[first]["name"], entries[other]["name"]])
     return pairs
 
 
-def _duplicate_rows(connection: Connection, width: int) -> int:
-    """Rows that stand earlier in the file already (told by a 64-bit hash of the row)."""
-    cells = ", ".join(f"c{index}" for index in range(width))
-    query = f"SELECT count(*) - count(DISTINCT hash({cells})) FROM cells"
-    count: int = connection.execute(query).fetchall()[0][0]
-    return count
+def _duplicate_rows(connection: Connection, width: int, rows: int) -> int:
+    """Rows that stand earlier in the file already (told by a 64-bit hash of the row).
+
+    A few columns at a time: reading many at once takes memory for each.
+    """
+    hashes = np.zeros(rows, np.uint64)
+    for first in range(0, width, COLUMNS_AT_ONCE):
+        cells = ", ".join(f"c{index}" for index in range(first, min(first + COLUMNS_AT_ONCE, width)))
+        part = connection.execute(f"SELECT hash({cells}) AS part FROM cells()").fetchnumpy()["part"]
+        hashes = hashes * HASH_MULTIPLIER + np.asarray(part, np.uint64)
+    return rows - len(np.unique(hashes))
