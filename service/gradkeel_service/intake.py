@@ -18,7 +18,8 @@ from gradkeel_store.objects import Objects, Writer
 MULTIPART_OVERHEAD = 64 * 1024
 """Bytes allowed for boundaries and part headers beside the file itself."""
 
-HASHES = {"sha-256": hashlib.sha256, "sha-512": hashlib.sha512}
+DIGESTS = ("sha-256", "sha-512")
+"""The algorithms that a declared digest is checked by; others are passed over, as RFC 9530 says."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def receive(objects: Objects, limit: int) -> Stored:
 
 
 def _copy(pieces: Iterator[bytes], writer: Writer, expected: dict[str, bytes], limit: int) -> None:
-    hashes = {algorithm: HASHES[algorithm]() for algorithm in expected}
+    sha512 = hashlib.sha512() if "sha-512" in expected else None
     head = bytearray()
     checked = False
     for piece in pieces:
@@ -56,15 +57,16 @@ def _copy(pieces: Iterator[bytes], writer: Writer, expected: dict[str, bytes], l
             head += piece
             if checked := len(head) >= magic.HEAD_BYTES:
                 magic.check(bytes(head[: magic.HEAD_BYTES]), whole=False)
-        for running in hashes.values():
-            running.update(piece)
+        if sha512 is not None:
+            sha512.update(piece)
         writer.write(piece)
         if writer.size > limit:
             raise Refusal("too_large", f"the file is over the limit of {limit} bytes")
     if not checked:
         magic.check(bytes(head), whole=True)
+    found = {"sha-256": bytes.fromhex(writer.digest)} | ({"sha-512": sha512.digest()} if sha512 else {})
     for algorithm, digest in expected.items():
-        if hashes[algorithm].digest() != digest:
+        if found[algorithm] != digest:
             raise Refusal(
                 "digest_mismatch", f"the {algorithm} digest of what arrived is another than declared"
             )
@@ -84,7 +86,7 @@ def _digest_member(header: str, member: str) -> dict[str, bytes]:
     found = re.fullmatch(r"([a-z0-9-]+)=:([A-Za-z0-9+/=]*):", member)
     if not found:
         raise Refusal("bad_request", f"{header} must look like sha-256=:<base64>:")
-    if found[1] not in HASHES:
+    if found[1] not in DIGESTS:
         return {}
     try:
         return {found[1]: base64.b64decode(found[2], validate=True)}

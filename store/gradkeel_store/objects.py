@@ -15,6 +15,7 @@ import re
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -31,6 +32,10 @@ from gradkeel_store.errors import ObjectCorrupt, ObjectMissing, SettingsError, S
 from gradkeel_store.settings import Settings
 
 CHUNK = 1024 * 1024
+BUFFER = 64 * 1024
+"""Pieces from this size on go to the file as they are, and are hashed beside the writing."""
+WRITEBACK = 8 * CHUNK
+"""After so many bytes the kernel is asked to begin with the disk, so that the fsync at the end is short."""
 _DIGEST = re.compile(r"(?:sha256:)?([0-9a-f]{64})")
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
@@ -65,6 +70,36 @@ def _translated(digest: str = "") -> Iterator[None]:
         raise Unavailable(f"the object store failed: {type(error).__name__}") from error
 
 
+class _Hasher:
+    """SHA-256 of pieces, large ones in a thread: hashing and writing both take their time without the GIL."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+        self._thread: ThreadPoolExecutor | None = None
+        self._running: Future[None] | None = None
+
+    def update(self, data: bytes | bytearray | memoryview) -> None:
+        self._wait()
+        if len(data) < BUFFER or not isinstance(data, bytes):  # what may change is not kept for later
+            self._hash.update(data)
+            return
+        self._thread = self._thread or ThreadPoolExecutor(1, "sha256")
+        self._running = self._thread.submit(self._hash.update, data)
+
+    def hexdigest(self) -> str:
+        self._wait()
+        return self._hash.hexdigest()
+
+    def close(self) -> None:
+        if self._thread is not None:
+            self._thread.shutdown()
+
+    def _wait(self) -> None:
+        if self._running is not None:
+            self._running.result()
+            self._running = None
+
+
 class Writer:
     """Collects the bytes of one object; nobody sees it before `commit`.
 
@@ -73,8 +108,9 @@ class Writer:
 
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
-        self._hash = hashlib.sha256()
+        self._hash = _Hasher()
         self.size = 0
+        self._begun = 0
         self._file = _locked_temporary(objects.temporary)
 
     @property
@@ -82,11 +118,21 @@ class Writer:
         return self._hash.hexdigest()
 
     def write(self, data: bytes | bytearray | memoryview) -> int:
+        self._hash.update(data)
         with _translated():
             self._file.write(data)
-        self._hash.update(data)
         self.size += len(data)
+        if self.size - self._begun >= WRITEBACK:
+            self._begin_writeback()
         return len(data)
+
+    def _begin_writeback(self) -> None:
+        """Linux starts writing dirty pages that it is told will not be needed, and keeps those."""
+        if hasattr(os, "posix_fadvise"):
+            length = self.size - self._begun
+            with suppress(OSError):  # advice only
+                os.posix_fadvise(self._file.fileno(), self._begun, length, os.POSIX_FADV_DONTNEED)
+        self._begun = self.size
 
     def commit(self, expected: str | None = None) -> str:
         """Make the object visible, durably, and return its digest.
@@ -107,6 +153,7 @@ class Writer:
 
     def abort(self) -> None:
         """Drop what was written. After a commit this does nothing."""
+        self._hash.close()
         if not self._file.closed:
             Path(self._file.name).unlink(missing_ok=True)
             with suppress(OSError):  # a full disk cannot take the rest of the buffer, which nobody needs
@@ -127,7 +174,7 @@ def _locked_temporary(folder: Path) -> IO[bytes]:
         folder.mkdir(parents=True, exist_ok=True)
         while True:
             path = folder / secrets.token_hex(16)
-            file = path.open("xb", buffering=CHUNK)
+            file = path.open("xb", buffering=BUFFER)
             fcntl.flock(file, fcntl.LOCK_EX)
             if path.exists():  # a sweep may have taken it before it was locked
                 return file
