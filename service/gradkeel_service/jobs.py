@@ -124,7 +124,7 @@ def _create(submitted: dict[str, Any]) -> Response:
 
 def _check_quota() -> None:
     most = parts().settings.max_queued_jobs
-    if parts().records.job_counts(project())[JobState.QUEUED] >= most:
+    if parts().records.queued_jobs(project()) >= most:
         raise Refusal("quota", f"{most} jobs of this project are queued already")
 
 

@@ -11,7 +11,7 @@ from marshmallow import ValidationError
 from gradkeel.contract import config as c
 from gradkeel.contract.errors import ConfigError, FieldError
 from gradkeel.contract.presets import Shape, preset_document
-from gradkeel.contract.schema import StrictString, field_errors, schema_for
+from gradkeel.contract.schema import StrictString, field_errors, loader_for
 
 Json = dict[str, Any]
 
@@ -32,7 +32,7 @@ def resolve(submitted: Any, shape: Shape | None = None) -> c.TrainConfig:
         raise ConfigError([FieldError("", "wrong_type", "the config must be a JSON object")])
     base = preset_document(_name_of(submitted.get("preset")), shape, submitted)
     try:
-        loaded = schema_for(c.TrainConfig)().load(merge_blocks(base, submitted))
+        loaded = loader_for(c.TrainConfig).load(merge_blocks(base, submitted))
     except ValidationError as error:
         raise ConfigError(list(field_errors(error.messages))) from error
     errors = list(_cross_checks(loaded, submitted))

@@ -133,7 +133,7 @@ class Block(_Strict):
         kind = value["kind"]
         if not isinstance(kind, str) or kind not in self.kinds:
             raise ValidationError({"kind": [unknown_name(kind, self.kinds, self.planned)]})
-        return schema_for(self.kinds[kind])().load(value)
+        return loader_for(self.kinds[kind]).load(value)
 
 
 class Items(_Strict):
@@ -288,6 +288,12 @@ def schema_for(cls: type) -> type[Schema]:
     return type(f"{cls.__name__}Schema", (_DataclassSchema,), members)
 
 
+@cache
+def loader_for(cls: type) -> Schema:
+    """One instance of ``schema_for(cls)`` for all: making one costs more than loading with it."""
+    return schema_for(cls)()
+
+
 def _field_for(hint: Any, declared: Option) -> fields.Field[Any]:
     if declared.neutral is not None:
         return Neutral(declared.neutral[0])
@@ -323,7 +329,7 @@ def _plain_field(hint: Any, declared: Option) -> fields.Field[Any]:
     if get_origin(hint) is Literal:
         return Choice(get_args(hint), declared.planned)
     if dataclasses.is_dataclass(hint):
-        return fields.Nested(schema_for(typing.cast(type, hint)))
+        return fields.Nested(loader_for(typing.cast(type, hint)))
     plain = {int: StrictInteger, float: StrictFloat}
     if hint in plain:
         return plain[hint](declared)

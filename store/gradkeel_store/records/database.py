@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -116,6 +117,7 @@ class Database:
         self._pepper = pepper.encode()
         self._lease = timedelta(seconds=lease_seconds)
         self._max_attempts = max_attempts
+        self._turn = threading.Lock() if engine.dialect.name == "sqlite" else None
 
     @classmethod
     def open(cls, url: str, *, migrate: bool = True, **options: Any) -> Self:
@@ -167,5 +169,18 @@ class Database:
     @contextmanager
     def _write(self) -> Iterator[Connection]:
         """One transaction that may write; it is on disk when the block has ended without an error."""
-        with _translated(), self.engine.begin() as connection:
+        with self._taking_turns(), _translated(), self.engine.begin() as connection:
             yield connection
+
+    @contextmanager
+    def _taking_turns(self) -> Iterator[None]:
+        """One writer of this process at a time on SQLite, whose own waiting sleeps and forgets the order."""
+        if self._turn is None:
+            yield
+            return
+        if not self._turn.acquire(timeout=BUSY_SECONDS):
+            raise Unavailable("the database is busy")
+        try:
+            yield
+        finally:
+            self._turn.release()

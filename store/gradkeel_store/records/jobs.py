@@ -193,6 +193,12 @@ class JobRecords(Database):
             found = {state: count for state, count in connection.execute(query)}
         return {state.value: int(found.get(state.value, 0)) for state in JobState}
 
+    def queued_jobs(self, project: str) -> int:
+        """How many of a project's jobs are queued; one look into an index."""
+        query = sa.select(sa.func.count()).where(jobs.c.project == project, jobs.c.state == QUEUED)
+        with self._read() as connection:
+            return int(connection.scalar(query) or 0)
+
     def lifecycle_events(self, job_id: str, after: int = 0) -> list[LifecycleEvent]:
         """Changes of state past the event ``after``. The caller has checked whose job it is."""
         events = tables.job_events

@@ -146,6 +146,7 @@ jobs = sa.Table(
     _when("ended_at"),
     sa.UniqueConstraint("project", "idempotency_key"),
     sa.Index(None, "project", "created_at", "id"),
+    sa.Index(None, "project", "state"),
     sa.Index(None, "state", "priority", "created_at"),
     sa.Index(None, "lease_owner", "state"),
 )
