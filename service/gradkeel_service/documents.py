@@ -134,6 +134,7 @@ JOB = _object(
         "kind": _choice(["train", "preflight"]),
         "state": _choice(JobState),
         "cancel_requested": {"type": "boolean"},
+        "submitted": ANYTHING | {"description": "The config as it was sent: what patches apply to."},
         "config": ANYTHING | {"description": "The resolved config: every option, preset filled in."},
         "dataset_id": TEXT,
         "model_id": _maybe(TEXT),
