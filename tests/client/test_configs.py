@@ -10,7 +10,7 @@ import pytest
 
 from gradkeel import Event
 from gradkeel.cli.config_files import read_config
-from gradkeel.cli.live import Readout
+from gradkeel.cli.live import Readout, Remarks
 from gradkeel.cli.outcome import clipping_line, metric_rows
 from gradkeel.cli.predict import safe_cell
 from gradkeel.cli.screen import cell_text
@@ -34,6 +34,15 @@ def test_the_same_config_in_three_languages(tmp_path: Path, name: str, text: str
     config = read_config(path)
     assert config == WANTED
     assert isinstance(config["budget"]["epochs"], int)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("c.yaml", "labels: {run: 2024-01-31}"), ("c.toml", "[labels]\nrun = 2024-01-31\n")]
+)
+def test_a_date_is_the_text_that_stands_there(tmp_path: Path, name: str, text: str) -> None:
+    path = tmp_path / name
+    path.write_text(text)
+    assert json.dumps(read_config(path)) == '{"labels": {"run": "2024-01-31"}}'
 
 
 @pytest.mark.parametrize(
@@ -119,8 +128,19 @@ def test_a_readout_folds_events_and_counts_epochs_from_one() -> None:
 
 def test_clipping_is_told_only_where_it_happened() -> None:
     clip = {"kind": "norm", "fired_steps": 12, "fraction": 0.1, "role": "safety_net"}
-    assert clipping_line(clip) == "The norm clip fired at 12 steps (10.0 %): safety net."
+    assert clipping_line(clip) == "The norm clip fired at 12 steps (10.0 %): a safety net."
+    assert clipping_line(clip | {"fired_steps": 1}).startswith("The norm clip fired at 1 step (")
     assert clipping_line(clip | {"fired_steps": 0}) is None
+
+
+def test_a_guard_that_steps_in_all_the_time_is_told_a_few_times() -> None:
+    remarks = Remarks()
+    data = {"action": "skip_step", "reason": "the loss is not finite"}
+    lines = [remarks.on(Event(step, "intervention", {**data, "step": step})) for step in range(9)]
+    assert lines[0] == "step 0: skipped, the loss is not finite"
+    assert [line is not None for line in lines] == [True] * 3 + [False] * 6
+    stop = {"step": 9, "action": "stop", "reason": "5 steps in a row"}
+    assert remarks.on(Event(9, "intervention", stop)) == "step 9: training stopped, 5 steps in a row"
 
 
 @pytest.mark.parametrize(

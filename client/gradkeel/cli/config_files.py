@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 import tomllib
 from collections.abc import Callable
@@ -17,10 +18,14 @@ Json = dict[str, Any]
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]
-    """YAML with the scalars of version 1.2: ``1e-3`` is a number, ``yes`` and ``off`` are text."""
+    """YAML with the scalars of version 1.2: ``1e-3`` is a number; ``yes``, ``off`` and dates are text."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 (yaml's own way to declare them)
-        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":bool", ":float"))]
+        first: [
+            (tag, pattern)
+            for tag, pattern in resolvers
+            if not tag.endswith((":bool", ":float", ":timestamp"))
+        ]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
@@ -43,11 +48,24 @@ def _yaml(text: str) -> Any:
     return yaml.load(text, Loader=_Loader)
 
 
+def _toml(text: str) -> Any:
+    return _texted(tomllib.loads(text))
+
+
+def _texted(value: Any) -> Any:
+    """The value with its dates and times as ISO 8601 text: JSON has none of its own."""
+    if isinstance(value, dict):
+        return {key: _texted(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_texted(item) for item in value]
+    return value.isoformat() if isinstance(value, datetime.date | datetime.time) else value
+
+
 READERS: dict[str, Callable[[str], Any]] = {
     ".json": loads,
     ".yaml": _yaml,
     ".yml": _yaml,
-    ".toml": tomllib.loads,
+    ".toml": _toml,
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Protocol
@@ -14,7 +16,9 @@ from gradkeel.cli.screen import number
 from gradkeel.sansio.flows import Event
 
 LINES_A_RUN = 10
+REMARKS_A_KIND = 3  # a guard may step in thousands of times; the report lists them
 WIDE = 110
+ACTIONS = {"skip_step": "skipped", "stop": "training stopped"}
 READ_KEYS = {
     "phase": "phase",
     "epoch": "epoch",
@@ -71,6 +75,33 @@ def _text(value: float | None) -> str | None:
     return None if value is None else number(value)
 
 
+class Remarks:
+    """What is worth a line of its own: interventions, and holes in the stream."""
+
+    def __init__(self) -> None:
+        self._seen: Counter[str] = Counter()
+
+    def on(self, event: Event) -> str | None:
+        """The line for an event; the same kind is told a few times, then no more."""
+        if event.name == "gap":
+            return "(some events were lost; the job is not affected)"
+        if event.name != "intervention":
+            return None
+        kind = f"{event.data.get('action')}: {event.data.get('reason')}"
+        self._seen[kind] += 1
+        if self._seen[kind] > REMARKS_A_KIND:
+            return None
+        line = intervention_line(event.data)
+        return line if self._seen[kind] < REMARKS_A_KIND else f"{line} (more of these are not shown)"
+
+
+def intervention_line(data: Mapping[str, Any]) -> str:
+    """A guard's doing in words."""
+    action = str(data.get("action") or "").replace("_", " ")
+    told = ACTIONS.get(str(data.get("action")), action)
+    return f"step {data.get('step')}: {told}" + (f", {data['reason']}" if data.get("reason") else "")
+
+
 class View(Protocol):
     """Shows events. A context manager, so that the screen is left in order whatever happens."""
 
@@ -87,6 +118,7 @@ class BarView:
 
     def __init__(self, console: Console) -> None:
         self._readout = Readout()
+        self._remarks = Remarks()
         self._wide = console.width >= WIDE
         columns = [
             SpinnerColumn(),
@@ -109,7 +141,7 @@ class BarView:
     def show(self, event: Event) -> None:
         self._readout = self._readout.after(event)
         read = self._readout
-        if line := remark(event):
+        if line := self._remarks.on(event):
             self._progress.console.print(Text(line))
         left = f"{read.eta:.0f} s left" if self._wide and read.eta is not None else ""
         self._progress.update(
@@ -127,6 +159,7 @@ class LineView:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._readout = Readout()
+        self._remarks = Remarks()
         self._shown = -1
 
     def __enter__(self) -> LineView:
@@ -137,7 +170,7 @@ class LineView:
 
     def show(self, event: Event) -> None:
         before, self._readout = self._readout, self._readout.after(event)
-        if line := remark(event):
+        if line := self._remarks.on(event):
             self._print(line)
         elif event.name == "epoch" and self._due():
             self._print(self._readout.words())
@@ -159,17 +192,6 @@ class LineView:
 def view_on(console: Console) -> View:
     """The bar on a terminal, lines elsewhere."""
     return BarView(console) if console.is_terminal else LineView(console)
-
-
-def remark(event: Event) -> str | None:
-    """What is worth a line of its own: interventions, and holes in the stream."""
-    if event.name == "intervention":
-        data = event.data
-        told = [str(data.get(key)) for key in ("action", "reason") if data.get(key)]
-        return f"step {data.get('step')}: {', '.join(told)}"
-    if event.name == "gap":
-        return "(some events were lost; the job is not affected)"
-    return None
 
 
 def upload_bar(console: Console, name: str) -> Progress:

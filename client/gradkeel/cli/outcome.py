@@ -28,6 +28,11 @@ VERDICT_STYLES = {
     "diverged": "bold red",
 }
 SEVERITY_STYLES = {"critical": "bold red", "warning": "yellow", "info": "cyan"}
+ROLES = {
+    "safety_net": "a safety net",
+    "step_size_limiter": "it sets the size of the steps",
+    "batch_reweighter": "with this optimizer it changes the weight of batches more than the steps",
+}
 PLACES = ("layer", "parameter", "step", "epoch", "row", "line", "column", "phase")
 
 
@@ -137,8 +142,9 @@ def clipping_line(clip: Mapping[str, Any]) -> str | None:
     if not clip.get("fired_steps"):
         return None
     share = 100 * float(clip.get("fraction") or 0.0)
-    role = str(clip.get("role", "")).replace("_", " ")
-    return f"The {clip['kind']} clip fired at {clip['fired_steps']} steps ({share:.1f} %): {role}."
+    role = str(clip.get("role", ""))
+    steps = "1 step" if clip["fired_steps"] == 1 else f"{clip['fired_steps']:,} steps"
+    return f"The {clip['kind']} clip fired at {steps} ({share:.1f} %): {ROLES.get(role, role)}."
 
 
 def _show_finding(screen: Screen, index: int, finding: Finding) -> None:

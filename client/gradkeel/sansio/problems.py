@@ -46,10 +46,19 @@ def read_object(content: bytes) -> dict[str, Any] | None:
 def describe(problem: Mapping[str, Any]) -> str:
     """A problem document in words: title, detail, and a line for each place that is named."""
     head = ": ".join(str(problem[key]) for key in ("title", "detail") if problem.get(key))
-    return "\n".join([head or "The service gave no reason", *map(_place, problem.get("errors") or [])])
+    said = str(problem.get("detail") or "")
+    lines = [_line(error, said) for error in problem.get("errors") or []]
+    return "\n".join([head or "The service gave no reason", *filter(None, lines)])
+
+
+def _line(error: Mapping[str, Any], said: str) -> str | None:
+    """Place and detail of one error; the detail is not repeated where the head has said it."""
+    place, detail = _place(error), str(error.get("detail") or "")
+    if not detail or detail in said:
+        return f"  at {place}" if place else None
+    return f"  {place}: {detail}" if place else f"  {detail}"
 
 
 def _place(error: Mapping[str, Any]) -> str:
     named = [f"{key} {error[key]}" for key in ("line", "column", "row") if error.get(key) is not None]
-    place = ", ".join([error["pointer"], *named] if error.get("pointer") else named)
-    return f"  {place}: {error.get('detail', '')}" if place else f"  {error.get('detail', '')}"
+    return ", ".join([error["pointer"], *named] if error.get("pointer") else named)
