@@ -4,6 +4,7 @@ import csv
 import importlib
 import io
 import math
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -44,10 +45,15 @@ def answer(model_id: str, model: "Model", body: bytes, policy: str, form: str) -
 
 def _refused(error: Exception) -> Refusal:
     column, row = getattr(error, "column", None), getattr(error, "row", None)
-    refusal = invalid("" if column is None else f"/{column}", type(error).__name__.lower(), str(error))
+    refusal = invalid("" if column is None else f"/{column}", _code(error), str(error))
     fault = refusal.errors[0]
     refusal.errors = (type(fault)(fault.pointer, fault.code, fault.detail, column=column, row=row),)
     return refusal
+
+
+def _code(error: Exception) -> str:
+    """The error's class as a code: ``BadValue`` → ``bad_value``."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(error).__name__).lower()
 
 
 # ----------------------------------------------------------------------------------------------- rows in

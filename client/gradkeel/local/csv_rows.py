@@ -8,6 +8,7 @@ from typing import Any
 from gradkeel.local.errors import LocalModelError
 
 _DELIMITERS = (",", ";", "\t", "|")
+_UNDEFINED_IN_CP1252 = frozenset(b"\x81\x8d\x8f\x90\x9d")
 
 
 def rows_from_csv(text: str | bytes, manifest: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -29,12 +30,20 @@ def rows_from_csv(text: str | bytes, manifest: Mapping[str, Any]) -> dict[str, l
 
 
 def _decoded(text: str | bytes) -> str:
+    """The text; bytes that are not UTF-8 are read as uploads are: as Windows-1252 or ISO 8859-1."""
     if isinstance(text, str):
         return text.removeprefix("\ufeff")
+    if b"\0" in text:
+        raise LocalModelError("the text holds a zero byte: CSV in UTF-8, Windows-1252 or ISO 8859-1 is read")
     try:
         return text.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise LocalModelError(f"the text is not UTF-8: byte {error.start} cannot be read") from error
+    except UnicodeDecodeError:
+        return text.decode(_one_byte_encoding(text))
+
+
+def _one_byte_encoding(text: bytes) -> str:
+    controls = {byte for byte in text if 0x80 <= byte < 0xA0}
+    return "cp1252" if controls and controls.isdisjoint(_UNDEFINED_IN_CP1252) else "latin-1"
 
 
 def _delimiter(content: str, wanted: list[str]) -> str:

@@ -220,7 +220,8 @@ def _unseen(column: Column, row: int, text: str, count: int, reading: Reading) -
     if reading.strict:
         raise BadValue(column.name, row, f"{shown} was not among the categories in training")
     reading.warnings.append(
-        f"column {column.name!r}: {count} cells hold categories not seen in training, {shown} first"
+        f"column {column.name!r}: {_cells(count, 'holds a category', 'hold categories')} "
+        f"not seen in training, {shown} first"
     )
 
 
@@ -325,8 +326,13 @@ def _note_missing(column: Column, missing: Array, reading: Reading) -> None:
     if column.required:
         count = int(missing.sum())
         reading.warnings.append(
-            f"column {column.name!r}: {count} cells are missing, row {row} first; none was in training"
+            f"column {column.name!r}: {_cells(count, 'is', 'are')} missing, row {row} first; "
+            "none was in training"
         )
+
+
+def _cells(count: int, one: str, many: str) -> str:
+    return f"1 cell {one}" if count == 1 else f"{count} cells {many}"
 
 
 READERS: dict[str, Callable[[Column, Any, Reading], Array]] = {

@@ -24,6 +24,13 @@ def test_delimiters_and_line_ends(model, delimiter, end):
     assert rows_from_csv(text, model.manifest)["zip"] == ["11", "11"]
 
 
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "utf-8"])
+def test_a_file_that_could_be_trained_on_can_be_predicted(model, encoding):
+    zone = "Köln Süd" if encoding == "latin-1" else "Köln „Süd“"
+    rows = rows_from_csv(f"zone;size\n{zone};1\n".encode(encoding), model.manifest)
+    assert rows["zone"] == [zone]
+
+
 def test_quotes_and_newlines_in_cells(model):
     rows = rows_from_csv('zone,size\n"a,b\nc",""\n', model.manifest)
     assert rows == {"zone": ["a,b\nc"], "size": [""]}
@@ -41,7 +48,7 @@ def test_empty_cells_and_markers_are_missing(model, record):
         (f"{HEAD}\n{LINE}\n1,2\n", "line 3: 2 cells"),
         ("size,size\n1,2\n", "named twice"),
         ('size\n"never closed\n', "line"),
-        (b"size\n\xff\n", "not UTF-8"),
+        ("size\n1\n".encode("utf-16"), "zero byte"),
     ],
 )
 def test_text_that_is_no_table(model, text, message):
