@@ -1,8 +1,9 @@
 """Write the generated pages under docs/ from the tables in the code; a test checks that they are current."""
 
 import dataclasses
-import importlib
+import json
 import sys
+import tempfile
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
@@ -12,9 +13,13 @@ from typing import Any, Literal, get_args, get_origin
 from gradkeel.contract import config as c
 from gradkeel.contract.options import MISSING, Option, about
 from gradkeel.contract.problems import PROBLEMS
+from gradkeel.contract.report import REPORT_SCHEMA, RULES
 from gradkeel.contract.resolve import to_json
 from gradkeel.contract.schema import bounds
 from gradkeel.contract.strict_json import MAX_DEPTH
+from gradkeel_service.app import create_app
+from gradkeel_store.settings import SETTINGS, Settings
+from gradkeel_worker.diagnosis.rules import RULES as DIAGNOSIS
 
 FOLDER = Path(__file__).parent
 
@@ -25,6 +30,16 @@ Every option may be left out except `target` (and `dataset_id` over HTTP). A pre
 given block merges into the preset's by key, a block of another `kind` replaces it, lists replace.
 `POST /v1/jobs?validate_only=true` answers with the resolved config. Unknown keys are refused.
 """
+
+_RULES_HEAD = """\
+# Rules of the diagnosis
+
+A rule reads what was measured and gives findings, each with evidence, a place, a confidence and, where a
+change of the config helps, a JSON merge patch that `POST /v1/jobs` accepts. Only the gradient family sets the
+verdict; a finding of the data family stands first where the evidence makes it the cause.
+
+| rule | family | fires on |
+| --- | --- | --- |"""
 
 _ERRORS_HEAD = f"""\
 # Errors
@@ -116,7 +131,6 @@ def errors_page() -> str:
 
 def settings_page() -> str:
     """Every setting: environment variable, default, meaning."""
-    settings = importlib.import_module("gradkeel_store.settings").SETTINGS
     lines = [
         "# Settings",
         "",
@@ -125,7 +139,7 @@ def settings_page() -> str:
         "| variable | default | meaning |",
         "| --- | --- | --- |",
     ]
-    lines += [f"| `{setting.env}` | {_shown(setting.default)} | {setting.help} |" for setting in settings]
+    lines += [f"| `{setting.env}` | {_shown(setting.default)} | {setting.help} |" for setting in SETTINGS]
     return "\n".join(lines) + "\n"
 
 
@@ -133,10 +147,35 @@ def _shown(default: Any) -> str:
     return "" if default is None or callable(default) else f"`{default}`"
 
 
+def rules_page() -> str:
+    """Every rule of the diagnosis: family and what it fires on."""
+    lines = [_RULES_HEAD]
+    for name, rule in DIAGNOSIS.items():
+        meaning = " ".join((rule.__doc__ or "").split())
+        lines.append(f"| `{name}` | {RULES[name]} | {meaning} |")
+    return "\n".join(lines) + "\n"
+
+
+def report_schema() -> str:
+    """The JSON Schema of the report, as it is served."""
+    return json.dumps(REPORT_SCHEMA, indent=1) + "\n"
+
+
+def openapi() -> str:
+    """The OpenAPI document, as it is served."""
+    with tempfile.TemporaryDirectory() as folder:
+        app = create_app(Settings.load({}, data=Path(folder)))
+        document = app.test_client().get("/openapi.json", headers={"Host": "localhost"}).get_json()
+    return json.dumps(document, indent=1, sort_keys=True) + "\n"
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "config.md": config_page,
     "errors.md": errors_page,
     "settings.md": settings_page,
+    "rules.md": rules_page,
+    "report.schema.json": report_schema,
+    "openapi.json": openapi,
 }
 
 
