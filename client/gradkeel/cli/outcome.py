@@ -160,7 +160,10 @@ def _show_finding(screen: Screen, index: int, finding: Finding) -> None:
 
 
 def _finding_lines(finding: Finding) -> list[str]:
-    place = ", ".join(f"{key} {finding.where[key]}" for key in PLACES if finding.where.get(key) is not None)
+    where = dict(finding.where)
+    if isinstance(where.get("epoch"), int):
+        where["epoch"] += 1  # people count epochs from one
+    place = ", ".join(f"{key} {where[key]}" for key in PLACES if where.get(key) is not None)
     lines = [f"at {place}"] if place else []
     lines.append(finding.explanation)
     if finding.also_consistent_with:

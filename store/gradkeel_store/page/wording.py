@@ -46,7 +46,7 @@ RULES = {
     "vanishing_gradient": "Vanishing gradient",
     "dead_units": "Dead units",
     "saturated_activation": "Saturated activations",
-    "clipping_dominates": "Clipping decides the step size",
+    "clipping_dominates": "Clipping fires often",
     "lr_too_high": "Learning rate too high",
     "lr_too_low": "Learning rate too low",
     "feature_scale": "Columns of very different size",
@@ -85,6 +85,9 @@ METRICS: dict[str, tuple[str, str]] = {
 }
 
 
+_SHORT = {"lr": "learning rate", "rms": "RMS", "std": "standard deviation", "nonfinite": "non-finite"}
+
+
 def rule_title(rule: Any) -> str:
     """What a rule's finding is called on the page."""
     known = text(rule)
@@ -93,7 +96,8 @@ def rule_title(rule: Any) -> str:
 
 def sentence_case(key: str) -> str:
     """A JSON key as words: `relative_error` → `Relative error`."""
-    words = shorten(key.replace("_", " ").strip(), 80)
+    plain = " ".join(_SHORT.get(word, word) for word in key.replace("_", " ").split())
+    words = shorten(plain, 80)
     return words[:1].upper() + words[1:]
 
 
@@ -186,9 +190,11 @@ def place(where: Any) -> list[Html]:
     """A finding's place as a list of short parts, the most general first."""
     spot = mapping(where)
     named = [("layer", "layer"), ("parameter", "parameter"), ("column", "column")]
-    counted = [("epoch", "epoch"), ("step", "step"), ("row", "row"), ("line", "line")]
+    counted = [("step", "step"), ("row", "row"), ("line", "line")]
+    epoch = number(spot.get("epoch"))
     phase = text(spot.get("phase"))
     parts = [escape(PHASES.get(phase) or ["during ", name(phase)])] if phase else []
     parts += [escape([f"{word} ", name(spot[key])]) for key, word in named if spot.get(key) is not None]
+    parts += [escape(f"epoch {figure(epoch + 1)}")] if epoch is not None else []  # people count from one
     parts += [escape([f"{word} ", whole(spot[key])]) for key, word in counted if spot.get(key) is not None]
     return parts

@@ -150,7 +150,7 @@ def test_the_most_likely_cause_comes_first_with_place_evidence_and_patch() -> No
     ("name", "sentence"),
     [
         ("queued", "No optimizer step was taken, so there is no loss and no gradient to draw."),
-        ("queued", "No metrics of a model were computed"),
+        ("queued", "No model was evaluated"),
         ("queued", "Not computed: the run ended before the gradients could be checked."),
         ("queued", "Nothing is known about the data"),
         ("queued", "The cost of monitoring was not measured"),
@@ -214,3 +214,35 @@ def test_any_value_anywhere_in_a_report_is_drawn_without_harm(data: st.DataObjec
     page = render_report(report, title=data.draw(st.text(max_size=30)))
     page.encode()
     read(page)
+
+
+def test_a_run_that_was_cancelled_promises_nothing_that_it_does_not_hold() -> None:
+    report = report_named("healthy")
+    report["fit"] |= {"metrics": None, "baselines": None, "gain": None, "best_epoch": 1}
+    report["fit"]["learning_curve"] = [{"epoch": 1, "step": 3, "train_loss": 1.0, "validation_loss": 1.1}]
+    report["provenance"]["reproducible"] = False
+    report["data"]["scale_ratio_as_fed"] = None
+    said = words(render_report(report, title="x", job=job_of("healthy")))
+    assert "Best epoch so far" in said
+    assert "whose weights are returned" not in said
+    assert "comes out the same" not in said
+    assert "The columns were fed" not in said
+
+
+@pytest.mark.parametrize(
+    ("interval", "expected", "absent"),
+    [
+        ([-4.0, 1.0], "no more than chance may explain", "better choice"),
+        ([-4.0, -1.0], "better choice", "chance may"),
+    ],
+)
+def test_the_linear_model_is_the_better_choice_only_where_that_was_measured(
+    interval: list[float], expected: str, absent: str
+) -> None:
+    report = report_named("healthy")
+    report["fit"]["metrics"] = {"test": {"rmse": 60.0}}
+    report["fit"]["baselines"] = {"ridge": {"test": {"rmse": 58.0}}}
+    report["fit"]["gain"] = {"ridge": {"rmse": {"value": -2.0, "low": interval[0], "high": interval[1]}}}
+    said = words(render_report(report, title="x", job=job_of("healthy")))
+    assert expected in said
+    assert absent not in said

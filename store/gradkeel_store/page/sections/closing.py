@@ -38,15 +38,20 @@ def _by_probe(given: dict[str, Any]) -> Html | None:
     ordered = sorted(entries, key=lambda pair: -pair[1])[:_MOST]
     scale = linear([value for _, value in ordered], zero=True, pad=0)
     rows = [(sentence_case(key), bar_cell(value, scale, "s1"), exact(value, 3)) for key, value in ordered]
-    return table(("Probe", HEAD, "Measured"), rows, caption="Cost by probe", cls="bars")
+    return table(("Probe", HEAD, "Seconds"), rows, caption="Cost by probe, in seconds", cls="bars")
+
+
+_REPRODUCIBLE: dict[bool, str] = {
+    True: "With the same data, config and seed on the same kind of machine, this report comes out the "
+    "same (timings apart).",
+    False: "This run was ended from outside or by the clock, so that another run may end at another step.",
+}
 
 
 def provenance_section(view: View) -> Section:
     """Digests, versions, hardware, the config, and what was not computed."""
-    lead = (
-        "With the same data, config and seed on the same kind of machine, this report comes out the "
-        "same (timings apart)."
-    )
+    again = view.part("provenance").get("reproducible")
+    lead = _REPRODUCIBLE[again] if isinstance(again, bool) else None
     missing = tag(
         "div",
         tag("h3", "Not computed"),

@@ -53,7 +53,7 @@ def _ratio(raw: Number, fed: Number) -> Html:
     known = fed if fed is not None else raw
     if known is None:
         return absent("The scale ratio of the columns was not computed.")
-    verdict = (
+    size = (
         "of like size"
         if known < 3
         else "of somewhat different size"
@@ -61,10 +61,11 @@ def _ratio(raw: Number, fed: Number) -> Html:
         else "of very different size"
     )
     words: list[Child] = ["Scale ratio, the largest column over the smallest: ", tag("b", exact(known, 3))]
-    words += (
-        [" as fed", f" ({figure(raw, 3)} in the file)"] if raw and fed and abs(raw - fed) > 0.01 * fed else []
-    )
-    return tag("p", *words, f". The columns were fed {verdict}.", cls="result")
+    if fed is None:
+        said = f" in the file, where the columns are {size}. How they were fed was not recorded."
+        return tag("p", *words, said, cls="result")
+    words += [" as fed", f" ({figure(raw, 3)} in the file)"] if raw and abs(raw - fed) > 0.01 * fed else []
+    return tag("p", *words, f". The columns were fed {size}.", cls="result")
 
 
 def inflation_of(data: dict[str, Any]) -> Inflation:

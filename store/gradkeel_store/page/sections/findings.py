@@ -94,12 +94,17 @@ def _evidence(finding: dict[str, Any], index: int) -> Html | None:
     return table(("Measured", "Value"), rows, caption="Evidence", label=f"evidence {index + 1}", cls="pairs")
 
 
+_CODES = ("sign", "most_likely_cause", "issue")  # words of the rules, not of the user's data
+
+
 def evidence_value(key: str, value: Any) -> Child:
     """A number with all its digits behind it, a reference to a series as a link, anything else as text."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if number(value) is not None:
         return exact(value)
+    if key in _CODES and text(value):
+        return shorten(text(value).replace("_", " "), 200)
     if key == "series":
         return [[", " if i else None, _reference(one)] for i, one in enumerate(items(value) or [value])]
     if isinstance(value, dict):
@@ -139,7 +144,7 @@ def _consequences(view: View, finding: dict[str, Any]) -> Html | None:
     ]
     return tag(
         "p",
-        tag("b", "Led to: "),
+        tag("b", "May have led to: "),
         [[", " if i else None, link] for i, link in enumerate(links)],
         ".",
         cls="also",
@@ -169,7 +174,7 @@ def _remedy(view: View, remedy: dict[str, Any], index: int) -> Html | None:
             tag(
                 "p",
                 "On the command line: ",
-                tag("code", f"gradkeel train FILE --target COLUMN --apply {shorten(view.job['id'], 60)}"),
+                tag("code", f"gradkeel train --apply {shorten(view.job['id'], 60)}"),
                 cls="note",
             )
         )

@@ -33,6 +33,12 @@ STATUS = {
     "kink": "a kink was crossed: no verdict",
     "dead": "both are zero: a dead path, not a pass",
 }
+_COUNTED = {
+    "pass": "agree with finite differences",
+    "fail": "do not",
+    "kink": "crossed a kink (no verdict)",
+    "dead": "lie on a dead path, where both numbers are zero (no verdict)",
+}
 LIMIT = 1e-5
 _MOST = 200
 
@@ -67,12 +73,8 @@ def _verdict(check: dict[str, Any]) -> Html | None:
     states = [text(mapping(entry).get("status")) for entry in mapping(check.get("parameters")).values()]
     if not states:
         return None
-    parts = [
-        f"{count(states.count(state), 'parameter tensor')}: {words}"
-        for state, words in STATUS.items()
-        if state in states
-    ]
-    return tag("p", listed(parts), ".", cls="result")
+    parts = [f"{states.count(state):,} {words}" for state, words in _COUNTED.items() if state in states]
+    return tag("p", f"Of {count(len(states), 'parameter tensor')}, ", listed(parts), ".", cls="result")
 
 
 def sweep(check: dict[str, Any]) -> tuple[list[float], dict[str, Numbers]]:

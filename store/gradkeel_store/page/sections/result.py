@@ -25,7 +25,7 @@ def result_section(view: View) -> Section:
         "guess; the linear model is what a straight line through the same data gives."
     )
     if not scores:
-        nothing = absent("No metrics of a model were computed: there was no usable model to evaluate.")
+        nothing = absent("No model was evaluated, so there are no metrics of one.")
         return Section(
             "result", "Result", lead, [nothing, _all_metrics(scores, baselines)] if baselines else nothing
         )
@@ -130,7 +130,7 @@ def _residual(mean: Number) -> str | None:
     if mean is None:
         return None
     return (
-        f"Mean residual (what the model misses on average, in target units): {figure(mean)}. Near "
+        f"Mean residual (prediction minus truth, on average, in target units): {figure(mean)}. Near "
         "zero is good; losses such as Huber do not aim at the mean."
     )
 
@@ -144,7 +144,14 @@ def _behind(view: View) -> str | None:
     beaten = linear_score < best.model if lower else linear_score > best.model
     if not beaten:
         return None
-    return (
-        f"The linear model does better here ({figure(linear_score)} against {figure(best.model)}): on "
-        "this data the simpler model is the better choice."
-    )
+    scores = f"({figure(linear_score)} against {figure(best.model)})"
+    if _beaten_by_chance(view, best.metric):
+        return f"The linear model is a little ahead here {scores}, by no more than chance may explain."
+    return f"The linear model does better here {scores}: on this data the simpler model is the better choice."
+
+
+def _beaten_by_chance(view: View, metric: str) -> bool:
+    """Whether the interval of the gain over the linear model is unknown, or contains zero."""
+    over = [gain for gain in gains(view.part("fit").get("gain")) if gain.over == _OVER["ridge"]]
+    gain = next((one for one in over if one.metric == metric), None)
+    return gain is None or gain.low is None or gain.high is None or gain.low <= 0 <= gain.high

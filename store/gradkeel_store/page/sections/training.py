@@ -12,6 +12,7 @@ from gradkeel_store.page.charts.readings import line_readings
 from gradkeel_store.page.markup import Child, Html, table, tag
 from gradkeel_store.page.sampling import evenly, kept_indices
 from gradkeel_store.page.scales import Scale, exact_range, fitting
+from gradkeel_store.page.sections.scores import model_scores
 from gradkeel_store.page.sections.section import Section, absent
 from gradkeel_store.page.source import Number, Numbers, View, last, number, present, records
 from gradkeel_store.page.wording import count, exact, figure
@@ -24,12 +25,6 @@ LEAD = (
     "which way is down and how steep it is. "
     "A sound training shows a loss that falls and settles, and a gradient norm that stays within "
     "a few powers of ten."
-)
-
-
-HINT = (
-    "Point at a chart to read it, or move to it with the Tab key and use the arrow keys. "
-    "All charts by step move together; at rest they show the last values."
 )
 
 
@@ -102,7 +97,8 @@ def _loss_marks(view: View, axes: Axes, kept: list[int], constant: Number) -> tu
         keys.append(Key("dash", "rule", f"Always the same answer, {figure(constant)}"))
         marks.append(frame.level(constant, axes, "rule dash"))
     if _best_step(view):
-        keys.append(Key("tick", "best", "Best epoch, whose weights are returned"))
+        returned = ", whose weights are returned" if model_scores(view) else " so far"
+        keys.append(Key("tick", "best", f"Best epoch{returned}"))
         marks.append(frame.upright(_best_step(view), axes, "best"))
     return keys, marks
 

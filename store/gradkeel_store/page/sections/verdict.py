@@ -138,7 +138,7 @@ def _length(view: View) -> Figure | None:
     best = number(fit.get("best_epoch"))
     more = [
         count(int(epochs), "epoch") if epochs else "",
-        f"best after epoch {figure(best)}" if best is not None else "",
+        f"best after epoch {figure(best + 1)}" if best is not None else "",
         took,
     ]
     return "Training", length, ", ".join(part for part in more if part)
