@@ -63,7 +63,8 @@ NUMERIC_SCALERS: dict[str, Callable[[Floats], _CenterScale]] = {
 def fit_scaler(kind: str, values: Floats) -> _CenterScale:
     """Center and scale; the scale of constant values is 1."""
     center, scale = NUMERIC_SCALERS[kind](values)
-    return center, scale if scale > 0 and np.isfinite(scale) else 1.0
+    # Rounding alone gives the deviation of equal values a size, and everything else would blow up by it.
+    return center, scale if np.ptp(values) > 0 and 0 < scale < np.inf else 1.0
 
 
 def log1p(values: Array) -> Array:

@@ -141,14 +141,15 @@ class HostParameters(Parameters):
         return [norm(view) for view in self._weights]
 
     def track_updates(self) -> Callable[[], Values]:
-        values, before = self._flat_values, self._flat_values.copy()
-        change = np.empty_like(before)
-        views = _weight_views(change, self.layers)
+        values, kept = self._flat_values, self._flat_values.copy()
+        views = _weight_views(kept, self.layers)
 
         def updates() -> Values:
-            np.subtract(values, before, out=change)
-            np.copyto(before, values)
-            return [norm(view) for view in views]
+            # In place: a third buffer would push the model's own out of the cache.
+            np.subtract(values, kept, out=kept)
+            changes = [norm(view) for view in views]
+            np.copyto(kept, values)
+            return changes
 
         return updates
 
@@ -184,13 +185,14 @@ class DeviceParameters(Parameters):
         return torch.stack(torch._foreach_norm(self._weights))
 
     def track_updates(self) -> Callable[[], Values]:
-        before, change = self.values.clone(), torch.empty_like(self.values)
-        views = _weight_views(change, self.layers)
+        kept = self.values.clone()
+        views = _weight_views(kept, self.layers)
 
         def updates() -> Values:
-            torch.sub(self.values, before, out=change)
-            before.copy_(self.values)
-            return torch.stack(torch._foreach_norm(views))
+            torch.sub(self.values, kept, out=kept)
+            changes = torch.stack(torch._foreach_norm(views))
+            kept.copy_(self.values)
+            return changes
 
         return updates
 
