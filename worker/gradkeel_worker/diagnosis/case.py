@@ -155,22 +155,50 @@ class Case:
         inputs, target = self.inputs_excess, self.target_excess
         if max(inputs, target) <= INFLATED or self.lr_excess >= max(inputs, target):
             return None
-        return "inputs" if inputs >= target else "target"
+        if inputs < target:
+            return "target"
+        return "outliers" if self.outliers_pull and self.inputs_sound else "inputs"
+
+    @property
+    def inputs_sound(self) -> bool:
+        """Whether the inputs are of a size that suits, but for their outliers."""
+        return self.feed is not None and self.feed.core_inflation <= INFLATED
 
     def _strain_cause(self) -> str | None:
         if not self.strained:
             return None
-        return self._strained_by_scale() or ("lr" if self.course.leaps and self.lr_is_high else None)
+        if (scale := self._strained_by_scale()) is not None:
+            return scale
+        if self.course.leaps and self.lr_is_high:
+            return "lr"
+        return "outliers" if self._strained_by_outliers() else None
+
+    def _strained_by_outliers(self) -> bool:
+        """Outlying rows that pull hardest where steps were clipped, or that set the unit of a lost target."""
+        return self.outliers_pull if not self.useless else self.outliers_pull or self.target_stretched
+
+    @property
+    def target_stretched(self) -> bool:
+        """Whether a few outlying targets set the unit in which all of them are learnt."""
+        feed = self.feed
+        scaled = isinstance(self.config.prepare.target, contract.TargetStandard)
+        return scaled and feed is not None and feed.target is not None and feed.target.stretched
 
     def _strained_by_scale(self) -> str | None:
         feed, prepare = self.feed, self.config.prepare
         if feed is None:
             return None
         target = feed.target.rms if feed.target is not None and prepare.target.kind == "none" else 0.0
-        inputs = feed.inflation if prepare.numeric.kind == "none" else 0.0
+        unscaled = [c for c in feed.columns if self.scaler_of(c.source).kind == "none"]
+        inputs = float(np.sqrt(sum(c.rms**2 for c in unscaled) / max(len(feed.columns), 1)))
         if max(inputs, target) <= INFLATED:
             return None
         return "inputs" if inputs >= target else "target"
+
+    def scaler_of(self, column: str) -> contract.NumericScaler:
+        """The scaling of a numeric column."""
+        prepare = self.config.prepare
+        return prepare.per_column.get(column, prepare.numeric)
 
     @property
     def strained(self) -> bool:
@@ -201,6 +229,29 @@ class Case:
         """SGD: whether clips leave less than a tenth of a typical gradient."""
         kept = self.evidence.readings.clip_coefficient[self.course.settled : self.course.sound]
         return not self.adaptive and len(kept) > 0 and float(np.median(kept)) < 0.1
+
+    @cached_property
+    def linear_finds_more(self) -> bool:
+        """Whether the linear model is clearly better than the constant on the same rows."""
+        evaluation = self.evidence.evaluation
+        if evaluation is None:
+            return False
+        errors = next(iter(evaluation.errors.values()))
+        return float(errors["ridge"].mean()) < 0.95 * float(errors["constant"].mean())
+
+    @property
+    def starts_far_off(self) -> bool:
+        """Whether weights of a size of their own gave a first loss ten times that of the best constant."""
+        odd = isinstance(self.config.model.init, contract.Normal | contract.ConstantInit)
+        if not odd or self.constant_loss is None or not self.course.sound:
+            return False
+        return float(self.course.losses[0]) > 10 * self.constant_loss
+
+    @property
+    def starts_alike(self) -> bool:
+        """Whether all units of a layer start with the same weights, and so stay alike."""
+        model = self.config.model
+        return isinstance(model.init, contract.ConstantInit) and not isinstance(model, contract.Linear)
 
     @property
     def outliers_pull(self) -> bool:
@@ -265,6 +316,27 @@ class Case:
     @cached_property
     def typical_ratio(self) -> float | None:
         return self.course.typical_ratio()
+
+    @cached_property
+    def estimated_ratio(self) -> float | None:
+        """Update ratio of the whole net where none was read (economy tier): length of a typical step over the
+        weights as they started. None where those are unknown.
+
+        Optimizers that divide by the gradient's size move no entry by much more than the learning rate.
+        """
+        weights, readings, optimizer = (
+            self.measured.weight_norm,
+            self.evidence.readings,
+            self.config.optimizer,
+        )
+        chosen = slice(self.course.settled, self.course.sound)
+        if not weights or not len(readings.lr[chosen]):
+            return None
+        if isinstance(optimizer, contract.SGD):
+            step = finite_median(readings.lr[chosen] * readings.clipped_norm[chosen])
+            return None if step is None else step / (1 - optimizer.momentum) / weights
+        reach = np.sqrt(sum(readings.layer_sizes))
+        return float(np.median(readings.lr[chosen]) * reach / weights)
 
     @cached_property
     def typical_norm(self) -> float | None:

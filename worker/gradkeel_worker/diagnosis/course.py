@@ -102,7 +102,7 @@ class Course:
 
     def _above_median(self) -> Explosion | None:
         """Norm beyond 10 × its running median three times in a row, still growing, with the loss risen
-        too.
+        too, and to a size that matters.
         """
         norms, losses = self.norms, self.losses
         for start in range(_BLOCK, len(norms) - 2, _BLOCK):
@@ -111,9 +111,17 @@ class Course:
             window = norms[start : start + _BLOCK + 2]
             high = window > MEDIAN_FACTOR * median
             hits = np.flatnonzero(high[:-2] & high[1:-1] & high[2:] & (window[2:] >= window[:-2]))
-            if median > 0 and len(hits) and float(np.median(losses[start + hits[0] :][:3])) > 2 * abs(loss):
+            if not (median > 0 and len(hits)):
+                continue
+            risen = float(np.median(losses[start + hits[0] :][:3]))
+            if risen > max(2 * abs(loss), self._negligible):
                 return Explosion(int(start + hits[0]), "running_median", float(window.max() / median))
         return None
+
+    @property
+    def _negligible(self) -> float:
+        """A loss so far below that of the best constant that its ups and downs are those of a good fit."""
+        return 0.0 if self.best_constant is None else 0.1 * abs(self.best_constant)
 
     def _doubling(self) -> Explosion | None:
         """The loss's excess over the best constant doubles on DOUBLINGS checks in a row, at any of CHECKS."""

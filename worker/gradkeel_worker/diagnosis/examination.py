@@ -55,6 +55,7 @@ def examine(evidence: Evidence, *, look_at_start: bool) -> Measured:
         origin=find_origin(evidence),
         start=_start(evidence, notes) if look_at_start else None,
         outliers=_outlier_share(evidence, model),
+        weight_norm=_weight_norm(evidence.initial_model()) if evidence.initial_model else None,
         notes=tuple(notes),
     )
 
@@ -147,7 +148,7 @@ def _measure_start(evidence: Evidence, prepared: Prepared, positions: Array) -> 
     norms = [_gradient_norm(model, loss_fn, a, c, b) for b in (y, scaled_y) for a in (x, scaled_x)]
     return Start(
         rows=len(positions),
-        weight_norm=float(np.sqrt(sum(float((p.detach() ** 2).sum()) for p in model.parameters()))),
+        weight_norm=_weight_norm(model),
         curvature_as_fed=curvature(model, x, c, second),
         curvature_scaled_inputs=curvature(model, scaled_x, c, second),
         gradient_as_fed=norms[0],
@@ -155,6 +156,10 @@ def _measure_start(evidence: Evidence, prepared: Prepared, positions: Array) -> 
         gradient_scaled_target=norms[2],
         gradient_scaled_both=norms[3],
     )
+
+
+def _weight_norm(model: nn.Module) -> float:
+    return float(np.sqrt(sum(float((p.detach().double() ** 2).sum()) for p in model.parameters())))
 
 
 def _second_derivative(loss: contract.Loss) -> float:
@@ -247,6 +252,7 @@ def _share(prepared: Prepared, model: nn.Module, loss_fn: Any, outlying: Outlyin
     return OutlierShare(
         share=total_outer / total,
         share_of_rows=len(outlying.positions) / (len(outlying.positions) + len(ordinary)),
+        largest_share=float(np.unique(outlying.column, return_counts=True)[1].max() / len(part.rows)),
         rows=len(outlying.positions),
         position=int(outlying.positions[worst]),
         column=int(outlying.column[worst]),

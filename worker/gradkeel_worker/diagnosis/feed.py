@@ -19,11 +19,17 @@ _SAMPLE = 50_000
 FAR_OUT = 8.0
 """Robust z beyond which a value is an outlier."""
 
+FEW_ROWS = 0.25
+"""Share of the rows beyond which they are no outliers but a part of the data."""
+
+STRETCHED = 3.0
+"""Standard deviation over the robust one beyond which outliers set it; 5 % of the values × 20 make it 6."""
+
 
 @dataclass(frozen=True)
 class ColumnFeed:
     """One input column as fed. ``rms`` is about zero: it is the factor on this column's first-layer
-    gradient.
+    gradient. ``core_rms`` is that of its values that are not outliers.
     """
 
     name: str
@@ -32,17 +38,21 @@ class ColumnFeed:
     mean: float
     std: float
     rms_over_median: float
+    core_rms: float
 
 
 @dataclass(frozen=True)
 class TargetFeed:
-    """A regression target as fed, in prepared units."""
+    """A regression target as fed, in prepared units. ``stretched``: a few outliers set its standard
+    deviation.
+    """
 
     mean: float
     std: float
     rms: float
     skew: float
     heavy: bool
+    stretched: bool
 
 
 @dataclass(frozen=True)
@@ -57,7 +67,12 @@ class Feed:
         """Factor on the first layer's gradient beside standardised inputs: the root mean square over
         columns.
         """
-        return float(np.sqrt(np.mean([c.rms**2 for c in self.columns]))) if self.columns else 1.0
+        return _root_mean_square([c.rms for c in self.columns])
+
+    @property
+    def core_inflation(self) -> float:
+        """The same without the outliers of each column."""
+        return _root_mean_square([c.core_rms for c in self.columns])
 
     @property
     def scale_ratio(self) -> float | None:
@@ -66,17 +81,21 @@ class Feed:
         return max(sizes) / min(sizes) if sizes else None
 
 
+def _root_mean_square(sizes: list[float]) -> float:
+    return float(np.sqrt(np.mean(np.square(sizes)))) if sizes else 1.0
+
+
 def feed_of(prepared: Prepared) -> Feed:
     """Statistics of the training part. Non-finite values are skipped."""
     part = prepared.train
     rows = np.linspace(0, len(part.rows) - 1, min(_SAMPLE, len(part.rows))).astype(np.int64)
     numeric = [(j, one) for j, one in enumerate(prepared.inputs) if one.role in ("value", "datetime")]
-    stats = [(one, *_moments(part.x[rows, j])) for j, one in numeric]
-    sizes = [rms for _, _, _, rms in stats if rms > 0]
+    stats = [(one, *_moments(part.x[rows, j]), _core_rms(part.x[rows, j])) for j, one in numeric]
+    sizes = [rms for _, _, _, rms, _ in stats if rms > 0]
     median = float(np.median(sizes)) if sizes else 1.0
     columns = tuple(
-        ColumnFeed(one.name, one.source, rms, mean, std, rms / median if median > 0 else 1.0)
-        for one, mean, std, rms in stats
+        ColumnFeed(one.name, one.source, rms, mean, std, rms / median if median > 0 else 1.0, core)
+        for one, mean, std, rms, core in stats
     )
     return Feed(columns, _target_feed(part) if prepared.task == "regression" else None)
 
@@ -89,6 +108,19 @@ def _moments(values: Array) -> tuple[float, float, float]:
     return float(finite.mean()), float(finite.std()), float(np.sqrt(np.mean(finite**2)))
 
 
+def _core_rms(values: Array) -> float:
+    """RMS of the values within FAR_OUT robust standard deviations of the median."""
+    return _moments(values[np.abs(robust_z(values)) <= FAR_OUT])[2]
+
+
+def _center_and_scale(finite: Array) -> tuple[float, float]:
+    """Median and 1.4826 · MAD, with IQR / 1.349, then the standard deviation, where those are 0."""
+    center = float(np.median(finite))
+    low, high = np.quantile(finite, [0.25, 0.75])
+    scales = (1.4826 * np.median(np.abs(finite - center)), (high - low) / 1.349, finite.std())
+    return center, float(next((s for s in scales if s > 0), np.inf))
+
+
 def robust_z(values: Array) -> Array:
     """(x − median) / (1.4826 · MAD) with IQR / 1.349, then the standard deviation, where those are 0; NaN as
     0.
@@ -97,10 +129,7 @@ def robust_z(values: Array) -> Array:
     finite = x[np.isfinite(x)]
     if not len(finite):
         return np.zeros(len(x))
-    center = np.median(finite)
-    low, high = np.quantile(finite, [0.25, 0.75])
-    scales = (1.4826 * np.median(np.abs(finite - center)), (high - low) / 1.349, finite.std())
-    scale = next((s for s in scales if s > 0), np.inf)
+    center, scale = _center_and_scale(finite)
     return np.asarray(np.nan_to_num((x - center) / scale, nan=0.0, posinf=0.0, neginf=0.0))
 
 
@@ -108,8 +137,9 @@ def _target_feed(part: Part) -> TargetFeed:
     mean, std, rms = _moments(part.y)
     y = np.asarray(part.y[np.isfinite(part.y)], np.float64)
     skew = float(np.mean(((y - mean) / std) ** 3)) if std > 0 else 0.0
-    heavy = bool(np.mean(np.abs(robust_z(y)) > FAR_OUT) > 0) if len(y) else False
-    return TargetFeed(mean, std, rms, skew, heavy)
+    far = float(np.mean(np.abs(robust_z(y)) > FAR_OUT)) if len(y) else 0.0
+    stretched = 0 < far <= FEW_ROWS and std > STRETCHED * _center_and_scale(y)[1]
+    return TargetFeed(mean, std, rms, skew, heavy=far > 0, stretched=stretched)
 
 
 @dataclass(frozen=True)

@@ -178,21 +178,30 @@ def judge(probe: _Probe, value: float) -> Outcome:
     trusted = informative if informative.any() else np.ones_like(informative)
     best = int(np.where(trusted, relative, np.inf).argmin())
     agrees = bool((trusted & (error <= TOLERANCE * sizes + floor)).any())
-    status = "pass" if agrees else _disagreement(probe, floor, size, float(error[best]))
+    status = "pass" if agrees else _disagreement(probe, floor, size)
     return Outcome(status, float(relative[best]), float(error[best]), STEPS[best])
 
 
-def _disagreement(probe: _Probe, floor: np.ndarray[Any, Any], size: float, error: float) -> str:
-    """kink where the numeric derivative itself does not settle as h shrinks, else fail.
+def _disagreement(probe: _Probe, floor: np.ndarray[Any, Any], size: float) -> str:
+    """fail where the numeric derivative settles on another value than autograd's, dead where both are too
+    small to be told from rounding once h is small, else kink.
 
-    Between two neighbouring h a settled derivative changes far less than a wrong backward is off; across the
-    kinks
-    of relu, or under rounding inside the net, it changes as much.
+    Settled: between two neighbouring h that rounding leaves readable, it changes far less than autograd is
+    off. Across the kinks of relu, or where h is large for weights this small, it changes as much.
     """
     if _has_kink(probe, floor, size):
         return "kink"
-    unsettled = float(np.abs(np.diff(probe.central)).min())
-    return "fail" if error > 5 * unsettled else "kink"
+    central = probe.central
+    error, change = np.abs(probe.analytic - central), np.abs(np.diff(central))
+    readable = floor <= _INFORMATIVE * np.abs(central)
+    pairs = readable[:-1] & readable[1:] & (error[1:] > 5 * (change + floor[1:]))
+    # A value it leaves again at a smaller h, towards autograd's, was not the derivative.
+    nearest = np.minimum.accumulate(np.where(readable, error, np.inf)[::-1])[::-1]
+    if (pairs & (nearest[1:] > 0.5 * error[1:])).any():
+        return "fail"
+    # The nearest h that is not readable bounds what a derivative there may be.
+    hidden = ~readable & (np.abs(central) <= floor) & (abs(probe.analytic) <= floor)
+    return "dead" if hidden.any() and hidden[readable.nonzero()[0].max(initial=-1) + 1 :].all() else "kink"
 
 
 _ORDER = ("fail", "kink", "pass", "dead")

@@ -34,11 +34,12 @@ class Start:
 @dataclass(frozen=True)
 class OutlierShare:
     """Share of the outlying rows in Σ‖gᵢ‖, and of the rows; ``position`` is the row with the largest
-    gradient.
+    gradient, ``largest_share`` the share of the rows that lie far out in one and the same input.
     """
 
     share: float
     share_of_rows: float
+    largest_share: float
     rows: int
     position: int
     column: int
@@ -48,10 +49,13 @@ class OutlierShare:
 
 @dataclass(frozen=True)
 class Measured:
-    """None where something was not measured; ``notes`` say why."""
+    """None where something was not measured; ``notes`` say why. ``weight_norm``: of all weights as they
+    started.
+    """
 
     gradient_check: Json | None = None
     origin: Origin | None = None
     start: Start | None = None
     outliers: OutlierShare | None = None
+    weight_norm: float | None = None
     notes: tuple[str, ...] = ()

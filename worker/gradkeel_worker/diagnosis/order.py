@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from gradkeel.contract.states import Family, Severity, Verdict
+from gradkeel_worker.diagnosis import remedies
 from gradkeel_worker.diagnosis.case import Case
 from gradkeel_worker.diagnosis.finding import RANK, Finding, Remedy
 
@@ -20,7 +21,13 @@ CONSEQUENCES: dict[str, tuple[str, ...]] = {
         "no_better_than_baseline",
     ),
     "target_scale": ("exploding_gradient", "non_finite", "clipping_dominates", "no_better_than_baseline"),
-    "outliers": ("exploding_gradient", "non_finite", "clipping_dominates"),
+    "outliers": (
+        "exploding_gradient",
+        "non_finite",
+        "clipping_dominates",
+        "dead_units",
+        "no_better_than_baseline",
+    ),
     "lr_too_high": (
         "exploding_gradient",
         "non_finite",
@@ -31,9 +38,9 @@ CONSEQUENCES: dict[str, tuple[str, ...]] = {
     ),
     "gradient_mismatch": ("exploding_gradient", "non_finite", "no_better_than_baseline"),
     "clipping_dominates": ("lr_too_low", "no_better_than_baseline"),
-    "saturated_activation": ("vanishing_gradient", "no_better_than_baseline"),
-    "dead_units": ("vanishing_gradient", "no_better_than_baseline"),
-    "vanishing_gradient": ("lr_too_low", "no_better_than_baseline"),
+    "saturated_activation": ("vanishing_gradient", "lr_too_low", "no_better_than_baseline"),
+    "dead_units": ("vanishing_gradient", "lr_too_low", "no_better_than_baseline"),
+    "vanishing_gradient": ("dead_units", "lr_too_low", "no_better_than_baseline"),
     "lr_too_low": ("no_better_than_baseline",),
     "exploding_gradient": ("non_finite", "no_better_than_baseline"),
     "non_finite": ("no_better_than_baseline",),
@@ -44,6 +51,9 @@ cause.
 
 ROOTS = {"inputs": "feature_scale", "target": "target_scale", "outliers": "outliers", "lr": "lr_too_high"}
 """Cause of an explosion → the rule whose finding explains it."""
+
+_BLOCKED = {"saturated_activation", "dead_units", "vanishing_gradient"}
+"""Findings that say why weights do not move, whatever the learning rate."""
 
 _FAMILY = {Family.GRADIENT: 0, Family.FIT: 1, Family.DATA: 2}
 _PRECEDENCE = (
@@ -90,9 +100,13 @@ def _root(findings: list[Finding], case: Case) -> Finding | None:
         if finding.rule == named:
             return finding
     gradient = [f for f in findings if f.family is Family.GRADIENT and f.severity is not Severity.INFO]
+    rules = {finding.rule for finding in gradient}
     slow = next((f for f in gradient if f.rule == "lr_too_low"), None)
-    if slow is not None and not case.starved and not case.blown_up:
+    if slow is not None and not case.starved and not case.blown_up and not rules & _BLOCKED:
         return slow
+    if "vanishing_gradient" in rules and remedies.has_odd_init(case) and case.config.model.bias_init >= 0:
+        # Units that are off on every row are what weights too small for the depth leave behind.
+        gradient = [finding for finding in gradient if finding.rule != "dead_units"]
     return min(gradient, key=_cause_rank, default=None)
 
 

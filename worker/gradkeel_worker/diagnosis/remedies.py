@@ -21,7 +21,8 @@ WANTED_RATIO = 1e-3
 """Update ratio aimed at: a rule of thumb, not a target."""
 _FIRST_RATIO = 5e-3
 """Update ratio of the very first step that a lowered learning rate may have."""
-_SKEWED = 3.0
+_WINSORIZED = 0.005
+"""Share that winsorize cuts at either end unless told otherwise."""
 
 
 def is_accepted(submitted: Json, patch: Json) -> bool:
@@ -68,7 +69,7 @@ def bolder_lr(case: Case) -> float:
 
     Never above the customary one, nor above a quarter of a measured limit.
     """
-    lr, ratio = case.config.optimizer.lr, case.typical_ratio
+    lr, ratio = case.config.optimizer.lr, case.typical_ratio or case.estimated_ratio
     factor = float(np.clip(WANTED_RATIO / ratio, 10, 1e5)) if ratio else 100.0
     return one_digit(max(min(lr * factor, case.customary_lr), lr * 10))
 
@@ -102,7 +103,13 @@ def scale_target(case: Case, kind: str | None = None) -> Json:
 
 
 def winsorize(case: Case) -> Json:
-    return replace_block(case.evidence.submitted, ("prepare", "outliers"), {"kind": "winsorize"})
+    """Limits beyond the usual 0.5 % where more than that lies far out in one column."""
+    share = case.measured.outliers
+    block: Json = {"kind": "winsorize"}
+    if share is not None and share.largest_share > _WINSORIZED:
+        cut = min(0.1, float(f"{1.5 * share.largest_share:.2g}"))
+        block |= {"lower": cut, "upper": round(1 - cut, 6)}
+    return replace_block(case.evidence.submitted, ("prepare", "outliers"), block)
 
 
 def fill_missing(case: Case) -> Json:

@@ -51,19 +51,9 @@ def _evidence(case: Case, metric: str, gain: Gain, baseline: str) -> Json:
     }
 
 
-def _linear_finds_more(case: Case) -> bool:
-    """Whether the linear model is clearly better than the constant on the same rows."""
-    evaluation = case.evidence.evaluation
-    if evaluation is None:
-        return False
-    metric = next(iter(evaluation.errors))
-    errors = evaluation.errors[metric]
-    return float(errors["ridge"].mean()) < 0.95 * float(errors["constant"].mean())
-
-
 def _like_constant(case: Case, each: dict[str, Gain]) -> Finding:
     metric, gain = _main(each)
-    few, linear = gain.rows < _FEW_ROWS, _linear_finds_more(case)
+    few, linear = gain.rows < _FEW_ROWS, case.linear_finds_more
     return Finding(
         rule="no_better_than_baseline",
         family=Family.FIT,
@@ -85,6 +75,13 @@ def _like_constant(case: Case, each: dict[str, Gain]) -> Finding:
 
 
 def _cause(case: Case, linear: bool) -> str:
+    if case.starts_alike:
+        return "the initialisation (constant): all units of a layer start alike, and so stay alike"
+    if case.starts_far_off:
+        return (
+            f"the initialisation ({case.config.model.init.kind}), whose first loss was "
+            f"{number(float(case.course.losses[0]))} where the best constant has {number(case.constant_loss)}"
+        )
     if linear:
         return "the training, since a linear model on the same columns does clearly better"
     return "the columns say little about the target; a linear model finds hardly more"
@@ -98,6 +95,8 @@ def _alternatives(linear: bool, few: bool) -> tuple[str, ...]:
 
 
 def _remedy(case: Case, linear: bool) -> Remedy:
+    if case.starts_alike or case.starts_far_off:
+        return Remedy("Use he initialisation.", remedies.he(case))
     if not linear:
         text = "Look at the data first. A linear model is enough to see whether there is anything to learn."
         return Remedy(text, remedies.linear_model(case))
@@ -114,21 +113,28 @@ def _remedy(case: Case, linear: bool) -> Remedy:
 def _like_ridge(case: Case, metric: str, gain: Gain) -> Finding:
     name = "ridge regression" if case.task == "regression" else "logistic regression"
     better = "is as good" if gain.high > 0 else "does better"
+    if case.starts_alike:
+        close, severity = f"Most likely cause: {_cause(case, True)}.", Severity.WARNING
+        remedy = Remedy("Use he initialisation.", remedies.he(case))
+    else:
+        close, severity = (
+            "The relation may be close to linear, or the rows too few for more.",
+            Severity.INFO,
+        )
+        text = "A linear model may do: it is smaller and easier to explain."
+        remedy = Remedy(text, remedies.linear_model(case))
     return Finding(
         rule="no_better_than_baseline",
         family=Family.FIT,
-        severity=Severity.INFO,
+        severity=severity,
         confidence="medium",
         explanation=(
             f"On {plural(gain.rows, 'row')} the model had no part in fitting, {name} {better}: {metric} "
             f"{number(gain.baseline)} against the model's {number(gain.model)} (gain {number(gain.value)}, "
             "95 % interval "
-            f"{number(gain.low)} to {number(gain.high)}). The relation may be close to linear, or the rows "
-            "too few for more."
+            f"{number(gain.low)} to {number(gain.high)}). {close}"
         ),
-        remedy=Remedy(
-            "A linear model may do: it is smaller and easier to explain.", remedies.linear_model(case)
-        ),
+        remedy=remedy,
         evidence=_evidence(case, metric, gain, "ridge"),
         where={"phase": "diagnose"},
         also_consistent_with=("too few rows to tell the two apart",),

@@ -17,6 +17,8 @@ from gradkeel_worker.diagnosis.words import number, percent
 Json = dict[str, Any]
 
 _IDLE = 0.001
+_MILD = 0.5
+"""Share of the steps' length above which a clip is a brake and no fault."""
 
 
 def role_of(case: Case, clip: Json) -> str:
@@ -32,7 +34,9 @@ def role_of(case: Case, clip: Json) -> str:
 
 
 def clipping_dominates(case: Case) -> list[Finding]:
-    """SGD: more than 30 % of the steps clipped after warm-up (warning); Adam-like optimizers: info."""
+    """SGD: more than 30 % of the steps clipped after warm-up (warning; info where it is seen to have done no
+    harm); Adam-like optimizers: info.
+    """
     shares = [(case.fired_share(clip), clip) for clip in case.evidence.readings.clipping]
     return [_finding(case, clip, share) for share, clip in shares if share > CLIPS_DOMINATE][:1]
 
@@ -44,7 +48,7 @@ def _finding(case: Case, clip: Json, share: float) -> Finding:
     return Finding(
         rule="clipping_dominates",
         family=Family.GRADIENT,
-        severity=_severity(case, normalises),
+        severity=_severity(case, clip),
         confidence="high" if share > 0.5 else "medium",
         explanation=_text(case, clip, share),
         remedy=_remedy(case, clip),
@@ -53,6 +57,7 @@ def _finding(case: Case, clip: Json, share: float) -> Finding:
             "threshold": CLIPS_DOMINATE,
             "limit": clip.get("limit"),
             "median_coefficient": finite_median(kept),
+            "kept_length": _kept_length(case, clip),
             "median_norm": finite_median(norms),
             "norm_percentile_90": remedies.norm_percentile(case),
             "series": "clip_coefficient",
@@ -62,11 +67,25 @@ def _finding(case: Case, clip: Json, share: float) -> Finding:
     )
 
 
-def _severity(case: Case, normalises: bool) -> Severity:
-    if case.adaptive or normalises:
+def _severity(case: Case, clip: Json) -> Severity:
+    """A warning where it did harm or may have: steps cut to less than half, or a result that came to
+    nothing.
+    """
+    if case.adaptive or clip["kind"] == "normalize":
         return Severity.INFO
-    lost = case.useless and (case.starved or case.cause in ("inputs", "target"))
-    return Severity.CRITICAL if lost else Severity.WARNING
+    if case.useless and (case.starved or case.cause in ("inputs", "target")):
+        return Severity.CRITICAL
+    harmless = case.useless is not True and case.cause is None and not case.blown_up
+    return Severity.INFO if harmless and _kept_length(case, clip) > _MILD else Severity.WARNING
+
+
+def _kept_length(case: Case, clip: Json) -> float:
+    """Length of all steps after warm-up over what it would have been without the clip."""
+    settled = slice(case.course.settled, case.course.sound)
+    norms = case.evidence.readings.global_norm[settled]
+    kept = np.asarray(clip.get("coefficients", ()), np.float64)[settled]
+    whole = float(norms.sum())
+    return float((kept * norms).sum() / whole) if whole > 0 else 1.0
 
 
 def _alternatives(case: Case) -> tuple[str, ...]:
@@ -100,7 +119,17 @@ def _text(case: Case, clip: Json, share: float) -> str:
             "factor hardly "
             "changes its steps; what is left is that batches with large gradients count for less."
         )
-    if _starts_far_off(case):
+    if _severity(case, clip) is Severity.INFO:
+        return (
+            f"{seen}. The steps kept {percent(_kept_length(case, clip))} of their length, and the run shows "
+            "no harm: the clip acts as a brake on the learning rate."
+        )
+    if case.starts_alike:
+        return (
+            f"{seen}. Most likely cause: the initialisation (constant), under which all units of a layer "
+            "pull the same way."
+        )
+    if case.starts_far_off:
         init = case.config.model.init.kind
         return (
             f"{seen}. The first loss was {number(float(case.course.losses[0]))}, where the best constant has "
@@ -114,20 +143,13 @@ def _text(case: Case, clip: Json, share: float) -> str:
     )
 
 
-def _starts_far_off(case: Case) -> bool:
-    """Whether weights of a size of their own gave a first loss ten times that of the best constant."""
-    if case.constant_loss is None or not case.course.sound or not remedies.has_odd_init(case):
-        return False
-    return float(case.course.losses[0]) > 10 * case.constant_loss
-
-
 def _remedy(case: Case, clip: Json) -> Remedy:
     if clip["kind"] == "normalize":
         if case.config.schedule.kind == "constant":
             patch = replace_block(case.evidence.submitted, ("schedule",), {"kind": "cosine"})
             return Remedy("Let the learning rate fall along a cosine, so that the run can settle.", patch)
         return Remedy("Use a norm clip in its place.", remedies.norm_clip(case))
-    if _starts_far_off(case):
+    if case.starts_alike or case.starts_far_off:
         return Remedy("Use he initialisation.", remedies.he(case))
     limit = remedies.norm_percentile(case)
     patch = remedies.norm_clip(case, limit)

@@ -130,7 +130,8 @@ def lr_too_low(case: Case) -> list[Finding]:
                 "lr": case.config.optimizer.lr,
                 "median_norm": finite(case.typical_norm),
                 "clips_leave_little": case.starved,
-                "series": "update_ratio",
+                "estimated": not case.course.ratios.size,
+                "series": "update_ratio" if case.course.ratios.size else "clipped_norm",
             },
             where={"phase": "train"},
             also_consistent_with=(
@@ -143,12 +144,12 @@ def lr_too_low(case: Case) -> list[Finding]:
 
 def _largest_typical_ratio(case: Case) -> float | None:
     """The median update ratio of the layer that moves most: where even that one stands still, nothing
-    moves.
+    moves. Where none was read, an estimate for the whole net.
     """
     ratios = case.course.ratios[case.course.settled :]
     columns = [c[np.isfinite(c)] for c in ratios.T] if ratios.size else []
     medians = [float(np.median(c)) for c in columns if len(c)]
-    return max(medians) if medians else None
+    return max(medians) if medians else case.estimated_ratio
 
 
 def _low_remedy(case: Case) -> Remedy:

@@ -7,7 +7,7 @@ from gradkeel.contract.patch import combine, replace_block
 from gradkeel.contract.states import Family, Severity
 from gradkeel_worker.diagnosis import remedies
 from gradkeel_worker.diagnosis.case import Case
-from gradkeel_worker.diagnosis.feed import FAR_OUT
+from gradkeel_worker.diagnosis.feed import FAR_OUT, FEW_ROWS
 from gradkeel_worker.diagnosis.finding import Finding, Remedy
 from gradkeel_worker.diagnosis.measured import OutlierShare
 from gradkeel_worker.diagnosis.words import number, percent, plural
@@ -16,9 +16,13 @@ DOMINANT = 0.5
 
 
 def outliers(case: Case) -> list[Finding]:
-    """Rows with robust z > 8 whose share of Σ‖gradient of a row‖ is above a half."""
+    """Rows with robust z > 8 whose share of Σ‖gradient of a row‖ is above a half, or that set the unit of a
+    standardised target.
+    """
     share = case.measured.outliers
-    if share is None or share.share <= DOMINANT or share.share_of_rows > 0.25:
+    if share is None or share.share_of_rows > FEW_ROWS:
+        return []
+    if share.share <= DOMINANT and not case.target_stretched:
         return []
     prepared = case.evidence.prepared
     assert prepared is not None
@@ -70,13 +74,25 @@ def _text(case: Case, share: OutlierShare, column: str) -> str:
         f"{number(FAR_OUT)} robust standard deviations from the median, and make up {percent(share.share)} "
         "of the summed "
         f"gradient sizes of single rows. The one with the largest gradient is {number(share.z)} out in "
-        f"{where}. They may be "
+        f"{where}.{_unit(case)} They may be "
         "entry errors or a heavy tail: the numbers alone do not tell."
+    )
+
+
+def _unit(case: Case) -> str:
+    if not case.target_stretched:
+        return ""
+    return (
+        " The target's standard deviation, the unit it is learnt in, is set by its outliers: all other "
+        "targets lie close together in it."
     )
 
 
 def _remedy(case: Case, share: OutlierShare, column: str) -> Remedy:
     loss = case.config.loss
+    if case.target_stretched:
+        patch = remedies.stabilise(case, remedies.scale_target(case, "robust"))
+        return Remedy("Scale the target by median and MAD, and bound what one row can do.", patch)
     if share.column == -1 or share.in_target > 0.5:
         if isinstance(loss, contract.MSE):
             return Remedy(
@@ -84,7 +100,7 @@ def _remedy(case: Case, share: OutlierShare, column: str) -> Remedy:
             )
         return Remedy("Scale the target by median and MAD.", remedies.scale_target(case, "robust"))
     if not isinstance(case.config.prepare.outliers, contract.Winsorize):
-        return Remedy("Limit numeric columns to their 0.5 % and 99.5 % quantiles.", remedies.winsorize(case))
+        return Remedy("Limit the far ends of numeric columns (winsorize).", remedies.winsorize(case))
     return Remedy(f"Compress the tail of “{column}”.", _compressed(case, column))
 
 

@@ -33,11 +33,12 @@ def feature_scale(case: Case) -> list[Finding]:
         return []
     large.sort(key=lambda column: -column.rms)
     guilty = case.cause == "inputs"
+    unscaled = _is_unscaled(case, large) and not (case.cause == "outliers" and case.inputs_sound)
     return [
         Finding(
             rule="feature_scale",
             family=Family.DATA,
-            severity=_severity(case, guilty, _is_unscaled(case, large)),
+            severity=_severity(case, guilty, unscaled),
             confidence="high" if guilty and case.start is not None else "medium",
             explanation=_features_text(case, large, guilty),
             remedy=_features_remedy(case, guilty),

@@ -12,7 +12,9 @@ from gradkeel_worker.diagnosis.words import listed, percent
 
 
 def _severity(case: Case) -> Severity:
-    return Severity.CRITICAL if case.lost or case.useless else Severity.WARNING
+    """Critical where the run came to nothing and could have come to more."""
+    lost = case.lost or (case.useless and case.linear_finds_more)
+    return Severity.CRITICAL if lost else Severity.WARNING
 
 
 def dead_units(case: Case) -> list[Finding]:
