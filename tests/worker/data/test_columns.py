@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gradkeel_worker.data import DataError, Table
-from gradkeel_worker.data.columns import CONVERSIONS, apply_types
+from gradkeel_worker.data.columns import apply_types
 
 
 def _table(**columns):
@@ -105,7 +105,3 @@ def test_truth_values_accept_zero_and_one(configure):
 def test_typing_twice_changes_nothing(configure, table):
     once = apply_types(table, configure())
     assert apply_types(once, configure()) is once
-
-
-def test_every_type_of_the_contract_has_a_conversion():
-    assert set(CONVERSIONS) == {"numeric", "categorical", "datetime", "text", "id", "boolean"}

@@ -6,7 +6,7 @@ from sklearn.impute import SimpleImputer
 
 from gradkeel.contract import config as contract
 from gradkeel_worker.data import DataError, Table, prepare
-from gradkeel_worker.data.missing import MISSING_POLICIES, fill_value
+from gradkeel_worker.data.missing import fill_value
 
 ORDERED = {"kind": "ordered", "column": "t", "validation": 0, "test": 0.2}
 
@@ -92,7 +92,3 @@ def test_refuse_names_the_cell(configure):
         _prepare(configure, Table(table.columns, table.rows, table.rows + 2), kind="refuse")
     (fault,) = caught.value.errors
     assert (fault.column, fault.row, fault.line, fault.code) == ("x", 2, 4, "missing_cell")
-
-
-def test_every_policy_of_the_contract_has_a_filling():
-    assert set(MISSING_POLICIES) == set(contract.MISSING_POLICIES)

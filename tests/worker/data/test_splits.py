@@ -7,9 +7,8 @@ from hypothesis import strategies as st
 from sklearn.model_selection import train_test_split
 
 from gradkeel.contract import config as contract
-from gradkeel.contract.resolve import resolve
 from gradkeel_worker.data import DataError, Table, prepare
-from gradkeel_worker.data.splits import SPLITS, SplitRows, sizes, split_rows
+from gradkeel_worker.data.splits import SplitRows, sizes, split_rows
 
 
 def _rows(n, strata=None, **columns):
@@ -134,8 +133,3 @@ def test_too_few_rows_say_so():
 def test_shares_that_meet_a_whole_number_are_not_rounded_past_it():
     assert sizes(100, 0.15, 0.15) == (15, 15)
     assert sizes(1000, 0.1, 0.3) == (100, 300)
-
-
-def test_every_kind_of_the_contract_has_a_split():
-    assert set(SPLITS) == set(contract.SPLITS)
-    assert resolve({"target": "y", "preset": "custom"}).split.kind in SPLITS

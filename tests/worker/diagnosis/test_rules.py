@@ -53,10 +53,6 @@ def fires(rule: str, given: Readings, config: Any = SGD, **evidence: Any) -> boo
     return bool(RULES[rule](case(given, config, **evidence)))
 
 
-def test_the_table_has_the_contracts_rules() -> None:
-    assert list(RULES) == list(CONTRACT_RULES)
-
-
 def test_each_finding_has_its_rules_name_and_family() -> None:
     everything = readings(
         loss=np.concatenate([[1.0, 1e3], np.full(STEPS - 2, np.nan)]),

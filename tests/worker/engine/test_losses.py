@@ -32,10 +32,6 @@ CASES: list[tuple[Any, Tensor, Tensor, Any]] = [
 ]
 
 
-def test_every_kind_of_the_contract_is_here() -> None:
-    assert LOSSES.keys() == contract.LOSSES.keys()
-
-
 @pytest.mark.parametrize(("config", "prediction", "target", "oracle"), CASES)
 def test_as_torch_computes_it(config: Any, prediction: Tensor, target: Tensor, oracle: nn.Module) -> None:
     loss = LOSSES[config.kind](config, COUNTS)

@@ -28,10 +28,6 @@ CASES: list[tuple[Any, Any, dict[str, Any]]] = [
 ]
 
 
-def test_every_kind_of_the_contract_is_here() -> None:
-    assert OPTIMIZERS.keys() == contract.OPTIMIZERS.keys()
-
-
 @pytest.mark.parametrize(("config", "oracle", "arguments"), CASES)
 def test_as_torch_does_it(config: Any, oracle: Any, arguments: dict[str, Any]) -> None:
     torch.manual_seed(0)

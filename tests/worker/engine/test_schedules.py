@@ -11,10 +11,6 @@ from gradkeel.contract import config as contract
 from gradkeel_worker.schedules import SCHEDULES
 
 
-def test_every_kind_of_the_contract_is_here() -> None:
-    assert SCHEDULES.keys() == contract.SCHEDULES.keys()
-
-
 @pytest.mark.parametrize(
     "config", [contract.ConstantSchedule(warmup_steps=4), contract.Cosine(warmup_steps=4)]
 )
