@@ -75,8 +75,10 @@ def main(body: str, work: str, connection: "Connection[Any, Any]", bounds: limit
     folder = Path(work)
     _redirect_output(folder / outcome.OUTPUT)
     os.chdir(folder)
+    channel = Channel(
+        connection
+    )  # first: a thread that finds no memory to start in would be waited for for ever
     limits.apply(bounds)
-    channel = Channel(connection)
     try:
         result = BODIES[body](folder, channel)
     except BaseException as error:

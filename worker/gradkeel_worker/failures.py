@@ -13,7 +13,9 @@ OUT_OF_MEMORY_WORDS = (
     "CUDA out of memory",
     "std::bad_alloc",
     "Unable to allocate",
-    "Cannot allocate memory",
+    "annot allocate memory",
+    "failed to map segment",
+    "can't start new thread",
 )
 SHOWN = 500
 

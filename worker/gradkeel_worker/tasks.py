@@ -36,6 +36,6 @@ def serve(settings: Settings) -> None:
     signals.worker_shutting_down.connect(begin_stop, weak=False)
     worker.start()
     try:
-        app.worker_main(["worker", *WORKER_FLAGS, "--loglevel", settings.log_level])
+        app.worker_main(["--quiet", "worker", *WORKER_FLAGS, "--loglevel", settings.log_level])
     finally:
         worker.close()

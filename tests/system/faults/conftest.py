@@ -32,7 +32,7 @@ MARKS = {
     "worker": b"gradkeel_worker",
     "http": b"gunicorn",
 }
-EPOCHS = 1200
+EPOCHS = 700
 CONFIG: dict[str, Any] = {
     "target": "y",
     "preset": "custom",

@@ -111,6 +111,16 @@ def test_a_giant_cell_is_refused(refuse: Refuse, cell: str) -> None:
     assert (refusal.places[0].code, refusal.places[0].line) == ("record_too_long", 3)
 
 
+def test_records_of_nearly_the_largest_size(read: Read) -> None:
+    cell = "x" * 1_900_000
+    found = cells(read("a,b\n" + "".join(f"{n},{cell}\n" for n in range(4))))
+    assert found["a"] == [0, 1, 2, 3]
+    assert {len(text) for text in found["b"]} == {len(cell)}
+    long_names = ",".join(f"{n}{'x' * 30_000}" for n in range(50))
+    found = cells(read(f"{long_names}\n{',' * 49}\n1{',' * 49}\n"))
+    assert found["__row__"] == [1]
+
+
 def test_a_giant_cell_behind_a_stray_quote_is_refused(refuse: Refuse) -> None:
     refusal = refuse(f'a,b\n5" x,2\n3,{"x" * 9_000_000}\n', Limits(record_bytes=100_000))
     assert (refusal.places[0].code, refusal.places[0].line) == ("record_too_long", 3)

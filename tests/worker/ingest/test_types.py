@@ -88,6 +88,13 @@ def test_one_bad_cell_among_thousands_is_named(read: Read) -> None:
     assert "line 3212" in finding["detail"] and "'oops'" in finding["detail"]
 
 
+def test_mixed_columns_among_others(read: Read) -> None:
+    """Looking a bad cell's line up leaves the next column readable."""
+    found = read("a,b,c\n1,x,1\n2,3,oops\nbad,4,5\n4,5,6\n")
+    places = {f["column"]: (f["cell"], f["line"]) for f in found.profile["findings"]}
+    assert places == {"a": ("bad", 4), "b": ("x", 2), "c": ("oops", 3)}
+
+
 def test_none_is_a_category_among_words_and_says_so(read: Read) -> None:
     found = read(table("x", ["None", "brick", "None", "stone"]))
     entry = column(found, "x")

@@ -218,7 +218,9 @@ def from_parquet(path: Path, work: Path, limits: Limits) -> Cells:
     """
     try:
         return _read_parquet(path, work, limits)
-    except (pa.ArrowException, OSError) as error:
+    except MemoryError:  # Arrow's own is an ArrowException as well, and says nothing about the file
+        raise
+    except (pa.ArrowException, OSError, ValueError) as error:
         detail = f"the Parquet file cannot be read; it may be truncated or forged: {str(error)[:200]}"
         raise rejected("unreadable_parquet", detail) from error
 

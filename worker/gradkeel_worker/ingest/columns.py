@@ -138,7 +138,7 @@ def _sql_set(texts: frozenset[str]) -> str:
 
 
 def _one(connection: duckdb.DuckDBPyConnection, query: str, parameters: list[Any] | None = None) -> Any:
-    return connection.execute(query, parameters).fetchone()
+    return connection.execute(query, parameters).fetchall()[0]
 
 
 def _decimal_mark(counts: Counts, wanted: str | None) -> str | None:

@@ -15,7 +15,6 @@ from gradkeel_worker.ingest.options import Limits, Options
 
 CANDIDATES = (",", ";", "\t", "|")
 SAMPLE_RECORDS = 500
-SAMPLE_CHARACTERS = 1 << 20
 RESERVED = frozenset({"__row__", "__line__"})
 
 NUMBER = re.compile(r"[+-]?(\d+[.,]?\d*|[.,]\d+)([eE][+-]?\d+)?")
@@ -39,13 +38,14 @@ def find_dialect(path: Path, options: Options, limits: Limits) -> Dialect:
     Raises:
         Rejected: no record, too many columns, names that stand twice, nothing below the header.
     """
-    delimiter = options.delimiter or _delimiter(path)
-    records = _sample(path, delimiter)
+    text, whole = _head(path, 2 * limits.record_bytes)
+    delimiter = options.delimiter or _delimiter(text, whole)
+    records = _records(text, whole, delimiter)
     if not records:
         raise rejected("empty", "the file holds no record, only blank lines")
     _refuse_too_many(len(records[0]), limits)
     header = _has_header(records) if options.header is None else options.header
-    if header and len(records) == 1:
+    if header and whole and len(records) == 1:
         raise rejected("header_only", "the file holds a header and no rows", line=1)
     first = records[0] if header else [""] * len(records[0])
     return Dialect(delimiter, header, column_names(first))
@@ -57,23 +57,23 @@ def _refuse_too_many(columns: int, limits: Limits) -> None:
         raise rejected("too_many_columns", detail, line=1)
 
 
-def _sample(path: Path, delimiter: str) -> list[list[str]]:
-    """The first records that are not blank; a record that the sample cuts in two is left out."""
+def _head(path: Path, characters: int) -> tuple[str, bool]:
+    """The begin of the text, and whether that is all of it. It holds at least one record."""
     with path.open(encoding="utf-8", newline="", errors="replace") as file:
-        text = file.read(SAMPLE_CHARACTERS)
-        whole = len(text) < SAMPLE_CHARACTERS
-    records = _parse(text, delimiter)
-    return records if whole or len(records) < 2 else records[:-1]
+        text = file.read(characters)
+    return text, len(text) < characters
 
 
-def _parse(text: str, delimiter: str) -> list[list[str]]:
-    csv.field_size_limit(SAMPLE_CHARACTERS)
+def _records(text: str, whole: bool, delimiter: str) -> list[list[str]]:
+    """The first records that are not blank; a last one that is cut off is left out when others are there."""
+    csv.field_size_limit(len(text) + 1)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    return list(islice((record for record in reader if "".join(record).strip()), SAMPLE_RECORDS))
+    records = list(islice((record for record in reader if "".join(record).strip()), SAMPLE_RECORDS))
+    return records if whole or len(records) in {1, 2, SAMPLE_RECORDS} else records[:-1]
 
 
-def _delimiter(path: Path) -> str:
-    scored = {mark: _score(_sample(path, mark)) for mark in CANDIDATES}
+def _delimiter(text: str, whole: bool) -> str:
+    scored = {mark: _score(_records(text, whole, mark)) for mark in CANDIDATES}
     best = max(scored, key=lambda mark: scored[mark])
     return best if scored[best] > (0, 0, 0) else ","
 

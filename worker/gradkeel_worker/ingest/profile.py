@@ -140,8 +140,8 @@ def _mixed_types(connection: Connection, name: str, kind: Kind) -> dict[str, Any
 
 
 def _line(connection: Connection, row: int) -> int | None:
-    found = connection.execute("SELECT __line__ FROM cells() WHERE __row__ = ?", [row]).fetchone()
-    line: int | None = found[0] if found else None
+    found = connection.execute("SELECT __line__ FROM cells() WHERE __row__ = ?", [row]).fetchall()
+    line: int | None = found[0][0]
     return line
 
 
