@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gradkeel.contract.states import Verdict
-from gradkeel.documents import Document, Field, many, mapping, text, texts
+from gradkeel.documents import Document, Field, many, mapping, optional, text, texts
 
 
 class Finding(Document):
@@ -31,7 +31,7 @@ class Finding(Document):
 class Report(Document):
     """A job's report; ``report["series"]`` reaches every key of its JSON."""
 
-    verdict = Field(Verdict)
+    verdict = Field(optional(Verdict))
     summary = Field(text)
     findings = Field(many(Finding))
 

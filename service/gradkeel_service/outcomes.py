@@ -8,12 +8,13 @@ from typing import Any
 from flask.typing import ResponseReturnValue
 
 from gradkeel.contract.report import empty_report
-from gradkeel.contract.states import JobState, Verdict
+from gradkeel.contract.states import JobState
 from gradkeel_service.conditional import body_response, json_response, negotiated, object_response
 from gradkeel_service.jobs import ended
 from gradkeel_service.openapi import Blueprint
 from gradkeel_service.parts import parts
 from gradkeel_service.queries import Nothing
+from gradkeel_store.errors import NotFound
 from gradkeel_store.page import content_security_policy, render_report
 from gradkeel_store.records import JobRow
 
@@ -36,10 +37,19 @@ def report(query: dict[str, Any], job_id: str) -> ResponseReturnValue:
         if row.report_digest is not None:
             return object_response(row.report_digest, "application/json")
         return json_response(read_report(row))
-    page = render_report(read_report(row), title=f"Job {row.id}", job=row.to_json())
+    page = render_report(read_report(row), title=_title(row), job=row.to_json())
     response = body_response(page.encode(), HTML)
     response.headers["Content-Security-Policy"] = f"{content_security_policy()}; frame-ancestors 'none'"
     return response
+
+
+def _title(row: JobRow) -> str:
+    """What the worker calls it in the bundle: data set and target. A data set may be gone by now."""
+    try:
+        name = parts().records.get_dataset(row.project, row.dataset_id).name
+    except NotFound:
+        name = row.dataset_id
+    return f"{name}: {row.config.get('target')}"
 
 
 def read_report(row: JobRow) -> dict[str, Any]:
@@ -52,11 +62,9 @@ def read_report(row: JobRow) -> dict[str, Any]:
 
 def _report_of_no_run(row: JobRow) -> dict[str, Any]:
     if row.state == JobState.CANCELLED:
-        return empty_report(verdict=Verdict.HEALTHY, summary="The job was cancelled before its first step.")
+        return empty_report(summary="The job was cancelled before its first step.")
     reason = (row.error or {}).get("message", "no reason was recorded")
-    return empty_report(
-        verdict=Verdict.DIVERGED, summary=f"The job failed before its first step was recorded: {reason}"
-    )
+    return empty_report(summary=f"The job failed before its first step was recorded: {reason}")
 
 
 @blueprint.route("/<job_id>/series", methods=["GET"])

@@ -36,6 +36,8 @@ def test_the_report_as_a_page(service: Service, client: httpx.Client) -> None:
     page = client.get(f"/v1/jobs/{job.id}/report", headers={"Accept": "text/html"})
     assert page.headers["Content-Type"] == "text/html; charset=utf-8"
     assert page.text.startswith("<!doctype html>")
+    dataset = service.records.get_dataset(service.project, job.dataset_id)
+    assert f"<title>{dataset.name}: {job.config['target']} ·" in page.text
     policy = page.headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy
     assert "frame-ancestors 'none'" in policy
@@ -49,6 +51,7 @@ def test_a_job_cancelled_while_queued_has_a_report_with_no_steps(
     report = client.get(f"/v1/jobs/{job.id}/report").json()
     jsonschema.validate(report, client.get("/v1/schemas/report.json").json())
     assert report["series"]["steps"] == []
+    assert report["verdict"] is None
     assert "cancelled" in report["summary"]
     page = client.get(f"/v1/jobs/{job.id}/report", headers={"Accept": "text/html"})
     assert page.status_code == 200
@@ -69,3 +72,17 @@ def test_a_job_whose_data_was_rejected_has_a_report(service: Service, client: ht
     report = client.get(f"/v1/jobs/{job['id']}/report").json()
     jsonschema.validate(report, client.get("/v1/schemas/report.json").json())
     assert "row 0 is short" in report["summary"]
+
+
+def test_impossible_accept(service: Service, client: httpx.Client) -> None:
+    job = service.ended_job()
+    for path in ("report", "events"):
+        answer = client.get(f"/v1/jobs/{job.id}/{path}", headers={"Accept": "image/png"})
+        assert_problem(answer, 406, "not_acceptable")
+
+
+def test_no_accept_header_means_anything(service: Service, client: httpx.Client) -> None:
+    job = service.ended_job()
+    del client.headers["Accept"]
+    assert client.get(f"/v1/jobs/{job.id}/report").headers["Content-Type"] == "application/json"
+    assert client.get(f"/v1/jobs/{job.id}/events").headers["Content-Type"].startswith("text/event-stream")

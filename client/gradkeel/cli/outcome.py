@@ -128,8 +128,8 @@ def _show_state(screen: Screen, job: Job) -> None:
 
 def show_report(screen: Screen, report: Report) -> None:
     screen.say()
-    line = Text.assemble("Verdict: ", (str(report.verdict), VERDICT_STYLES.get(report.verdict, "bold")))
-    screen.say(line)
+    verdict = "none, for nothing was trained" if report.verdict is None else str(report.verdict)
+    screen.say(Text.assemble("Verdict: ", (verdict, VERDICT_STYLES.get(verdict, "bold"))))
     screen.say(Padding(Text(report.summary), (0, 0, 0, 2), expand=False))
     for clip in filter(None, map(clipping_line, report["clipping"])):
         screen.say(f"  {clip}")

@@ -32,11 +32,11 @@ RULES: dict[str, Family] = {
 }
 
 
-def empty_report(*, verdict: str = Verdict.HEALTHY, summary: str = "") -> Json:
-    """A report with every fixed key and nothing computed."""
+def empty_report(*, verdict: str | None = None, summary: str = "") -> Json:
+    """A report with every fixed key and nothing computed; no verdict either, unless one is given."""
     return {
         "schema_version": SCHEMA_VERSION,
-        "verdict": str(verdict),
+        "verdict": None if verdict is None else str(verdict),
         "summary": summary,
         "findings": [],
         "series": {
@@ -184,7 +184,7 @@ REPORT_SCHEMA: Json = {
     **_record(
         {
             "schema_version": {"const": SCHEMA_VERSION},
-            "verdict": {"enum": [str(verdict) for verdict in Verdict]},
+            "verdict": {"enum": [*map(str, Verdict), None], "description": "null where no step was trained"},
             "summary": {"type": "string"},
             "findings": {"type": "array", "items": _FINDING},
             "series": _SERIES,

@@ -30,6 +30,9 @@ MAX_BYTES = 5_000_000
 _SAMPLED_PREDICTIONS = 500
 _MAX_COLUMNS = 500
 _MAX_INTERVENTIONS = 1_000
+_FROM_OUTSIDE = frozenset(
+    ("max_seconds", "deadline", "cancelled", "worker_lost", "out_of_memory", "internal")
+)
 
 
 def diagnose(evidence: Evidence) -> Json:
@@ -37,7 +40,7 @@ def diagnose(evidence: Evidence) -> Json:
     case = Case(evidence)
     judged, failed = _judge(case)
     findings = arrange(judged, case)
-    verdict = verdict_of(findings, case)
+    verdict = verdict_of(findings, case) if case.course.length or findings else None
     report = empty_report(verdict=verdict, summary=summarise(verdict, findings, case))
     report |= {
         "findings": [finding.to_json() for finding in findings],
@@ -157,13 +160,14 @@ def _inflation(case: Case) -> Json:
 def _unscaled_inflation(case: Case, profile: Json | None) -> Json:
     """The same had the column been fed as it stands in the file."""
     used = {one.source for one in case.feed.columns} if case.feed is not None else None
+    left_out = {case.config.target, *case.config.columns.exclude}
     found = {}
     for column in (profile or {}).get("columns", ()):
         mean, std = column.get("mean"), column.get("std")
         if (
             column.get("type") == "numeric"
             and None not in (mean, std)
-            and (used is None or column["name"] in used)
+            and (column["name"] in used if used is not None else column["name"] not in left_out)
         ):
             found[column["name"]] = float(np.hypot(mean, std))
     return dict(list(found.items())[:_MAX_COLUMNS])
@@ -264,11 +268,17 @@ def _provenance(case: Case, failed: list[str]) -> Json:
         "steps": case.course.length,
         "status": evidence.status,
         "error": evidence.error,
-        "reproducible": evidence.readings.stopped_by not in ("max_seconds", "deadline", "cancelled"),
+        "reproducible": _reproducible(evidence),
         "config": to_json(config),
         "notes": [*case.measured.notes, *failed],
         **evidence.provenance,
     }
+
+
+def _reproducible(evidence: Evidence) -> bool:
+    """Whether the run's own config decided where it ended."""
+    ended = evidence.readings.stopped_by, evidence.status
+    return not _FROM_OUTSIDE.intersection(ended)
 
 
 # --------------------------------------------------------------------------------------------- JSON and size

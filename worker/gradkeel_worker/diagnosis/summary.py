@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from gradkeel.contract.states import Severity, Verdict
 from gradkeel_worker.diagnosis.case import Case
 from gradkeel_worker.diagnosis.finding import Finding
-from gradkeel_worker.diagnosis.words import number, plural
+from gradkeel_worker.diagnosis.words import METRICS, number, plural
 
 _VERDICTS = {
     Verdict.HEALTHY: "Training was numerically sound: none of the signs that this report looks for was seen.",
@@ -15,17 +15,18 @@ _VERDICTS = {
     Verdict.UNSTABLE: "Training was unstable, and its result should not be relied on before this is mended.",
     Verdict.DIVERGED: "Training diverged: its numbers grew without bound or stopped being numbers.",
 }
+_UNTIL_THEN = "Until then none of the signs that this report looks for was seen."
 _STATUS = {
     "cancelled": "The job was cancelled",
     "deadline": "The job ran out of time",
     "out_of_memory": "The job ran out of memory",
     "worker_lost": "The job's worker was lost",
-    "bad_data": "The job could not use the data",
+    "bad_data": "The job could not use the data, and ended",
     "internal": "The job ended with an internal error",
 }
 
 
-def summarise(verdict: Verdict, findings: Sequence[Finding], case: Case) -> str:
+def summarise(verdict: Verdict | None, findings: Sequence[Finding], case: Case) -> str:
     """Verdict, most likely cause with its remedy, and how the model compares."""
     sentences = [_opening(verdict, case)]
     lead = _lead(findings)
@@ -37,16 +38,19 @@ def summarise(verdict: Verdict, findings: Sequence[Finding], case: Case) -> str:
         sentences.append(
             f"{plural(others, 'further finding')} {'is' if others == 1 else 'are'} listed below."
         )
-    return " ".join([*sentences, *_comparison(case)])
+    told = lead is not None and lead.rule == "no_better_than_baseline"
+    return " ".join([*sentences, *([] if told else _comparison(case))])
 
 
-def _opening(verdict: Verdict, case: Case) -> str:
+def _opening(verdict: Verdict | None, case: Case) -> str:
     steps = case.course.length
     ended = _STATUS.get(case.evidence.status)
-    if ended is not None:
-        after = f" after {plural(steps, 'step')}." if steps else " before its first step."
-        return ended + after + (f" {_VERDICTS[verdict]}" if steps and verdict is not Verdict.HEALTHY else "")
-    return _VERDICTS[verdict] if steps else "No training step was taken."
+    if not steps or verdict is None:
+        return f"{ended or 'The job ended'} before its first step."
+    if ended is None:
+        return _VERDICTS[verdict]
+    until = _UNTIL_THEN if verdict is Verdict.HEALTHY else _VERDICTS[verdict]
+    return f"{ended} after {plural(steps, 'step')}. {until}"
 
 
 def _lead(findings: Sequence[Finding]) -> Finding | None:
@@ -74,7 +78,7 @@ def _comparison(case: Case) -> list[str]:
             found.append((gain[0], gain[1], label))
     if not found:
         return []
-    metric, first, _ = found[0]
+    metric, first = METRICS.get(found[0][0], found[0][0]), found[0][1]
     part = case.evidence.evaluation.part if case.evidence.evaluation is not None else "test"
     beside = " and ".join(f"{number(gain.baseline)} for {label}" for _, gain, label in found)
     return [f"On the {part} part its {metric} is {number(first.model)}, beside {beside}."]

@@ -5,6 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+METRICS = {
+    "rmse": "RMSE",
+    "mae": "mean absolute error",
+    "r2": "R²",
+    "log_loss": "log loss",
+    "auc": "AUC",
+    "average_precision": "average precision",
+    "f1": "F1",
+}
+"""Metrics as people write them, inside a sentence."""
+
 
 def number(value: float | None) -> str:
     """Up to three significant digits, readable: 0.0042, 12.3, 4,560, 1.2e+09."""
