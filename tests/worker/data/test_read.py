@@ -94,3 +94,14 @@ def test_equal_texts_are_held_once(tmp_path, configure):
     profile = {"columns": [{"name": "z", "type": "categorical"}, {"name": "y", "type": "numeric"}]}
     values = read_table(tmp_path / "d.parquet", profile, configure()).columns["z"].values
     assert len({id(cell) for cell in values}) == 2
+
+
+def test_the_decimal_mark_of_the_file_holds_for_texts_that_turn_out_to_be_numbers(tmp_path, configure):
+    texts = ["0,5", "1,2x", "-2,25"]
+    pq.write_table(pa.table({"z": texts, "y": [1.0, 2.0, 3.0]}), tmp_path / "d.parquet")
+    columns = [{"name": "z", "type": "text", "decimal": "."}, {"name": "y", "type": "numeric"}]
+    profile = {"columns": columns, "format": {"decimal": ","}}
+    config = configure(columns={"missing_values": {"z": ["1,2x"]}})
+    column = read_table(tmp_path / "d.parquet", profile, config).columns["z"]
+    assert column.type == "numeric"
+    assert np.array_equal(column.values, [0.5, np.nan, -2.25], equal_nan=True)

@@ -14,7 +14,7 @@ from gradkeel_worker.diagnosis import Evidence, remedies
 from gradkeel_worker.diagnosis.case import Case
 from gradkeel_worker.diagnosis.rules import RULES
 from gradkeel_worker.engine.readings import Readings
-from worker.diagnosis.runs import diabetes, trained
+from worker.diagnosis.runs import SGD, diabetes, trained
 from worker.diagnosis.test_rules import STEPS, readings
 
 Json = dict[str, Any]
@@ -158,7 +158,23 @@ def _profile() -> Json:
         "constant_columns": ["age"],
         "duplicate_columns": [["bmi", "s5"]],
         "columns": [],
+        "findings": [{**MIXED, "column": name} for name in ("bmi", "s5")],
     }
+
+
+CELL: Json = {"row": 100, "line": 102, "cell": "1,2x"}
+MIXED: Json = {"code": "mixed_types", "column": "s5", "count": 1, "cells": [CELL]}
+
+
+def test_a_cell_that_makes_text_of_a_column_is_named_and_can_be_counted_as_missing() -> None:
+    case = _case(SGD, TROUBLED["empty"], profile={"rows": 442, "columns": [], "findings": [MIXED]})
+    (finding,) = [one for one in RULES["data_quality"](case) if one.evidence["issue"] == "mixed_types"]
+    assert finding.severity == "warning"
+    assert (finding.where["column"], finding.where["line"]) == ("s5", 102)
+    assert "“1,2x” in line 102" in finding.explanation
+    assert finding.remedy.patch == {"columns": {"missing_values": {"s5": ["1,2x"]}}}
+    mended = _case(merge_patch(SGD, finding.remedy.patch), TROUBLED["empty"], profile=case.evidence.profile)
+    assert not any(one.evidence["issue"] == "mixed_types" for one in RULES["data_quality"](mended))
 
 
 def test_a_patch_leaves_alone_what_it_does_not_mend() -> None:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from gradkeel.contract.config import TrainConfig
 from gradkeel_worker.data.columns import apply_types
-from gradkeel_worker.data.table import ID, TEXT, Array, Column, Integers, Table
+from gradkeel_worker.data.table import ID, NUMERIC, TEXT, Array, Column, Integers, Table
 
 ROW, LINE = "__row__", "__line__"
 _EXACT_INTEGERS = 2**53
@@ -24,7 +24,8 @@ def read_table(path: str | Path, profile: Mapping[str, Any], config: TrainConfig
     wanted = [name for name in described if _needed(name, described[name], config)]
     with pq.ParquetFile(path) as file:
         # one column at a time: a whole table of texts would not fit beside its numbers
-        columns = {name: _column(_read(file, name), described[name]) for name in wanted}
+        mark = (profile.get("format") or {}).get("decimal") or "."
+        columns = {name: _column(_read(file, name), described[name], mark) for name in wanted}
         table = Table(columns, _rows(file), _lines(file), findings=_unread(described, wanted, config))
     return apply_types(table, config)
 
@@ -62,12 +63,14 @@ def left_out(name: str, type_: str) -> dict[str, Any]:
     return {"code": f"{ID if type_ == ID else TEXT}_left_out", "column": name, "count": 1, "detail": detail}
 
 
-def _column(data: pa.ChunkedArray, described: Mapping[str, Any]) -> Column:
+def _column(data: pa.ChunkedArray, described: Mapping[str, Any], mark: str) -> Column:
+    """``mark``: the file's decimal mark, for texts that the job may read as numbers after all."""
     name, type_ = described["name"], described["type"]
     numbers = pa.types.is_integer(data.type) or pa.types.is_floating(data.type)
     if numbers and not _beyond_floats(data):
         return Column(name, type_, _floats(data), integer=pa.types.is_integer(data.type))
-    return Column(name, type_, _texts(data), decimal=described.get("decimal") or ".")
+    own = described.get("decimal") if type_ == NUMERIC else None
+    return Column(name, type_, _texts(data), decimal=own or mark)
 
 
 def _texts(data: pa.ChunkedArray) -> Array:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from gradkeel.contract.patch import set_value
 from gradkeel.contract.states import Family, Severity
 from gradkeel_worker.diagnosis import remedies
 from gradkeel_worker.diagnosis.case import Case
@@ -21,7 +22,7 @@ def data_quality(case: Case) -> list[Finding]:
     """Constant, empty and duplicate columns, duplicate rows, few rows per parameter, what preparation
     noticed.
     """
-    found = [*_columns(case), *_duplicate_rows(case), *_few_rows(case), *_noticed(case)]
+    found = [*_mixed(case), *_columns(case), *_duplicate_rows(case), *_few_rows(case), *_noticed(case)]
     return found[:_MOST]
 
 
@@ -47,6 +48,55 @@ def _used(case: Case) -> set[str]:
     if prepared is None:
         return set()
     return {one.source for one in prepared.inputs} | {one.name for one in prepared.categories}
+
+
+def _mixed(case: Case) -> Iterator[Finding]:
+    """Columns of numbers that a few cells turn into text."""
+    for note in _mixed_notes(case):
+        column, cells = note["column"], note.get("cells") or []
+        first = cells[0] if cells else {}
+        yield Finding(
+            rule="data_quality",
+            family=Family.DATA,
+            severity=Severity.WARNING,
+            confidence="high",
+            explanation=f"Most cells of “{column}” are numbers, but {plural(note['count'], 'cell')} "
+            f"{'is' if note['count'] == 1 else 'are'} not, so that the whole column is read as text. "
+            f"The first is “{first.get('cell')}”{_in_line(first)}.",
+            remedy=_as_missing(case, column, note["count"], [str(cell["cell"]) for cell in cells]),
+            evidence={"issue": "mixed_types", "cells": note["count"]},
+            where={
+                "column": column,
+                "row": first.get("row"),
+                "line": first.get("line"),
+                "phase": "prepare",
+            },
+        )
+
+
+def _mixed_notes(case: Case) -> list[Json]:
+    """What ingest noted, for the columns that the job wants and does not type itself."""
+    columns = case.config.columns
+    return [
+        note
+        for note in (case.evidence.profile or {}).get("findings") or ()
+        if note.get("code") == "mixed_types"
+        and note["column"] not in {*columns.exclude, *columns.types, *columns.missing_values}
+        and (columns.include is None or note["column"] in {*columns.include, case.config.target})
+    ]
+
+
+def _in_line(cell: Json) -> str:
+    if cell.get("line") is not None:
+        return f" in line {cell['line']}"
+    return f" in row {cell['row']}" if cell.get("row") is not None else ""
+
+
+def _as_missing(case: Case, column: str, count: int, cells: list[str]) -> Remedy:
+    if count > len(cells):
+        return Remedy("Correct the cells in the file; columns.missing_values can name them too.", _same(case))
+    text = "Correct the file, or count " + ("the cell" if count == 1 else "those cells") + " as missing."
+    return Remedy(text, set_value(("columns", "missing_values", column), sorted(set(cells))))
 
 
 def _columns(case: Case) -> Iterator[Finding]:
@@ -112,17 +162,29 @@ def _few_rows(case: Case) -> Iterator[Finding]:
 
 
 def _noticed(case: Case) -> Iterator[Finding]:
-    prepared = case.evidence.prepared
+    prepared, told = case.evidence.prepared, {note["column"] for note in _mixed_notes(case)}
     for note in prepared.findings if prepared is not None else ():
         column = note.get("column")
+        if column in told and note.get("code") == "text_left_out":
+            continue
         yield _finding(
             case,
             str(note.get("code")),
-            str(note.get("detail")) or str(note.get("code")),
-            Remedy("Nothing has to be done; look at the column.", _same(case)),
+            _sentence(column, str(note.get("detail") or note.get("code"))),
+            Remedy("Nothing has to be changed, if that is as you want it.", _same(case)),
             count=note.get("count"),
             column=column,
         )
+
+
+def _sentence(column: str | None, detail: str) -> str:
+    """A note as a sentence that names its column."""
+    said = (
+        detail.replace("the column ", f"“{column}” ", 1)
+        if column and detail.startswith("the column ")
+        else detail
+    )
+    return said[:1].upper() + said[1:] + ("" if said.endswith(".") else ".")
 
 
 def _same(case: Case) -> Json:
