@@ -89,7 +89,8 @@ def _mended_with(finding: Finding, lead: Finding | None) -> Finding:
     """A consequence is mended by mending its cause: it proposes the cause's change, not one of its own."""
     if lead is None or finding is lead or finding.rule not in lead.consequences:
         return finding
-    text = f"Mend the cause, {lead.rule}, first: {lead.remedy.text[0].lower()}{lead.remedy.text[1:]}"
+    remedy = lead.remedy.text[0].lower() + lead.remedy.text[1:]
+    text = f"Mend the first finding, the most likely cause of this one: {remedy}"
     return replace(finding, remedy=Remedy(text, lead.remedy.patch))
 
 

@@ -10,7 +10,7 @@ from gradkeel_worker.diagnosis import remedies
 from gradkeel_worker.diagnosis.case import Case
 from gradkeel_worker.diagnosis.finding import Finding, Remedy
 from gradkeel_worker.diagnosis.gain import Gain
-from gradkeel_worker.diagnosis.words import number, plural
+from gradkeel_worker.diagnosis.words import METRICS, number, plural
 
 Json = dict[str, Any]
 
@@ -34,6 +34,10 @@ def no_better_than_baseline(case: Case) -> list[Finding]:
 def _main(each: dict[str, Gain]) -> tuple[str, Gain]:
     """The leading metric: rmse or log_loss."""
     return next(iter(each.items()))
+
+
+def _words(metric: str) -> str:
+    return METRICS.get(metric, metric)
 
 
 def _evidence(case: Case, metric: str, gain: Gain, baseline: str) -> Json:
@@ -60,7 +64,7 @@ def _like_constant(case: Case, each: dict[str, Gain]) -> Finding:
         severity=Severity.WARNING if few and gain.value > 0 else Severity.CRITICAL,
         confidence="low" if few else "high",
         explanation=(
-            f"On {plural(gain.rows, 'row')} the model had no part in fitting, its {metric} is "
+            f"On {plural(gain.rows, 'row')} that took no part in fitting, the model's {_words(metric)} is "
             f"{number(gain.model)}; always "
             f"predicting one constant gives {number(gain.baseline)}. The gain of {number(gain.value)} (95 % "
             "interval "
@@ -112,7 +116,7 @@ def _remedy(case: Case, linear: bool) -> Remedy:
 
 def _like_ridge(case: Case, metric: str, gain: Gain) -> Finding:
     name = "ridge regression" if case.task == "regression" else "logistic regression"
-    better = "is as good" if gain.high > 0 else "does better"
+    better = "does as well, as far as so many rows can tell" if gain.high > 0 else "does better"
     if case.starts_alike:
         close, severity = f"Most likely cause: {_cause(case, True)}.", Severity.WARNING
         remedy = Remedy("Use he initialisation.", remedies.he(case))
@@ -129,7 +133,7 @@ def _like_ridge(case: Case, metric: str, gain: Gain) -> Finding:
         severity=severity,
         confidence="medium",
         explanation=(
-            f"On {plural(gain.rows, 'row')} the model had no part in fitting, {name} {better}: {metric} "
+            f"On {plural(gain.rows, 'row')} that took no part in fitting, {name} {better}: {_words(metric)} "
             f"{number(gain.baseline)} against the model's {number(gain.model)} (gain {number(gain.value)}, "
             "95 % interval "
             f"{number(gain.low)} to {number(gain.high)}). {close}"
