@@ -1,6 +1,7 @@
 """/v1/datasets: uploads, their state, preview and profile."""
 
 import codecs
+import re
 from typing import Any
 
 import marshmallow as ma
@@ -58,10 +59,11 @@ class PreviewQuery(ma.Schema):
 @blueprint.body({kind: {"schema": {"type": "string", "format": "binary"}} for kind in documents.TABLE_TYPES})
 def upload(query: dict[str, Any]) -> ResponseReturnValue:
     """Upload a table: CSV, TSV, JSON lines or Parquet, plain, gzip or zstd; raw or as the file of a form."""
+    asked_key()  # refused before a byte is stored
     _check_encoding(query["encoding"])
     _check_storage()
     stored = intake.receive(parts().objects, parts().settings.max_upload_bytes)
-    name = query.pop("name") or _named_by_file(stored.name)
+    name = query.pop("name") or stored.name or "upload"
     options = {key: value for key, value in query.items() if value is not None}
     return once(stored.sha256, lambda: _create(name, stored, options))
 
@@ -81,15 +83,6 @@ def _check_encoding(encoding: str | None) -> None:
         raise invalid(
             "/encoding", "encoding", f"{encoding[:40]!r} is not the name of a text encoding"
         ) from error
-
-
-def _named_by_file(filename: str | None) -> str:
-    if not filename:
-        return "upload"
-    try:
-        return str(PlainText().deserialize(filename))
-    except ma.ValidationError as error:
-        raise invalid("/name", "name", f"the file's name: {error.messages[0]}") from error
 
 
 def _create(name: str, stored: intake.Stored, options: dict[str, Any]) -> Response:
@@ -115,7 +108,8 @@ def list_all(query: dict[str, Any]) -> ResponseReturnValue:
 @blueprint.answers(200, "Dataset", "A data set of this project that holds these bytes.")
 def by_digest(query: dict[str, Any], sha256: str) -> ResponseReturnValue:
     """Whether a file with this SHA-256 is there (HEAD: 200 or 404), so that it need not be sent again."""
-    row = parts().records.find_dataset(project(), sha256.lower())
+    known = re.fullmatch("[0-9a-f]{64}", sha256.lower())
+    row = parts().records.find_dataset(project(), sha256.lower()) if known else None
     if row is None:
         raise Refusal("not_found", "no data set of this project holds these bytes")
     return json_response(row.to_json())

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from flask import request
 from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder, NeedData
 
+from gradkeel.contract.resolve import check_name
 from gradkeel_service import magic
 from gradkeel_service.bodies import chunks, require_length
 from gradkeel_service.errors import Refusal, invalid
@@ -102,12 +103,19 @@ def _form_file(limit: int) -> tuple[str | None, Iterator[bytes]]:
     events = _form_events(decoder, chunks(limit + MULTIPART_OVERHEAD))
     for event in events:
         if isinstance(event, File):
-            return event.filename, _file_bytes(events)
+            return checked_name(event.filename), _file_bytes(events)
         if isinstance(event, Field):
             raise invalid(
                 "", "form_field", f"the form has a field {event.name[:80]!r}; send the one file alone"
             )
     raise invalid("", "form_file", "the form holds no file")
+
+
+def checked_name(filename: str | None) -> str | None:
+    """The name that a form gives its file; 422 for one that cannot be kept, before anything is stored."""
+    if filename and (complaint := check_name(filename)):
+        raise invalid("/name", "name", f"the file's name: {complaint}")
+    return filename or None
 
 
 def _form_events(decoder: MultipartDecoder, pieces: Iterator[bytes]) -> Iterator[object]:

@@ -8,7 +8,7 @@ import structlog
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import ClientDisconnected, HTTPException
 
-from gradkeel.contract.errors import ConfigError, StrictJSONError
+from gradkeel.contract.errors import ConfigError, FieldError, StrictJSONError
 from gradkeel.contract.problems import MEDIA_TYPE, Problem
 from gradkeel_service.errors import Refusal
 from gradkeel_store import errors as store
@@ -106,7 +106,8 @@ def _on_store_error(error: store.StoreError) -> Response:
         return _on_failure(error)
     if code in ("unavailable", "storage_full"):
         log.error("store_failed", request_id=g.get("request_id"), error=str(error))
-    return answer(Refusal(code, str(error)))
+    places = [FieldError("/after", "cursor", str(error))] if isinstance(error, store.BadCursor) else []
+    return answer(Refusal(code, str(error), places))
 
 
 def _on_http_exception(error: HTTPException) -> Response:

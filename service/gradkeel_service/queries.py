@@ -1,6 +1,7 @@
 """Query parameters: strict fields, one parser, problems with a pointer."""
 
 import re
+from datetime import UTC, datetime
 from typing import Any, NoReturn
 
 import marshmallow as ma
@@ -85,10 +86,17 @@ class Flag(ma.fields.Boolean):
 
 
 class Moment(ma.fields.AwareDateTime):
-    """A point in time in ISO 8601 with an offset."""
+    """A point in time in ISO 8601 with an offset; read as UTC."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(format="iso", **kwargs)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> datetime:
+        moment: datetime = super()._deserialize(value, attr, data, **kwargs)
+        try:
+            return moment.astimezone(UTC)
+        except OverflowError as error:
+            raise ma.ValidationError("lies outside the years 1 to 9999") from error
 
 
 class WaitQuery(ma.Schema):

@@ -8,6 +8,7 @@ from werkzeug.sansio.utils import host_is_trusted
 
 from gradkeel.contract.ids import REQUEST, new_id
 from gradkeel_service import bodies
+from gradkeel_service.bodies import CLOSE
 from gradkeel_service.errors import Refusal
 from gradkeel_service.parts import parts
 
@@ -40,6 +41,15 @@ def _check_host() -> None:
         raise Refusal("bad_host", "the Host header is missing or names a host that is not trusted here")
 
 
+def _check_coding() -> None:
+    """gunicorn lets known codings through undecoded; what was stored would not be what was sent."""
+    coding = request.headers.get("Transfer-Encoding", "chunked").strip().lower()
+    if coding != "chunked":
+        raise Refusal(
+            "not_implemented", "the only transfer coding that is understood is chunked", headers=CLOSE
+        )
+
+
 def _finish(response: Response) -> Response:
     response.headers["X-Request-Id"] = g.request_id
     for name, value in HEADERS.items():
@@ -70,4 +80,5 @@ def _account(status: int) -> None:
 def register(app: Flask) -> None:
     app.before_request(_begin)
     app.before_request(_check_host)
+    app.before_request(_check_coding)
     app.after_request(_finish)

@@ -5,11 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import hashlib
-import io
-import pickle
-import tarfile
 import threading
-import zipfile
 
 import httpx2 as httpx
 import numpy as np
@@ -17,7 +13,7 @@ import pyarrow
 import pytest
 
 from gradkeel.contract.problems import Problem
-from service.conftest import COLUMNS, MAX_UPLOAD, TABLE, Service, assert_problem
+from service.conftest import COLUMNS, TABLE, Service, assert_problem
 
 
 def objects_in(service: Service) -> set[str]:
@@ -59,23 +55,6 @@ def test_read_options_are_kept(service: Service, client: httpx.Client) -> None:
     assert row.options == {"delimiter": ";", "decimal": ",", "encoding": "latin-1", "header": False}
 
 
-@pytest.mark.parametrize(
-    "query",
-    [
-        "delimiter=ab",
-        "decimal=x",
-        "encoding=klingon",
-        "header=yes",
-        "name=a%00b",
-        "name=" + "n" * 201,
-        "path=/x",
-    ],
-)
-def test_bad_options_are_named(client: httpx.Client, query: str) -> None:
-    document = assert_problem(client.post(f"/v1/datasets?{query}", content=b"a\n1\n"), 422, "invalid")
-    assert document["errors"][0]["pointer"] == "/" + query.partition("=")[0]
-
-
 def test_a_name_never_becomes_a_path(client: httpx.Client) -> None:
     answer = client.post("/v1/datasets?name=../../x", content=b"a\n1\n")
     assert answer.status_code == 201
@@ -95,57 +74,8 @@ def test_the_digest_is_checked(service: Service, client: httpx.Client) -> None:
     assert_problem(malformed, 400, "bad_request")
 
 
-def _tar() -> bytes:
-    target = io.BytesIO()
-    with tarfile.open(fileobj=target, mode="w") as archive:
-        archive.addfile(tarfile.TarInfo("a.csv"), io.BytesIO())
-    return target.getvalue()
-
-
-def _zip() -> bytes:
-    target = io.BytesIO()
-    with zipfile.ZipFile(target, "w") as archive:
-        archive.writestr("a.csv", "a\n1\n")
-    return target.getvalue()
-
-
-def _npy() -> bytes:
-    target = io.BytesIO()
-    np.save(target, np.arange(3))
-    return target.getvalue()
-
-
-def _arrow() -> bytes:
-    target = io.BytesIO()
-    table = pyarrow.table({"a": [1]})
-    with pyarrow.ipc.new_file(target, table.schema) as writer:
-        writer.write_table(table)
-    return target.getvalue()
-
-
 def _zstd(inside: bytes) -> bytes:
     return pyarrow.compress(inside, codec="zstd", asbytes=True)  # type: ignore[no-any-return]
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        pytest.param(_zip(), id="zip"),
-        pytest.param(_tar(), id="tar"),
-        pytest.param(gzip.compress(_tar()), id="tar in gzip"),
-        pytest.param(gzip.compress(gzip.compress(b"a\n1\n")), id="gzip in gzip"),
-        pytest.param(_zstd(_zip()), id="zip in zstd"),
-        pytest.param(pickle.dumps({"a": 1}), id="pickle"),
-        pytest.param(_npy(), id="npy"),
-        pytest.param(_arrow(), id="arrow"),
-        pytest.param(bytes(range(256)) * 20, id="unknown"),
-        pytest.param(b"\x1f\x8bnot really gzip", id="damaged gzip"),
-    ],
-)
-def test_what_is_no_table_is_refused_at_once(service: Service, client: httpx.Client, body: bytes) -> None:
-    before = objects_in(service)
-    assert_problem(client.post("/v1/datasets", content=body), 415, "unsupported_media_type")
-    assert objects_in(service) == before
 
 
 @pytest.mark.parametrize(
@@ -165,47 +95,6 @@ def test_what_is_no_table_is_refused_at_once(service: Service, client: httpx.Cli
 )
 def test_tables_of_every_form_are_let_in(client: httpx.Client, body: bytes) -> None:
     assert client.post("/v1/datasets", content=body).status_code == 201
-
-
-def test_zero_bytes(client: httpx.Client) -> None:
-    assert_problem(client.post("/v1/datasets", content=b""), 422, "invalid")
-
-
-def test_no_length(service: Service) -> None:
-    head = f"POST /v1/datasets HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {service.admin}\r\n\r\n"
-    assert b" 411 " in service.raw(head.encode()).split(b"\r\n")[0]
-
-
-def test_too_large_by_what_is_declared_and_by_what_arrives(service: Service, client: httpx.Client) -> None:
-    before = objects_in(service)
-    piece = b"1,2\n" * 1000
-    pieces = (piece for _ in range(MAX_UPLOAD // len(piece) + 2))
-    assert_problem(client.post("/v1/datasets", content=pieces), 413, "too_large")
-    head = (
-        f"POST /v1/datasets HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {service.admin}\r\n"
-        f"Content-Length: {MAX_UPLOAD + 1}\r\n\r\n"
-    )
-    assert b" 413 " in service.raw(head.encode()).split(b"\r\n")[0]
-    assert objects_in(service) == before
-
-
-def test_an_upload_cut_in_the_middle_leaves_nothing(service: Service) -> None:
-    before = objects_in(service), service.records.list_datasets(service.project).rows
-    head = (
-        f"POST /v1/datasets HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {service.admin}\r\n"
-        "Content-Length: 1000\r\n\r\na,b\n1,2\n"
-    )
-    assert b" 400 " in service.raw(head.encode()).split(b"\r\n")[0]
-    assert (objects_in(service), service.records.list_datasets(service.project).rows) == before
-    assert list(service.objects.temporary.iterdir()) == []
-
-
-def test_a_stalled_upload_is_ended(service: Service) -> None:
-    head = (
-        f"POST /v1/datasets HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {service.admin}\r\n"
-        "Content-Length: 1000\r\n\r\na,b\n1,2\n"
-    )
-    assert b" 408 " in service.raw(head.encode(), finish=False).split(b"\r\n")[0]
 
 
 def test_wait_answers_when_the_data_has_been_read(service: Service, client: httpx.Client) -> None:

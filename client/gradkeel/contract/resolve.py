@@ -74,11 +74,19 @@ def to_json(config: Any) -> Any:
 def _cross_checks(config: c.TrainConfig, submitted: Json) -> Iterator[FieldError]:
     if not config.target:
         yield FieldError("/target", "required", "the name of the target column is needed")
+    yield from _check_labels(config)
     yield from _check_fractions(config)
     yield from _check_roles(config)
     yield from _check_optimizer(config)
     yield from _check_loss(config)
     yield from _check_model(config)
+
+
+def _check_labels(config: c.TrainConfig) -> Iterator[FieldError]:
+    for name in config.labels:
+        complaint = check_name(name) if name else "a label needs a name"
+        if complaint:
+            yield FieldError(f"/labels/{_escaped(name)}", "bad_text", complaint)
 
 
 def _check_fractions(config: c.TrainConfig) -> Iterator[FieldError]:
@@ -249,13 +257,15 @@ def shape_of(config: c.TrainConfig, profile: Json) -> Shape:
     return Shape(held.rows, len(features) - len(categorical), len(categorical), infer_task(config, profile))
 
 
-def check_data(config: c.TrainConfig, profile: Json) -> list[FieldError]:
+def check_data(
+    config: c.TrainConfig, profile: Json, max_parameters: int = MAX_PARAMETERS
+) -> list[FieldError]:
     """Every fault of the config that shows once the table is known; empty when it can run."""
     held = _read_profile(profile)
     errors = list(_check_names(config, held))
     if config.target in held.columns:
         errors += _check_target(config, held.columns[config.target], profile)
-        errors += _check_sizes(config, held, profile)
+        errors += _check_sizes(config, held, profile, max_parameters)
     return errors
 
 
@@ -305,7 +315,9 @@ def _check_target(config: c.TrainConfig, target: Json, profile: Json) -> Iterato
 MAX_CLASSES = 1000
 
 
-def _check_sizes(config: c.TrainConfig, held: _Profile, profile: Json) -> Iterator[FieldError]:
+def _check_sizes(
+    config: c.TrainConfig, held: _Profile, profile: Json, max_parameters: int
+) -> Iterator[FieldError]:
     features = feature_columns(config, profile)
     if not features:
         detail = "no feature is left; text and id columns are left out unless columns.types says otherwise"
@@ -317,8 +329,8 @@ def _check_sizes(config: c.TrainConfig, held: _Profile, profile: Json) -> Iterat
         held.columns[config.target].get("distinct") or 1 if infer_task(config, profile) == "multiclass" else 1
     )
     count = parameter_count(config.model, max(1, len(features)), outputs)
-    if count > MAX_PARAMETERS:
-        detail = f"the model would have {count:,} parameters; at most {MAX_PARAMETERS:,} are trained"
+    if count > max_parameters:
+        detail = f"the model would have {count:,} parameters; at most {max_parameters:,} are trained"
         yield FieldError("/model", "quota", detail)
 
 
