@@ -40,5 +40,7 @@ class Report(Document):
 
     @property
     def remedy(self) -> Finding | None:
-        """The most likely cause that comes with a patch: the first such finding."""
-        return next((finding for finding in self.findings if finding.patch), None)
+        """What to change first: the first finding with a patch, one that warns before one that only notes."""
+        mendable = [finding for finding in self.findings if finding.patch]
+        warning = (finding for finding in mendable if finding.severity != "info")
+        return next(warning, mendable[0] if mendable else None)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gradkeel import Event
+from gradkeel import Event, Report
 from gradkeel.cli.config_files import read_config
 from gradkeel.cli.live import Readout, Remarks
 from gradkeel.cli.outcome import clipping_line, metric_rows
@@ -162,3 +162,18 @@ def test_cells_as_people_read_them(cell: Any, text: str) -> None:
 
 def test_text_that_a_spreadsheet_would_run_is_marked() -> None:
     assert [safe_cell(cell) for cell in ("=cmd()", "@x", -1.5, "plain")] == ["'=cmd()", "'@x", -1.5, "plain"]
+
+
+@pytest.mark.parametrize(
+    ("severities", "chosen"),
+    [(["info", "warning", "critical"], 1), (["info", "info"], 0), (["critical", "info"], 0), ([], None)],
+)
+def test_the_patch_to_apply_is_that_of_a_warning_before_that_of_a_note(
+    severities: list[str], chosen: int | None
+) -> None:
+    findings = [
+        {"rule": str(i), "severity": severity, "remedy": {"patch": {"seed": i}}}
+        for i, severity in enumerate(severities)
+    ]
+    remedy = Report({"findings": findings}).remedy
+    assert (remedy and remedy.rule) == (None if chosen is None else str(chosen))

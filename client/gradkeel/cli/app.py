@@ -129,12 +129,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except (GradkeelError, OSError, ValueError) as error:
         click.echo(f"gradkeel: {error}", err=True)
-        _say_request_id(error)
+        _say_more(error)
         return UNREACHABLE if isinstance(error, APIConnectionError) else FAILED
     return status if isinstance(status, int) else DONE
 
 
-def _say_request_id(error: Exception) -> None:
+def _say_more(error: Exception) -> None:
+    if isinstance(error, APIConnectionError) and "gradkeel up" not in str(error):
+        click.echo(
+            "  'gradkeel up' starts a service here; 'gradkeel doctor' looks for what is wrong.", err=True
+        )
     request_id = getattr(error, "request_id", None)
     if request_id:
         click.echo(f"  request id: {request_id}", err=True)

@@ -208,8 +208,9 @@ def _show_next(screen: Screen, outcome: Outcome) -> None:
         screen.say(f"Report: {outcome.report_path}")
     if outcome.model is not None:
         screen.say(f"Model:  {outcome.model.id}")
-    if outcome.report.remedy is not None and outcome.report.remedy.severity != "info":
-        screen.say(f"Run again with the first patch: gradkeel train --apply {outcome.job.id}")
+    remedy = outcome.report.remedy
+    if remedy is not None and remedy.severity != "info":
+        screen.say(f"Run again with the patch for {remedy.rule}: gradkeel train --apply {outcome.job.id}")
 
 
 def table_of(documents: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> list[list[Any]]:

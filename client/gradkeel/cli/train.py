@@ -47,7 +47,8 @@ class Order:
     "--apply",
     "apply_job",
     metavar="JOB",
-    help="Run a job again with the first patch of its report. FILE and --target default to that job's.",
+    help="Run a job again with its report's first patch, that of a warning before that of a note. "
+    "FILE and --target default to that job's.",
 )
 @click.option(
     "--out",

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradkeel.contract import config as contract
+from gradkeel.local.cells import MISSING_TEXT
 from gradkeel_worker.data.categories import filled_with_most_frequent, fit_encoding
 from gradkeel_worker.data.features import FITS
 
@@ -61,7 +62,7 @@ def test_the_automatic_width_is_the_documented_one():
 @given(st.lists(st.one_of(st.none(), st.text(max_size=3)), min_size=1, max_size=40), st.integers(1, 3))
 def test_the_text_table_of_the_graph_gives_the_same_codes(values, min_count):
     cells = _cells(
-        *(None if value is not None and value.strip() in ("", "NA", "?", "-") else value for value in values)
+        *(None if value is not None and value.strip() in MISSING_TEXT else value for value in values)
     )
     encoding = fit_encoding(contract.Embedding(min_count=min_count), "z", cells, ("gone", -200))
     table = encoding.text_codes()

@@ -92,3 +92,11 @@ def test_refuse_names_the_cell(configure):
         _prepare(configure, Table(table.columns, table.rows, table.rows + 2), kind="refuse")
     (fault,) = caught.value.errors
     assert (fault.column, fault.row, fault.line, fault.code) == ("x", 2, 4, "missing_cell")
+
+
+def test_a_refusal_names_each_column_once_and_says_that_there_is_more(configure):
+    table = _table([np.nan, np.nan, 1.0, np.nan, 2.0], z=np.array([1.0, np.nan, np.nan, 1.0, 2.0]))
+    with pytest.raises(DataError) as refused:
+        _prepare(configure, table, kind="refuse")
+    assert str(refused.value).count("column 'x'") == str(refused.value).count("column 'z'") == 1
+    assert str(refused.value).endswith("; and more")

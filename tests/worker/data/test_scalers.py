@@ -83,3 +83,9 @@ def test_auto_is_standard_for_normal_and_robust_for_heavy_tails():
 
 def test_log1p_has_no_scale():
     assert fit_target("log1p", np.array([2.0, 200.0])) == TargetTransform("log1p", 0.0, 1.0)
+
+
+@pytest.mark.parametrize("kind", ["standard", "robust", "minmax"])
+@pytest.mark.parametrize("count", [3, 7, 10, 1000])
+def test_equal_values_are_not_scaled_by_the_rounding_of_their_mean(kind, count):
+    assert fit_scaler(kind, np.full(count, 0.1))[1] == 1.0

@@ -7,13 +7,23 @@ from collections.abc import Sequence
 
 from gradkeel.contract.errors import FieldError
 
+_TOLD = 3
+
 
 class DataError(Exception):
     """The data cannot be used as the config asks. ``errors`` holds each fault with its place."""
 
     def __init__(self, errors: Sequence[FieldError]) -> None:
         self.errors = tuple(errors)
-        super().__init__("; ".join(_sentence(error) for error in self.errors[:5]))
+        super().__init__(_said(self.errors))
+
+
+def _said(errors: Sequence[FieldError]) -> str:
+    """The first fault of each of a few columns, and whether there are more."""
+    first = {(error.column, error.code, error.pointer): error for error in reversed(errors)}
+    told = [error for error in errors if first[error.column, error.code, error.pointer] is error][:_TOLD]
+    more = ["and more"] if len(errors) > len(told) else []
+    return "; ".join([*map(_sentence, told), *more])
 
 
 def _sentence(error: FieldError) -> str:

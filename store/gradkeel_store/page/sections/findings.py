@@ -169,7 +169,7 @@ def _remedy(view: View, remedy: dict[str, Any], index: int) -> Html | None:
     said = tag("p", shorten(remedy["text"], 2000)) if text(remedy.get("text")) else None
     patch = mapping(remedy.get("patch"))
     parts = [tag("h4", "What to change"), said, patch_block(patch, index) if patch else None]
-    if patch and index == 0 and view.job.get("id"):
+    if patch and index == _applied(view) and view.job.get("id"):
         parts.append(
             tag(
                 "p",
@@ -179,6 +179,16 @@ def _remedy(view: View, remedy: dict[str, Any], index: int) -> Html | None:
             )
         )
     return tag("div", *parts, _tried(mapping(remedy.get("tried")), index), cls="remedy")
+
+
+def _applied(view: View) -> int | None:
+    """The finding whose patch `gradkeel train --apply` takes: a warning's before a note's."""
+    patched = [
+        (i, _severity(entry) == "info")
+        for i, entry in enumerate(view.entries("findings"))
+        if mapping(mapping(entry.get("remedy")).get("patch"))
+    ]
+    return min(patched, key=lambda one: (one[1], one[0]))[0] if patched else None
 
 
 def patch_block(patch: dict[str, Any], index: int) -> Html:
