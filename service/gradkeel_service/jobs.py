@@ -23,7 +23,7 @@ from gradkeel_service.idempotency import asked_key, body_digest, once
 from gradkeel_service.openapi import Blueprint, component
 from gradkeel_service.pagination import PageQuery, page_document
 from gradkeel_service.parts import parts
-from gradkeel_service.queries import Flag, Moment, Nothing, PlainText, WaitQuery, WholeNumber
+from gradkeel_service.queries import Flag, Moment, Nothing, WaitQuery, WholeNumber, WithoutNul
 from gradkeel_service.waiting import client_gone, poll
 from gradkeel_store.queue import ring_train
 from gradkeel_store.records import DatasetRow, JobFilter, JobRow
@@ -43,10 +43,10 @@ class JobsQuery(PageQuery):
         validate=ma.validate.OneOf([str(state) for state in JobState]),
         metadata={"description": "Only jobs in this state."},
     )
-    label = PlainText(
+    label = WithoutNul(
         load_default=None, metadata={"description": "Only jobs with this label: `key=value`, or `key` alone."}
     )
-    dataset_id = PlainText(load_default=None, metadata={"description": "Only jobs on this data set."})
+    dataset_id = WithoutNul(load_default=None, metadata={"description": "Only jobs on this data set."})
     created_after = Moment(load_default=None, metadata={"description": "Only jobs made after this moment."})
     created_before = Moment(load_default=None, metadata={"description": "Only jobs made before this moment."})
 

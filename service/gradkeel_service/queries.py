@@ -54,6 +54,16 @@ class PlainText(ma.fields.String):
         return text
 
 
+class WithoutNul(ma.fields.String):
+    """Text to look for. PostgreSQL holds no NUL, and fails when it is asked for one."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        text: str = super()._deserialize(value, attr, data, **kwargs)
+        if "\0" in text:
+            raise ma.ValidationError("a NUL character is not accepted")
+        return text
+
+
 class WholeNumber(ma.fields.Integer):
     """An integer in ASCII digits, within bounds."""
 
