@@ -58,12 +58,17 @@ def test_the_same_model_gives_the_same_bytes(cases, tmp_path):
     digests = write_bundle(
         case.result,
         tmp_path / "again.gradkeel",
+        onnx=tmp_path / "model.onnx",
+        safetensors=tmp_path / "weights.safetensors",
         dataset={"id": "ds_1", "sha256": "00" * 32, "name": "raw.csv"},
         job_id="job_1",
         created_at="2026-01-02T03:04:05Z",
         report_html="<!doctype html><title>report</title>",
     )
     assert digests == case.digests
+    members = _read(case)
+    for name in ("model.onnx", "weights.safetensors"):
+        assert (tmp_path / name).read_bytes() == members[name]
 
 
 def test_weights_hold_the_network_and_every_fitted_array(cases):

@@ -39,8 +39,13 @@ def write_bundle(
     job_id: str,
     created_at: str,
     report_html: str,
+    onnx: str | Path | None = None,
+    safetensors: str | Path | None = None,
 ) -> dict[str, str]:
     """Write the bundle of a training result (``prepared``, ``model``, ``report``, ``metrics``).
+
+    ``onnx`` and ``safetensors``: where the graph and the weights are to be written too, as files of their
+    own; the same bytes as in the bundle.
 
     Returns "sha256:…" of the bundle, the ONNX graph and the weights. Raises ExportError where the graph and
     the model do not agree.
@@ -59,6 +64,9 @@ def write_bundle(
         name: {"sha256": _digest(data), "bytes": len(data)} for name, data in members.items()
     }
     _write_zip(Path(path), {MANIFEST: _json(manifest), **members})
+    for beside, name in ((onnx, ONNX), (safetensors, WEIGHTS)):
+        if beside is not None:
+            Path(beside).write_bytes(members[name])
     digests = {"onnx": members[ONNX], "safetensors": members[WEIGHTS], "bundle": Path(path).read_bytes()}
     return {name: f"sha256:{_digest(data)}" for name, data in digests.items()}
 
