@@ -54,6 +54,23 @@ FAULTS: dict[str, tuple[Any, Json, str]] = {
     "lr / 10000, adamw": (diabetes, _changed(ADAMW, {"optimizer": {"lr": 1e-7}}), "lr_too_low"),
     "deep sigmoid": (diabetes, _changed(SGD, DEEP_SIGMOID), "vanishing_gradient"),
     "deep sigmoid, adamw": (diabetes, _changed(ADAMW, DEEP_SIGMOID), "vanishing_gradient"),
+    "lr / 10000, economy": (
+        diabetes,
+        _changed(SGD, {"optimizer": {"lr": 1e-6}, "health": {"tier": "economy"}}),
+        "lr_too_low",
+    ),
+    "lr / 10000, economy, adamw": (
+        diabetes,
+        _changed(ADAMW, {"optimizer": {"lr": 1e-7}, "health": {"tier": "economy"}}),
+        "lr_too_low",
+    ),
+    "deep relu, weights too small": (
+        diabetes,
+        _changed(SGD, {"model": {"widths": [32] * 8, "init": {"kind": "normal", "std": 0.01}}}),
+        "vanishing_gradient",
+    ),
+    "biases at −10": (diabetes, _changed(SGD, {"model": {"bias_init": -10.0}}), "dead_units"),
+    "biases at −10, adamw": (diabetes, _changed(ADAMW, {"model": {"bias_init": -10.0}}), "dead_units"),
     "clip at 1e-4": (
         diabetes,
         _changed(SGD, {"clips": [{"kind": "norm", "max_norm": 1e-4}]}),
@@ -162,3 +179,65 @@ def test_units_change_no_verdict_where_scaling_is_on(factor: float) -> None:
     assert [(f["rule"], f["severity"]) for f in scaled["findings"]] == [
         (f["rule"], f["severity"]) for f in plain["findings"]
     ]
+
+
+def _far_off(share: float, factor: float) -> Any:
+    target = diabetes()["target"].copy()
+    rows = np.random.default_rng(2).choice(len(target), round(share * len(target)), replace=False)
+    target[rows] *= factor
+    return diabetes(target=target)
+
+
+@pytest.mark.parametrize("config", [SGD, ADAMW])
+@pytest.mark.parametrize("loss", ["mse", "huber"])
+def test_outlying_targets_that_set_the_unit_are_named_first(config: Json, loss: str) -> None:
+    standard = {"prepare": {"target": {"kind": "standard"}}, "loss": {"kind": loss}}
+    first = trained(_far_off(0.05, 20), _changed(config, standard))
+    cause = lead(first.report)
+    assert cause["rule"] == "outliers"
+    assert cause["remedy"]["patch"]["prepare"]["target"]["kind"] == "robust"
+    mended = trained(_far_off(0.05, 20), _changed(config, standard, cause["remedy"]["patch"]))
+    assert mended.metrics["test"]["mae"] < first.metrics["test"]["mae"]
+    assert mended.metrics["test"]["mae"] < mended.metrics["baselines"]["constant"]["mae"]
+
+
+@pytest.mark.parametrize("columns", [diabetes(), _far_off(0.02, 2)])
+def test_targets_that_lie_near_the_others_are_no_outliers(columns: Any) -> None:
+    report = trained(columns, _changed(SGD, {"prepare": {"target": {"kind": "standard"}}})).report
+    assert "outliers" not in [finding["rule"] for finding in report["findings"]]
+
+
+@pytest.mark.parametrize("config", [SGD, ADAMW])
+def test_cells_far_off_in_a_robust_column_are_outliers_and_no_missing_scale(config: Json) -> None:
+    column = diabetes()["bp"].copy()
+    column[np.random.default_rng(2).choice(len(column), 5, replace=False)] *= 1000
+    given = _changed(config, {"prepare": {"numeric": {"kind": "robust"}}})
+    first = trained(diabetes(bp=column), given)
+    assert lead(first.report)["rule"] == "outliers"
+    mended = trained(diabetes(bp=column), merge_patch(given, lead(first.report)["remedy"]["patch"]))
+    assert serious(mended.report) == []
+
+
+@pytest.mark.parametrize("config", [SGD, ADAMW])
+def test_one_unscaled_column_among_scaled_ones_is_named(config: Json) -> None:
+    given = _changed(config, {"prepare": {"per_column": {"bmi": {"kind": "none"}}}, "clips": []})
+    first = trained(_big_column(), given)
+    assert lead(first.report)["rule"] == "feature_scale"
+    assert lead(first.report)["where"]["column"] == "bmi"
+    mended = trained(_big_column(), merge_patch(given, lead(first.report)["remedy"]["patch"]))
+    assert mended.report["verdict"] == "healthy"
+
+
+@pytest.mark.parametrize("init", [{"kind": "constant", "value": 0.1}, {"kind": "normal", "std": 2.0}])
+@pytest.mark.parametrize("config", [SGD, ADAMW])
+def test_an_odd_start_is_named_whichever_rule_speaks(config: Json, init: Json) -> None:
+    given = _changed(config, {"model": {"init": init}})
+    cause = lead(trained(housing(), given).report)
+    assert "initialisation" in cause["explanation"]
+    assert merge_patch(given, cause["remedy"]["patch"])["model"]["init"]["kind"] == "he"
+
+
+def test_dead_units_are_not_blamed_where_there_is_nothing_to_learn() -> None:
+    shuffled = np.random.default_rng(0).permutation(diabetes()["target"])
+    report = trained(diabetes(target=shuffled), _changed(SGD, {"model": {"bias_init": -10.0}})).report
+    assert found(report, "dead_units")["severity"] == "warning"

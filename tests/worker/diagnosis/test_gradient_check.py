@@ -161,3 +161,33 @@ def test_classes_and_weights_of_classes() -> None:
     x, c, _ = _batch()
     loss = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 0.5]), label_smoothing=0.1)
     assert _statuses(check_gradients(model, loss, x, c, torch.arange(32) % 3)) == {"pass"}
+
+
+def _deep(activation: type[nn.Module], std: float) -> _Net:
+    torch.manual_seed(0)
+    layers: list[nn.Module] = []
+    for width in (5, *[16] * 7):
+        layers += [nn.Linear(width, 16), activation()]
+    net = _Net(*layers, nn.Linear(16, 1))
+    for parameter in net.parameters():
+        nn.init.normal_(parameter, std=std) if parameter.ndim > 1 else nn.init.zeros_(parameter)
+    return net
+
+
+@pytest.mark.parametrize("activation", [nn.Tanh, nn.ReLU, nn.SiLU])
+@pytest.mark.parametrize("std", [1e-2, 3e-2, 1e-1])
+def test_gradients_too_small_to_measure_are_no_mismatch(activation: type[nn.Module], std: float) -> None:
+    result = check_gradients(_deep(activation, std), nn.functional.mse_loss, *_batch())
+    assert "fail" not in _statuses(result)
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.LeakyReLU, nn.Tanh, nn.SiLU])
+@pytest.mark.parametrize("factor", [0.99, 1.01, -1.0])
+def test_a_wrong_backward_is_caught_at_any_depth(activation: type[nn.Module], factor: float) -> None:
+    for depth in (1, 3, 6):
+        torch.manual_seed(depth)
+        layers: list[nn.Module] = []
+        for width in (5, *[32] * (depth - 1)):
+            layers += [nn.Linear(width, 32), activation()]
+        result = check_gradients(_Net(*layers, nn.Linear(32, 1)), WrongLoss(factor), *_batch(64))
+        assert _statuses(result) == {"fail"}

@@ -115,6 +115,14 @@ def test_clips_that_fire_often(share: float, fired: bool) -> None:
     assert [f.severity for f in adaptive] == [Severity.INFO] * fired
 
 
+@pytest.mark.parametrize(("kept", "severity"), [(0.45, Severity.WARNING), (0.55, Severity.INFO)])
+def test_clips_are_judged_by_what_they_took(kept: float, severity: Severity) -> None:
+    clip = {"kind": "norm", "limit": 1.0, "fired": np.ones(STEPS, bool), "coefficients": np.full(STEPS, kept)}
+    (finding,) = RULES["clipping_dominates"](case(readings(clipping=[clip])))
+    assert finding.severity is severity
+    assert finding.evidence["kept_length"] == pytest.approx(kept)
+
+
 @pytest.mark.parametrize(
     ("ratio", "high", "low"), [(0.2, True, False), (1e-3, False, False), (1e-6, False, True)]
 )
@@ -182,4 +190,39 @@ def test_down_sampling_keeps_the_extremes_and_lists_what_is_not_finite() -> None
     assert {31_234, 40_001, 777, 0, steps - 1} <= set(series["steps"])
     assert series["loss"][series["steps"].index(777)] is None
     assert series["nonfinite"] == [{"series": "loss", "step": 777, "kind": "nan"}]
+    assert series["norm_z"][series["steps"].index(31_234)] is None  # the steps before were all alike
     assert len(series["layers"]["output"]["norm"]) == len(series["steps"])
+
+
+def test_ups_and_downs_of_a_good_fit_are_no_explosion() -> None:
+    norms, losses = readings().global_norm.copy(), np.full(STEPS, 1e-3)
+    norms[120:] = 15 * np.linspace(1, 3, 80)
+    losses[120:] = 5e-3
+    assert Course(readings(global_norm=norms, loss=losses), best_constant=1.0).explosion is None
+    losses[120:] = 0.5
+    assert Course(readings(global_norm=norms, loss=losses), best_constant=1.0).explosion is not None
+
+
+@pytest.mark.parametrize(("at_sigmas", "kind"), [(6.0, "norm"), (-3.0, "loss")])
+def test_z_scores_are_told_against_the_steps_before(at_sigmas: float, kind: str) -> None:
+    values = np.random.default_rng(0).normal(10, 2, STEPS)
+    values[50] = np.nan
+    before = values[STEPS - 1 - 128 : STEPS - 1]
+    before = before[np.isfinite(before)]
+    values[-1] = before.mean() + at_sigmas * before.std()
+    series = series_of(readings(**{"loss" if kind == "loss" else "global_norm": values}))
+    assert series[f"{kind}_z"][-1] == pytest.approx(at_sigmas, rel=1e-5)
+    assert series[f"{kind}_z"][50 if kind == "loss" else 3] is None
+
+
+def test_the_ratio_of_first_to_last_layer_is_by_size() -> None:
+    norms = np.tile(np.float32([np.sqrt(640) * 1e-3, np.sqrt(65)]), (STEPS, 1))
+    assert series_of(readings(layer_norm=norms))["first_to_last_layer"] == pytest.approx([1e-3] * STEPS)
+    assert set(series_of(readings(layer_norm=norms[:0]))["first_to_last_layer"]) == {None}
+
+
+def test_layers_without_a_finite_norm_are_listed() -> None:
+    norms = np.ones((STEPS, 2), np.float32)
+    norms[7, 1] = np.inf
+    places = series_of(readings(layer_norm=norms))["nonfinite"]
+    assert places == [{"series": "layers.output.norm", "step": 7, "kind": "inf"}]

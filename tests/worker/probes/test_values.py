@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from gradkeel_worker.engine import monitor
 from gradkeel_worker.engine.build import build
 from gradkeel_worker.engine.run import Run
 from gradkeel_worker.engine.trainer import fit
-from gradkeel_worker.probes import activity
+from gradkeel_worker.engine.view import StepView
+from gradkeel_worker.probes import PROBES, activity
 
 from ..engine.cases import prepared
 
@@ -82,3 +85,32 @@ def test_activation_moments_skip_what_is_not_finite() -> None:
     draw = torch.randn(50, 7)
     mean, std = activity._moments(draw)
     assert (mean, std) == pytest.approx((float(draw.mean()), float(draw.std(correction=0))), rel=1e-5)
+
+
+def test_what_monitoring_cost_is_told_by_typical_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = {3: 5.0}
+
+    def held_up(view: StepView) -> float:
+        clock.now += slow.get(view.step, 1e-3)
+        return view.loss
+
+    clock = _Clock()
+    monkeypatch.setattr(monitor.time, "perf_counter", clock)
+    monkeypatch.setattr(monitor, "_CLOCK", 0.0)
+    monkeypatch.setitem(PROBES, "loss", replace(PROBES["loss"], look=held_up))
+    data = prepared(budget={"epochs": 20, "batch_size": 16})
+    run = build(data, data.config, probes=("loss",))
+    fit(run)
+    steps = len(run.readings.steps)
+    assert steps > 200
+    assert run.readings.seconds_by_probe["loss"] == pytest.approx(1e-3 * steps)
+
+
+class _Clock:
+    """A clock that stands still but for what a probe adds."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now

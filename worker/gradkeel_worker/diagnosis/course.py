@@ -41,6 +41,12 @@ def finite_median(values: Array) -> float | None:
     return float(np.median(finite)) if len(finite) else None
 
 
+def _normalised(readings: Readings, steps: int) -> Array:
+    norms = np.asarray(readings.layer_norm[:steps], np.float64)
+    sizes = np.asarray(readings.layer_sizes or np.ones(norms.shape[1]), np.float64)
+    return norms / np.sqrt(np.maximum(sizes, 1)) if norms.size else norms
+
+
 @dataclass(frozen=True)
 class Course:
     """Readings with what follows from them. ``best_constant`` is the training loss of the best constant."""
@@ -186,20 +192,31 @@ class Course:
 
         Returns (ratio, index of the first, index of the last layer); None below two layers.
         """
-        inner = [i for i, name in enumerate(self.readings.layers) if not name.startswith("embeddings")]
-        norms = self.normalised_norms
-        if len(inner) < 2 or not norms.size:
-            return None
-        first, last = norms[self.settled :, inner[0]], norms[self.settled :, inner[-1]]
-        ratio = finite_median(np.divide(first, last, out=np.full(len(last), np.nan), where=last > 0))
+        ratio = finite_median(self.layer_ratios[self.settled : self.sound])
+        inner = self._inner
         return None if ratio is None else (ratio, inner[0], inner[-1])
+
+    @property
+    def _inner(self) -> list[int]:
+        """The layers that follow one another: all but embeddings."""
+        return [i for i, name in enumerate(self.readings.layers) if not name.startswith("embeddings")]
+
+    @cached_property
+    def layer_ratios(self) -> Array:
+        """Size-normalised gradient norm of the first layer over that of the last at every step, [s]; NaN
+        where it cannot be told.
+        """
+        norms = _normalised(self.readings, self.length)
+        if len(self._inner) < 2 or not norms.size:
+            return np.full(self.length, np.nan)
+        first, last = norms[:, self._inner[0]], norms[:, self._inner[-1]]
+        with np.errstate(invalid="ignore"):
+            return np.asarray(np.divide(first, last, out=np.full(len(last), np.nan), where=last > 0))
 
     @cached_property
     def normalised_norms(self) -> Array:
         """Layer gradient norms over the square root of the layers' sizes, [sound, L]."""
-        norms = np.asarray(self.readings.layer_norm[: self.sound], np.float64)
-        sizes = np.asarray(self.readings.layer_sizes or np.ones(norms.shape[1]), np.float64)
-        return norms / np.sqrt(np.maximum(sizes, 1)) if norms.size else norms
+        return _normalised(self.readings, self.sound)
 
     @property
     def shrinking(self) -> bool:

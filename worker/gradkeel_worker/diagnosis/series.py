@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
+from gradkeel_worker.diagnosis.course import Course
 from gradkeel_worker.engine.readings import Readings
 
 Array = np.ndarray[Any, Any]
@@ -17,6 +19,8 @@ _MAX_NUMBERS = 250_000
 """Numbers in all series together at most; each takes about 10 bytes in JSON."""
 _MAX_LISTED = 2_000
 _GLOBAL = ("loss", "lr", "global_norm", "clipped_norm", "clip_coefficient")
+_Z_WINDOW, _Z_FEWEST = 128, 16
+"""Steps before a step that its z-score is told against, and how many of them at least."""
 _LAYERED = {"norm": "layer_norm", "weight_norm": "weight_norm", "update_ratio": "update_ratio"}
 
 
@@ -26,6 +30,9 @@ def series_of(readings: Readings) -> Json:
     found: Json = {"steps": readings.steps[keep].tolist()}
     for name in _GLOBAL:
         found[name] = numbers(getattr(readings, name)[keep])
+    found["loss_z"] = numbers(z_scores(readings.loss, keep))
+    found["norm_z"] = numbers(z_scores(readings.global_norm, keep))
+    found["first_to_last_layer"] = numbers(Course(readings).layer_ratios[keep]) if readings.layers else []
     found["layers"] = {
         layer: _layer(readings, index, layer, keep) for index, layer in enumerate(readings.layers)
     }
@@ -38,7 +45,7 @@ def kept_positions(readings: Readings) -> Array:
     coefficient.
     """
     count = len(readings.steps)
-    arrays = len(_GLOBAL) + 1 + 8 * len(readings.layers)
+    arrays = len(_GLOBAL) + 4 + 8 * len(readings.layers)
     points = int(max(50, min(MAX_POINTS, _MAX_NUMBERS // arrays)))
     if count <= points:
         return np.arange(count)
@@ -50,6 +57,23 @@ def kept_positions(readings: Readings) -> Array:
             kept.update(_extremes(values, int(a), int(b)))
         kept.update(_extremes(readings.clip_coefficient, int(a), int(b))[:1])
     return np.array(sorted(kept), np.int64)
+
+
+def z_scores(values: Array, positions: Array) -> Array:
+    """Of the values at some positions: how many standard deviations they lie from the mean of the finite ones
+    among the steps before. NaN where those are too few or all alike.
+    """
+    scores = np.full(len(positions), np.nan)
+    for i, at in enumerate(positions.tolist()):
+        before = values[max(0, at - _Z_WINDOW) : at]
+        before = before[np.isfinite(before)]
+        if len(before) < _Z_FEWEST or not np.isfinite(values[at]):
+            continue
+        size = float(np.abs(before).max()) or 1.0  # squares of huge numbers must not overflow
+        spread = float(np.std(before / size))
+        if spread > 0:
+            scores[i] = (values[at] / size - float(np.mean(before / size))) / spread
+    return scores
 
 
 def _extremes(values: Array, a: int, b: int) -> list[int]:
@@ -79,11 +103,23 @@ def _layer(readings: Readings, index: int, name: str, keep: Array) -> Json:
 
 
 def nonfinite_places(readings: Readings) -> list[Json]:
-    """Every non-finite number of the global series: {series, step, kind}; the first _MAX_LISTED of them."""
-    found = []
-    for name in ("loss", "global_norm", "clipped_norm"):
-        values = getattr(readings, name)
-        for i in np.flatnonzero(~np.isfinite(values)).tolist():
+    """Every non-finite number that was measured: {series, step, kind}; the first _MAX_LISTED of them.
+
+    ``series`` is a name in the report's series, or "layers.<layer>.<name>" for one of a layer.
+    """
+    found: list[Json] = []
+    for name, values in _measured(readings):
+        for i in np.flatnonzero(~np.isfinite(values))[:_MAX_LISTED].tolist():
             kind = "nan" if np.isnan(values[i]) else "inf" if values[i] > 0 else "-inf"
             found.append({"series": name, "step": int(readings.steps[i]), "kind": kind})
     return sorted(found, key=lambda place: place["step"])[:_MAX_LISTED]
+
+
+def _measured(readings: Readings) -> Iterator[tuple[str, Array]]:
+    """Every series of one number a step, by its name in ``nonfinite``."""
+    for name in _GLOBAL:
+        yield name, getattr(readings, name)
+    for key, attribute in _LAYERED.items():
+        values = getattr(readings, attribute)
+        for index, layer in enumerate(readings.layers if len(values) else ()):
+            yield f"layers.{layer}.{key}", values[:, index]

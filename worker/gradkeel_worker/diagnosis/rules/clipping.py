@@ -68,15 +68,13 @@ def _finding(case: Case, clip: Json, share: float) -> Finding:
 
 
 def _severity(case: Case, clip: Json) -> Severity:
-    """A warning where it did harm or may have: steps cut to less than half, or a result that came to
-    nothing.
-    """
+    """A warning where it took more than half of the steps' length, or where something blew up."""
     if case.adaptive or clip["kind"] == "normalize":
         return Severity.INFO
     if case.useless and (case.starved or case.cause in ("inputs", "target")):
         return Severity.CRITICAL
-    harmless = case.useless is not True and case.cause is None and not case.blown_up
-    return Severity.INFO if harmless and _kept_length(case, clip) > _MILD else Severity.WARNING
+    mild = _kept_length(case, clip) > _MILD and not case.blown_up
+    return Severity.INFO if mild else Severity.WARNING
 
 
 def _kept_length(case: Case, clip: Json) -> float:
@@ -121,8 +119,8 @@ def _text(case: Case, clip: Json, share: float) -> str:
         )
     if _severity(case, clip) is Severity.INFO:
         return (
-            f"{seen}. The steps kept {percent(_kept_length(case, clip))} of their length, and the run shows "
-            "no harm: the clip acts as a brake on the learning rate."
+            f"{seen}. The steps kept {percent(_kept_length(case, clip))} of their length: the clip "
+            "acts as a brake on the learning rate, no stronger than halving it."
         )
     if case.starts_alike:
         return (
