@@ -23,6 +23,7 @@ from gradkeel_worker.outcome import Outcome
 from gradkeel_worker.parts import Parts
 from gradkeel_worker.processes import Child, start_forkserver
 from gradkeel_worker.signals import Stop
+from gradkeel_worker.tidying import Tidying
 from gradkeel_worker.upkeep import Upkeep
 
 DEVICE_SECONDS = 60.0
@@ -51,6 +52,7 @@ class Worker:
         )
         self._dispatcher = Dispatcher(self.parts)
         self._upkeep: Upkeep | None = None
+        self._tidying = Tidying(self.parts)
         self._closed = False
 
     def start(self, producer: Celery | None = None) -> None:
@@ -60,6 +62,7 @@ class Worker:
         self._upkeep = Upkeep(self.parts, producer or make_celery(self.parts.settings), info)
         self.parts.holdings.start()
         self._upkeep.start()
+        self._tidying.start()
         self._dispatcher.start()
         self.parts.log.info("the worker is ready", devices=info["devices"])
 
@@ -79,6 +82,7 @@ class Worker:
             return
         self._closed = True
         self.begin_stop()
+        self._tidying.close()
         self._dispatcher.close()
         self.parts.holdings.close()
         if self._upkeep is not None:

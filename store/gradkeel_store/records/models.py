@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import product
+
 import sqlalchemy as sa
 
 from gradkeel_store.errors import NotFound
@@ -11,6 +14,9 @@ from gradkeel_store.records.pages import select_page
 from gradkeel_store.records.rows import ModelRow, Page
 
 models = tables.models
+
+_ASKED_AT_ONCE = 10_000
+"""Values in one IN list; SQLite takes 32,766 parameters, PostgreSQL's protocol 65,535."""
 
 
 class ModelRecords(Database):
@@ -52,9 +58,14 @@ class ModelRecords(Database):
         columns += [jobs.report_digest, jobs.series_digest, jobs.predictions_digest, jobs.logs_digest]
         columns += [jobs.checkpoint]
         with self._read() as connection:
-            for column in columns:
-                query = sa.select(column).where(column.in_(digests)).distinct()
+            for column, asked in product(columns, _lots(sorted(digests))):
+                query = sa.select(column).where(column.in_(asked)).distinct()
                 found.update(connection.scalars(query))
             for row in connection.scalars(sa.select(models.c.digests)):
                 found.update(digest.removeprefix("sha256:") for digest in row.values())
         return found & digests
+
+
+def _lots(digests: list[str]) -> Iterator[list[str]]:
+    for start in range(0, len(digests), _ASKED_AT_ONCE):
+        yield digests[start : start + _ASKED_AT_ONCE]

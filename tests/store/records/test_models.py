@@ -44,3 +44,5 @@ def test_what_records_name_is_known(records: Records, project: str) -> None:
     named = {SHA, PARQUET, "1" * 64, bundle}
     assert records.referenced(named | {"0" * 64}) == named
     assert records.referenced(set()) == set()
+    many = {f"{number:064x}" for number in range(40_000)}
+    assert records.referenced(named | many) == named
