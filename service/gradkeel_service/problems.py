@@ -49,6 +49,8 @@ ALWAYS_SENT = {
     "in_flight": {"Retry-After": "1"},
 }
 
+_NOWHERE = "there is nothing at this address; /docs describes every address there is"
+
 CODE_OF_STORE_ERROR: tuple[tuple[type[store.StoreError], str], ...] = (
     (store.NotFound, "not_found"),
     (store.InUse, "in_use"),
@@ -116,7 +118,8 @@ def _on_http_exception(error: HTTPException) -> Response:
     status = error.code or 500
     code = CODE_OF_STATUS.get(status, "internal" if status >= 500 else "bad_request")
     kept = {name: value for name, value in error.get_headers() if name.lower() in ("allow", "retry-after")}
-    return answer(Refusal(code, error.description or error.name, headers=kept))
+    detail = _NOWHERE if request.routing_exception and status == 404 else error.description or error.name
+    return answer(Refusal(code, detail, headers=kept))
 
 
 def _on_os_error(error: OSError) -> Response:

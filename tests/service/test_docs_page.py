@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 from servers import missing
-from service.conftest import Service
+from service.conftest import Service, assert_problem
 
 
 def test_the_page_renders_without_a_complaint(service: Service) -> None:
@@ -46,3 +46,9 @@ def _note_foreign(url: str, own: str, foreign: list[str]) -> None:
 def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
+
+
+def test_an_address_where_nothing_is_points_to_the_docs(service: Service) -> None:
+    with service.client("") as client:
+        for path in ("/", "/v2"):
+            assert "/docs" in assert_problem(client.get(path), 404, "not_found")["detail"]

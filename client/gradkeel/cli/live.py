@@ -84,7 +84,7 @@ class Remarks:
     def on(self, event: Event) -> str | None:
         """The line for an event; the same kind is told a few times, then no more."""
         if event.name == "gap":
-            return "(some events were lost; the job is not affected)"
+            return "(some events may be missing here; the job is not affected)"
         if event.name != "intervention":
             return None
         kind = f"{event.data.get('action')}: {event.data.get('reason')}"

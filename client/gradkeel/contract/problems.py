@@ -41,13 +41,11 @@ PROBLEMS: dict[str, ProblemKind] = {
     "forbidden": ProblemKind(
         403, "The key lacks the scope", "Use a key that has the scope that the detail names."
     ),
-    "not_found": ProblemKind(
-        404, "There is no such thing", "Check the id; things of other projects are not shown."
-    ),
+    "not_found": ProblemKind(404, "Not found", "Check the id; things of other projects are not shown."),
     "method_not_allowed": ProblemKind(405, "The method is not allowed here", "See Allow and /openapi.json."),
     "not_acceptable": ProblemKind(406, "No acceptable form of the answer", "Widen the Accept header."),
     "timeout": ProblemKind(408, "The body stalled", "Send the body without pauses, or try again."),
-    "conflict": ProblemKind(409, "The state of the thing forbids it", "Read its state and decide anew."),
+    "conflict": ProblemKind(409, "Its state does not allow that", "Read its state and decide anew."),
     "in_flight": ProblemKind(
         409, "The same request is still running", "Wait, then repeat it with the same key."
     ),
@@ -57,7 +55,7 @@ PROBLEMS: dict[str, ProblemKind] = {
     "not_ended": ProblemKind(
         409, "The job has not ended", "Wait until its state is succeeded, failed or cancelled."
     ),
-    "in_use": ProblemKind(409, "The thing is in use", "End or delete what uses it first."),
+    "in_use": ProblemKind(409, "Still in use", "End or delete what uses it first."),
     "length_required": ProblemKind(
         411, "The length of the body is needed", "Send Content-Length, or chunked."
     ),
