@@ -46,7 +46,7 @@ def train(work: Path, channel: Channel) -> Outcome:
         ConfigError, DataError: the data cannot be used as the config asks.
     """
     job = json.loads((work / outcome.JOB).read_text(encoding="utf-8"))
-    config = _config(job["submitted"], job["profile"])
+    config = _config(job["submitted"], job["profile"], job["max_parameters"])
     torch.set_num_threads(_threads(config, job["profile"], job["threads"]))
     table = read_table(work / outcome.TABLE, job["profile"], config)
     result = run_engine(
@@ -63,11 +63,11 @@ def train(work: Path, channel: Channel) -> Outcome:
     return _write(result, job, work)
 
 
-def _config(submitted: Json, profile: Json) -> TrainConfig:
+def _config(submitted: Json, profile: Json, max_parameters: int) -> TrainConfig:
     """The config decided on the data, which may not have been read yet when the job was submitted."""
     rough = resolve(submitted)
     config = resolve(submitted, shape_of(rough, profile))
-    faults = check_data(config, profile)
+    faults = check_data(config, profile, max_parameters)
     if faults:
         raise ConfigError(faults)
     return config

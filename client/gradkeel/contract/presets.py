@@ -1,4 +1,7 @@
-"""Presets: what fills the options that are not given. ``custom`` is fixed; the others fit the data's size."""
+"""Presets: what fills the options that are not given. ``custom`` is fixed; the others fit the data's size.
+
+No preset asks for a batch larger than the table: a size that nobody asked for is no reason to refuse a job.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -48,7 +51,12 @@ def _custom(shape: Shape) -> Json:
         "schedule": {"kind": "constant", "warmup_steps": 0},
         "clips": [{"kind": "norm", "max_norm": 1.0}],
         "guards": [{"kind": "skip_nonfinite", "max_consecutive": 5}],
-        "budget": {"epochs": 100, "batch_size": 256, "patience": 16, "max_seconds": 600},
+        "budget": {
+            "epochs": 100,
+            "batch_size": min(256, max(1, shape.rows)),
+            "patience": 16,
+            "max_seconds": 600,
+        },
         "health": {"tier": "standard", "gradient_check": True},
     }
 

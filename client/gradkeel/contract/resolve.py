@@ -15,7 +15,7 @@ from gradkeel.contract.schema import StrictString, field_errors, loader_for
 
 Json = dict[str, Any]
 
-MAX_PARAMETERS = 100_000_000
+MAX_PARAMETERS = 50_000_000
 
 
 def resolve(submitted: Any, shape: Shape | None = None) -> c.TrainConfig:

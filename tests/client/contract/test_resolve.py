@@ -25,7 +25,7 @@ def test_a_resolved_config_resolves_to_itself(preset: str, task: str, rows: int)
 
 
 def test_custom_is_the_fixed_preset() -> None:
-    config = resolve({"target": "y", "preset": "custom"}, Shape(50, 3, 0))
+    config = resolve({"target": "y", "preset": "custom"}, Shape(300, 3, 0))
     assert config.model == c.MLP(widths=(256, 256, 256))
     assert config.optimizer == c.AdamW(lr=1e-3, weight_decay=3e-4)
     assert (config.budget.epochs, config.budget.batch_size, config.clips) == (
@@ -34,6 +34,12 @@ def test_custom_is_the_fixed_preset() -> None:
         (c.NormClip(max_norm=1.0),),
     )
     assert config.prepare.target == c.TargetStandard()
+
+
+@pytest.mark.parametrize("preset", c.PRESETS)
+@pytest.mark.parametrize("rows", [1, 2, 30, 255])
+def test_no_preset_asks_for_a_batch_larger_than_the_table(preset: str, rows: int) -> None:
+    assert resolve({"target": "y", "preset": preset}, Shape(rows, 3, 0)).budget.batch_size <= rows
 
 
 def test_a_given_block_merges_by_key_and_another_kind_replaces_it() -> None:
