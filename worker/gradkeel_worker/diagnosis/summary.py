@@ -50,7 +50,7 @@ def _opening(verdict: Verdict | None, case: Case) -> str:
     if ended is None:
         return _VERDICTS[verdict]
     until = _UNTIL_THEN if verdict is Verdict.HEALTHY else _VERDICTS[verdict]
-    return f"{ended} after {plural(steps, 'step')}. {until}"
+    return f"{ended} after {plural(steps, 'recorded step')}. {until}"
 
 
 def _lead(findings: Sequence[Finding]) -> Finding | None:
