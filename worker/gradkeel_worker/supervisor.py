@@ -112,7 +112,7 @@ class _Attempt:
             "job_id": job.id,
             "title": dataset.name,
             "submitted": job.submitted,
-            "max_parameters": self._parts.settings.max_parameters,
+            "max_parameters": self.parts.settings.max_parameters,
             "profile": dataset.profile,
             "threads": max(1, len(os.sched_getaffinity(0)) // self.parts.settings.worker_concurrency),
             "dataset": {"id": dataset.id, "sha256": dataset.sha256, "name": dataset.name},
