@@ -52,6 +52,11 @@ FAULTS: dict[str, tuple[Any, Json, str]] = {
     "lr × 1000, adamw": (diabetes, _changed(ADAMW, {"optimizer": {"lr": 1.0}}), "lr_too_high"),
     "lr / 10000": (diabetes, _changed(SGD, {"optimizer": {"lr": 1e-6}}), "lr_too_low"),
     "lr / 10000, adamw": (diabetes, _changed(ADAMW, {"optimizer": {"lr": 1e-7}}), "lr_too_low"),
+    "lr / 10000, momentum": (
+        diabetes,
+        _changed(SGD, {"optimizer": {"lr": 1e-6, "momentum": 0.9}}),
+        "lr_too_low",
+    ),
     "deep sigmoid": (diabetes, _changed(SGD, DEEP_SIGMOID), "vanishing_gradient"),
     "deep sigmoid, adamw": (diabetes, _changed(ADAMW, DEEP_SIGMOID), "vanishing_gradient"),
     "lr / 10000, economy": (

@@ -17,6 +17,8 @@ Json = dict[str, Any]
 TOO_HIGH = 1e-1
 _SUSPECT = 3e-2
 TOO_LOW = 1e-5
+_HARDLY = 0.05
+"""Share of their size that weights have to be moved by, all steps added up, to have gone anywhere."""
 _FEWEST_STEPS = 5
 
 
@@ -104,9 +106,11 @@ def _high_text(case: Case, guilty: bool) -> str:
 
 
 def lr_too_low(case: Case) -> list[Finding]:
-    """Update ratio < 1e-5 and the gradient norm not shrinking."""
+    """Update ratio < 1e-5, or < 1e-4 in a run that came to nothing and in all its steps could not move the
+    weights by 5 %; and the gradient norm not shrinking.
+    """
     ratio = _largest_typical_ratio(case)
-    if ratio is None or not 0 < ratio < TOO_LOW or case.course.shrinking or case.blown_up:
+    if ratio is None or not 0 < ratio < _limit(case, ratio) or case.course.shrinking or case.blown_up:
         return []
     if case.cause == "lr" or case.course.sound < _FEWEST_STEPS or not (case.typical_norm or 0) > 0:
         return []
@@ -126,7 +130,8 @@ def lr_too_low(case: Case) -> list[Finding]:
             remedy=_low_remedy(case),
             evidence={
                 "median_update_ratio": ratio,
-                "threshold": TOO_LOW,
+                "threshold": _limit(case, ratio),
+                "moved_at_most": ratio * case.course.sound,
                 "lr": case.config.optimizer.lr,
                 "median_norm": finite(case.typical_norm),
                 "clips_leave_little": case.starved,
@@ -140,6 +145,12 @@ def lr_too_low(case: Case) -> list[Finding]:
             ),
         )
     ]
+
+
+def _limit(case: Case, ratio: float) -> float:
+    """The update ratio below which the learning rate is too low for this run."""
+    hardly_moved = case.useless is True and ratio * case.course.sound < _HARDLY
+    return 10 * TOO_LOW if hardly_moved else TOO_LOW
 
 
 def _largest_typical_ratio(case: Case) -> float | None:
