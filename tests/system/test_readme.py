@@ -60,15 +60,15 @@ def test_the_command_line_example(stack: Any, folder: Path) -> None:
     lines = [line for line in example.splitlines() if line.startswith("gradkeel train")]
     assert len(lines) == 1
     run(["bash", "-euc", lines[0]], stack, folder)
-    made = {path.name for path in (folder / "out").iterdir()}
+    made = {path.name for path in (folder / "demo/out").iterdir()}
     assert made == {"model.gradkeel", "report.json", "report.html", "predictions.csv"}
 
 
 def test_the_curl_example(stack: Any, folder: Path) -> None:
     assert shutil.which("curl")
     run(["bash", "-euo", "pipefail", "-c", block("sh", "curl")], stack, folder)
-    assert "event: end" in (folder / "events.txt").read_text()
-    assert "<html" in (folder / "report.html").read_text()
+    assert "event: end" in (folder / "demo/events.txt").read_text()
+    assert "<html" in (folder / "demo/fast.html").read_text()
 
 
 def test_the_python_example(stack: Any, folder: Path) -> None:
@@ -77,5 +77,5 @@ def test_the_python_example(stack: Any, folder: Path) -> None:
     assert re.search(r"Event\(.*name='epoch'", said)
     assert "rmse" in said
     assert "Predictions of 1 rows" in said
-    with zipfile.ZipFile(folder / "model.gradkeel") as bundle:
+    with zipfile.ZipFile(folder / "demo/fast.gradkeel") as bundle:
         assert json.loads(bundle.read("manifest.json"))

@@ -12,6 +12,7 @@ import torch
 from gradkeel.contract.config import TrainConfig
 from gradkeel.contract.errors import ConfigError
 from gradkeel.contract.resolve import check_data, parameter_count, resolve, shape_of, to_json
+from gradkeel.contract.states import Phase
 from gradkeel_store.page import render_report
 from gradkeel_worker import outcome
 from gradkeel_worker.child import Channel
@@ -20,7 +21,7 @@ from gradkeel_worker.diagnosis import partial_report
 from gradkeel_worker.engine import Result
 from gradkeel_worker.engine import train as run_engine
 from gradkeel_worker.engine.readings import Readings
-from gradkeel_worker.export import write_bundle, write_onnx, write_safetensors
+from gradkeel_worker.export import write_bundle
 from gradkeel_worker.outcome import Outcome
 from gradkeel_worker.series import write_predictions, write_series
 
@@ -48,6 +49,7 @@ def train(work: Path, channel: Channel) -> Outcome:
     job = json.loads((work / outcome.JOB).read_text(encoding="utf-8"))
     config = _config(job["submitted"], job["profile"], job["max_parameters"])
     torch.set_num_threads(_threads(config, job["profile"], job["threads"]))
+    channel.event("progress", _progress(Phase.PREPARE, config))
     table = read_table(work / outcome.TABLE, job["profile"], config)
     result = run_engine(
         table,
@@ -59,7 +61,9 @@ def train(work: Path, channel: Channel) -> Outcome:
         submitted=job["submitted"],
         provenance=job["provenance"],
     )
-    channel.event("progress", _export_progress(result))
+    last = result.readings.epochs[-1]["epoch"] if result.readings.epochs else 0
+    taken = int(result.readings.steps[-1]) + 1 if len(result.readings.steps) else 0
+    channel.event("progress", _progress(Phase.EXPORT, result.config, epoch=last, step=taken, fraction=1.0))
     return _write(result, job, work)
 
 
@@ -81,15 +85,15 @@ def _threads(config: TrainConfig, profile: Json, available: int) -> int:
     return available if multiplications > SMALL_STEP else 1
 
 
-def _export_progress(result: Result) -> Json:
-    epochs = result.readings.epochs
-    last = epochs[-1] if epochs else {"epoch": 0, "step": 0}
+def _progress(
+    phase: Phase, config: TrainConfig, *, epoch: int = 0, step: int = 0, fraction: float = 0.0
+) -> Json:
     return {
-        "phase": "export",
-        "epoch": last["epoch"],
-        "epochs": result.config.budget.epochs,
-        "step": int(result.readings.steps[-1]) + 1 if len(result.readings.steps) else 0,
-        "fraction": 1.0,
+        "phase": phase,
+        "epoch": epoch,
+        "epochs": config.budget.epochs,
+        "step": step,
+        "fraction": fraction,
         "eta_seconds": None,
     }
 
@@ -117,9 +121,9 @@ def _write_model(result: Result, job: Json, work: Path) -> Json:
         job_id=job["job_id"],
         created_at=job["created_at"],
         report_html=page,
+        onnx=work / outcome.ONNX,
+        safetensors=work / outcome.SAFETENSORS,
     )
-    write_onnx(result, work / outcome.ONNX)
-    write_safetensors(result, work / outcome.SAFETENSORS)
     sources = result.prepared.preparation.sources
     return {
         "target": result.config.target,
