@@ -1,5 +1,19 @@
 """gunicorn's settings (`--config python:gradkeel_service.gunicorn_settings`), but for address and threads."""
 
+import os
+import signal
+from typing import Any
+
+from gradkeel_service.children import LIBC, PR_SET_PDEATHSIG
+
+
+def post_fork(server: Any, worker: Any) -> None:
+    """A worker ends with its arbiter: one that lives on would hold its unfinished uploads."""
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != worker.ppid:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 worker_class = "gradkeel_service.http_worker.HttpWorker"
 workers = 1
 

@@ -294,12 +294,13 @@ class Objects(ABC):
         return sum(_remove_abandoned(path) for path in found)
 
     def collect(self, referenced: Callable[[set[str]], set[str]], min_age: float = 3600.0) -> int:
-        """Delete objects that no record names; how many.
+        """Delete objects that no record names; how many. Sweeps temporary files too.
 
         ``referenced`` says which of some digests are named (``Records.referenced``). Objects written
         within the last ``min_age`` seconds stay, since their record may be on its way; storing the same
         bytes again makes them young again.
         """
+        self.sweep()
         limit = datetime.now(UTC) - timedelta(seconds=min_age)
         old = {digest for digest, written in self.list() if written < limit}
         unnamed = [digest for digest in old - referenced(old) if self._still_old(digest, limit)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -133,6 +134,26 @@ def test_a_child_that_dies_comes_back(home: Home, name: str) -> None:
     assert {other: pid for other, pid in after.items() if other != name} == {
         other: pid for other, pid in before.items() if other != name
     }
+
+
+def test_kill_9_of_the_web_server_in_an_upload(home: Home) -> None:
+    """Nothing of it is ever seen, and the next web server removes its temporary file."""
+    temporary = home.data / "objects" / "temporary"
+    host, port = home.url.removeprefix("http://").split(":")
+    head = (
+        f"POST /v1/datasets HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {home.key}\r\n"
+        "Content-Length: 3000000\r\n\r\na,b\n"
+    )
+    before = home.children()["http"]
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(head.encode() + b"1,2\n" * 500_000)
+        eventually(lambda: any(path.stat().st_size > 0 for path in temporary.glob("*")))
+        os.kill(before, signal.SIGKILL)
+        eventually(lambda: home.children().get("http") not in (None, before) and answers(home.url))
+    assert list(temporary.iterdir()) == []
+    assert not any(path.is_file() for path in (home.data / "objects" / "sha256").rglob("*"))
+    seen = httpx.get(f"{home.url}/v1/datasets", headers={"Authorization": f"Bearer {home.key}"})
+    assert seen.json()["data"] == []
 
 
 def test_the_key_stays_over_a_restart(home: Home) -> None:
