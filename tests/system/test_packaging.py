@@ -4,8 +4,15 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+
+from gradkeel.local import load
+from gradkeel_worker.data import Table
+from gradkeel_worker.engine import train
+from gradkeel_worker.export import write_bundle
 
 ROOT = Path(__file__).parent.parent.parent
 HEAVY = ("torch", "flask", "celery", "sqlalchemy", "numpy", "onnxruntime", "sklearn", "duckdb", "pyarrow")
@@ -25,13 +32,17 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
+def environment(folder: Path, what: str) -> Path:
+    """The `bin` folder of a fresh environment that holds `what`."""
+    run(sys.executable, "-m", "venv", folder)
+    run(folder / "bin/python", "-m", "pip", "install", "-q", "-c", ROOT / "constraints.txt", what)
+    return folder / "bin"
+
+
 @pytest.fixture(scope="module")
 def bare(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The `bin` folder of an environment that holds the wheel without extras."""
-    folder = tmp_path_factory.mktemp("bare")
-    run(sys.executable, "-m", "venv", folder)
-    run(folder / "bin/python", "-m", "pip", "install", "-q", "-c", ROOT / "constraints.txt", wheel)
-    return folder / "bin"
+    """An environment with the wheel and no extra."""
+    return environment(tmp_path_factory.mktemp("bare"), str(wheel))
 
 
 def test_the_bare_client_is_light(bare: Path) -> None:
@@ -45,3 +56,34 @@ def test_the_bare_client_is_light(bare: Path) -> None:
 def test_the_bare_command_line_names_the_extra_that_is_missing(bare: Path) -> None:
     assert "train" in run(bare / "gradkeel", "--help")
     assert "gradkeel[server]" in run(bare / "gradkeel", "up", code=2)
+
+
+def test_a_bundle_predicts_where_torch_is_not_installed(wheel: Path, tmp_path: Path) -> None:
+    bundle = write_small_bundle(tmp_path / "model.gradkeel")
+    rows: dict[str, list[Any]] = {"size": [1.0, None, 3.0], "zone": ["a", "never seen", None]}
+    here = load(bundle).predict(rows).values.tolist()
+    code = (
+        "import importlib.util, json, sys; from gradkeel.local import load;"
+        "assert importlib.util.find_spec('torch') is None;"
+        "print(json.dumps(load(sys.argv[1]).predict(json.loads(sys.argv[2])).values.tolist()))"
+    )
+    python = environment(tmp_path / "local", f"{wheel}[local]") / "python"
+    assert json.loads(run(python, "-c", code, bundle, json.dumps(rows))) == pytest.approx(here, rel=1e-9)
+
+
+def write_small_bundle(path: Path) -> Path:
+    """A model of a number and a category, trained for two epochs."""
+    zone = np.array(["a", "b", "c", "b"] * 20, dtype=object)
+    size = np.linspace(0, 9, 80)
+    table = Table.from_arrays({"size": size, "zone": zone, "y": size + (zone == "b")})
+    result = train(table, {"target": "y", "preset": "fast", "budget": {"epochs": 2}})
+    about = {"id": "ds_0", "sha256": "0" * 64, "name": "small.csv"}
+    write_bundle(
+        result,
+        path,
+        dataset=about,
+        job_id="job_0",
+        created_at="2026-01-01T00:00:00Z",
+        report_html="<html></html>",
+    )
+    return path
