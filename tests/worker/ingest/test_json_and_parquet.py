@@ -42,8 +42,9 @@ def test_json_lines(read: Read) -> None:
     ],
 )
 def test_bad_json_lines_name_their_line(refuse: Refuse, line: str, code: str) -> None:
-    refusal = refuse('{"a": 0}\n' + line + "\n")
-    assert (refusal.places[0].code, refusal.places[0].line) == (code, 2)
+    refusal = refuse('{"a": 0}\n\n' + line + "\n")
+    place = refusal.places[0]
+    assert (place.code, place.row, place.line) == (code, 1, 3)
 
 
 def parquet(table: pa.Table, **options: Any) -> bytes:
@@ -151,4 +152,14 @@ def test_a_parquet_bomb_is_counted_while_it_unpacks(refuse: Refuse) -> None:
     bomb = parquet(pa.table({"a": pa.array(["x" * 1000] * 200_000)}), compression="zstd")
     assert len(bomb) < 1 << 20
     refusal = refuse(bomb, Limits(unpacked_bytes=20 << 20))
+    assert (refusal.places[0].code, refusal.problem) == ("unpacked_too_large", "too_large")
+
+
+def test_a_dictionary_counts_as_often_as_it_is_used(refuse: Refuse) -> None:
+    """A few kilobytes of codes for one long text: what counts is what they stand for."""
+    text = pa.array(["x" * 100_000])
+    codes = pa.array([0] * 20_000, pa.int32())
+    bomb = parquet(pa.table({"a": pa.DictionaryArray.from_arrays(codes, text)}))
+    assert len(bomb) < 1 << 20
+    refusal = refuse(bomb, Limits(unpacked_bytes=50 << 20))
     assert (refusal.places[0].code, refusal.problem) == ("unpacked_too_large", "too_large")

@@ -156,14 +156,15 @@ def from_json_lines(path: Path, work: Path, limits: Limits) -> Cells:
 
 def _json_names(path: Path, limits: Limits) -> tuple[list[str], bool]:
     names: dict[str, None] = {}
-    for line, record in _json_records(path, limits):
+    for row, (line, record) in enumerate(_json_records(path, limits)):
         for key, value in record.items():
             if isinstance(value, dict | list):
                 detail = f"line {line}: the field {shown(key)} is nested; only plain values are read"
-                raise rejected("nested_column", detail, column=key, line=line)
+                raise rejected("nested_column", detail, column=key, row=row, line=line)
             names[key] = None
         if len(names) > limits.columns:
-            raise rejected("too_many_columns", f"more than {limits.columns} different fields", line=line)
+            detail = f"more than {limits.columns} different fields"
+            raise rejected("too_many_columns", detail, row=row, line=line)
     return list(names), bool(names)
 
 
@@ -180,7 +181,7 @@ def _json_batches(path: Path, limits: Limits) -> Iterator[list[tuple[int, dict[s
 
 def _json_records(path: Path, limits: Limits) -> Iterator[tuple[int, dict[str, Any]]]:
     """Each object with its line; blank lines are passed over."""
-    number = 0
+    number = row = 0
     with path.open("rb") as file:
         while text := file.readline(limits.record_bytes + 1):
             number += 1
@@ -188,19 +189,22 @@ def _json_records(path: Path, limits: Limits) -> Iterator[tuple[int, dict[str, A
                 raise rejected(
                     "record_too_long",
                     f"line {number} is longer than {limits.record_bytes} bytes",
+                    row=row,
                     line=number,
                 )
             if text.strip():
-                yield number, _json_object(text, number)
+                yield number, _json_object(text, row, number)
+                row += 1
 
 
-def _json_object(text: bytes, line: int) -> dict[str, Any]:
+def _json_object(text: bytes, row: int, line: int) -> dict[str, Any]:
     try:
         record = strict_json.loads(text)
     except StrictJSONError as error:
-        raise rejected("bad_json", f"line {line} is not strict JSON: {error.detail}", line=line) from error
+        detail = f"line {line} is not strict JSON: {error.detail}"
+        raise rejected("bad_json", detail, row=row, line=line) from error
     if not isinstance(record, dict):
-        raise rejected("bad_json", f"line {line} holds no JSON object", line=line)
+        raise rejected("bad_json", f"line {line} holds no JSON object", row=row, line=line)
     return record
 
 
@@ -238,7 +242,7 @@ def _read_parquet(path: Path, work: Path, limits: Limits) -> Cells:
     unpacked = 0
     with _Writer(cells, None) as writer:
         for batch in file.iter_batches(BATCH_ROWS):
-            unpacked += batch.nbytes
+            unpacked += sum(_decoded_bytes(column) for column in batch.columns)
             if unpacked > limits.unpacked_bytes:
                 detail = f"unpacked, the file holds more than {limits.unpacked_bytes} bytes"
                 raise rejected("unpacked_too_large", detail, problem="too_large")
@@ -250,6 +254,17 @@ def _read_parquet(path: Path, work: Path, limits: Limits) -> Cells:
     if declared != found:
         raise rejected("forged_parquet", f"the footer declares {declared} rows, the pages hold {found}")
     return cells
+
+
+def _decoded_bytes(column: pa.Array) -> int:
+    """Bytes of a column once decoded: a dictionary counts each value as often as it is used."""
+    if not pa.types.is_dictionary(column.type):
+        return int(column.nbytes)
+    values = column.dictionary
+    if not (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):
+        return int(column.indices.nbytes) + len(column) * 8
+    used = pc.binary_length(values).take(column.indices)
+    return int(column.indices.nbytes) + int(pc.sum(used).as_py() or 0)
 
 
 Conversion = Callable[[pa.Array], pa.Array]
