@@ -32,8 +32,10 @@ def require_length() -> None:
 def chunks(limit: int) -> Iterator[bytes]:
     """The body in pieces.
 
-    Refuses 413 over ``limit`` bytes, 408 when it stalls, 400 when fewer bytes arrive than were declared.
+    Refuses 413 over ``limit`` bytes, 408 when it stalls, 400 when fewer bytes arrive than were declared,
+    415 under a Content-Encoding.
     """
+    _refuse_encoding()
     declared = request.content_length
     if declared is not None and declared > limit:
         raise _too_large(limit)
@@ -48,6 +50,19 @@ def chunks(limit: int) -> Iterator[bytes]:
     g.body_read = True
     if declared is not None and received != declared:
         raise Refusal("bad_body", f"{received} bytes arrived, Content-Length says {declared}", headers=CLOSE)
+
+
+def _refuse_encoding() -> None:
+    """Nothing here decodes: what was stored, hashed and measured would not be what was meant."""
+    named = request.headers.get("Content-Encoding", "")
+    codings = [coding.strip().lower() for coding in named.split(",")]
+    if any(coding not in ("", "identity") for coding in codings):
+        raise Refusal(
+            "unsupported_media_type",
+            f"Content-Encoding {named[:60]!r} is not decoded here; send the body as it is, without this "
+            "header (a .gz or .zst file is uploaded as the content that it is)",
+            headers={"Accept-Encoding": "identity"},
+        )
 
 
 def left_unread() -> bool:

@@ -163,6 +163,28 @@ def test_an_upload_that_is_cut(service: Service, framing: str) -> None:
     assert_raw_problem(service.raw(request.encode()), 400, "bad_body")
 
 
+@pytest.mark.parametrize("coding", ["gzip", "br", "identity, GZIP", "x" * 500])
+def test_an_encoded_body(client: httpx.Client, coding: str) -> None:
+    """Also where the bytes are what the header says: nothing here decodes."""
+    for path in ("/v1/jobs", "/v1/jobs?validate_only=true", "/v1/keys", "/v1/datasets"):
+        headers = {"Content-Type": "application/json", "Content-Encoding": coding}
+        answer = client.post(path, content=gzip.compress(b"{}"), headers=headers)
+        document = assert_problem(answer, 415, "unsupported_media_type")
+        assert coding[:50] in document["detail"]
+        assert answer.headers["Accept-Encoding"] == "identity"
+
+
+def test_an_encoded_form(client: httpx.Client) -> None:
+    form = {"file": ("a.csv.gz", gzip.compress(b"a\n1\n"), "application/gzip")}
+    answer = client.post("/v1/datasets", files=form, headers={"Content-Encoding": "gzip"})
+    assert_problem(answer, 415, "unsupported_media_type")
+
+
+def test_identity_is_no_encoding(client: httpx.Client) -> None:
+    headers = {"Content-Type": "application/json", "Content-Encoding": "identity"}
+    assert_problem(client.post("/v1/jobs", content=b"{}", headers=headers), 422, "invalid")
+
+
 def test_an_upload_without_a_length(service: Service) -> None:
     request = f"{head(service, 'POST /v1/datasets')}\r\n".encode()
     assert_raw_problem(service.raw(request), 411, "length_required")
