@@ -35,7 +35,7 @@ RESOURCES = (
 PAGES = (health.blueprint, docs.blueprint)
 
 BODY_TIMEOUT_SECONDS = 30.0
-"""A body that sends nothing for so long is answered 408."""
+"""A body that is silent for so long is answered 408; one that drips, when its rate is too low after it."""
 
 
 def create_app(settings: Settings, *, threads: int = 32, body_timeout: float = BODY_TIMEOUT_SECONDS) -> Flask:

@@ -11,6 +11,8 @@ from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 from gradkeel.contract import strict_json
 from gradkeel.contract.errors import FieldError
 from gradkeel_service.errors import Refusal
+from gradkeel_service.pace import paced
+from gradkeel_service.parts import parts
 
 CHUNK = 256 * 1024
 MAX_JSON_BYTES = 4 * 1024 * 1024
@@ -32,21 +34,22 @@ def require_length() -> None:
 def chunks(limit: int) -> Iterator[bytes]:
     """The body in pieces.
 
-    Refuses 413 over ``limit`` bytes, 408 when it stalls, 400 when fewer bytes arrive than were declared,
-    415 under a Content-Encoding.
+    Refuses 413 over ``limit`` bytes, 408 when it stalls or drips, 400 when fewer bytes arrive than were
+    declared, 415 under a Content-Encoding.
     """
     _refuse_encoding()
     declared = request.content_length
     if declared is not None and declared > limit:
         raise _too_large(limit)
-    _bound_waiting()
     request.max_content_length = limit
     received = 0
-    while piece := _read():
-        received += len(piece)
-        if received > limit:
-            raise _too_large(limit)
-        yield piece
+    grace, rate = current_app.config["BODY_TIMEOUT_SECONDS"], parts().settings.min_body_rate
+    with paced(request.environ["wsgi.input"], grace, rate):
+        while piece := _read():
+            received += len(piece)
+            if received > limit:
+                raise _too_large(limit)
+            yield piece
     g.body_read = True
     if declared is not None and received != declared:
         raise Refusal("bad_body", f"{received} bytes arrived, Content-Length says {declared}", headers=CLOSE)
@@ -75,12 +78,6 @@ def _too_large(limit: int) -> Refusal:
     return Refusal("too_large", f"the body is over the limit of {limit} bytes")
 
 
-def _bound_waiting() -> None:
-    connection = request.environ.get("gunicorn.socket")
-    if connection is not None:
-        connection.settimeout(current_app.config["BODY_TIMEOUT_SECONDS"])
-
-
 def _read() -> bytes:
     try:
         body = request.environ["wsgi.input"]
@@ -101,7 +98,7 @@ def _read() -> bytes:
 
 
 def _stalled() -> Refusal:
-    return Refusal("timeout", "the body stalled", headers=CLOSE)
+    return Refusal("timeout", "the body stalled, or came too slowly", headers=CLOSE)
 
 
 def _received(reader: LengthReader) -> bytes:

@@ -32,6 +32,13 @@ def _count(text: str) -> int:
     return value
 
 
+def _amount(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise ValueError("must be 0 or more")
+    return value
+
+
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
@@ -206,6 +213,13 @@ SETTINGS: tuple[Setting, ...] = (
         "Largest request body that is not an upload, bytes.",
         _count,
     ),
+    Setting(
+        "min_body_rate",
+        "GRADKEEL_MIN_BODY_RATE",
+        "4096",
+        "Bytes a second at which a request body must come, after 30 seconds of grace; 0: any.",
+        _amount,
+    ),
     Setting("max_parameters", "GRADKEEL_MAX_PARAMETERS", "50000000", "Most parameters of a model.", _count),
     Setting("max_queued_jobs", "GRADKEEL_MAX_QUEUED_JOBS", "10000", "Most queued jobs of a project.", _count),
     Setting(
@@ -254,6 +268,7 @@ class Settings:
     max_unpacked_bytes: int = 8 * GIB
     max_columns: int = 10_000
     max_body_bytes: int = 16 * 1024**2
+    min_body_rate: int = 4096
     max_parameters: int = 50_000_000
     max_queued_jobs: int = 10_000
     max_storage_bytes: int = 100 * GIB

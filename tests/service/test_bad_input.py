@@ -13,6 +13,8 @@ import hashlib
 import io
 import json
 import pickle
+import select
+import socket
 import tarfile
 import zipfile
 from collections.abc import Iterator
@@ -25,7 +27,7 @@ import pytest
 import sqlalchemy as sa
 
 from gradkeel_store.records import tables
-from service.conftest import MAX_UPLOAD, TABLE, Service, assert_problem
+from service.conftest import BODY_TIMEOUT, MAX_UPLOAD, TABLE, Service, assert_problem
 
 KEPT = (tables.datasets, tables.jobs, tables.job_events, tables.models, tables.keys, tables.idempotency)
 
@@ -155,6 +157,26 @@ def test_hosts_that_are_not_trusted(service: Service, host: str) -> None:
 def test_a_body_that_stalls(service: Service, path: str, framing: str) -> None:
     request = f"{head(service, f'POST {path}')}{JSON}{framing}{{}}".encode()
     assert_raw_problem(service.raw(request, finish=False), 408, "timeout")
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/datasets"])
+@pytest.mark.parametrize(
+    ("framing", "drop"),
+    [
+        pytest.param("Content-Length: 1000\r\n\r\n", b"1", id="length"),
+        pytest.param(f"{CHUNKED}\r\n\r\n", b"1\r\n1\r\n", id="chunks"),
+        pytest.param(f"{CHUNKED}\r\n\r\n1;", b"x", id="extension of a chunk"),
+        pytest.param(f"{CHUNKED}\r\n\r\n0\r\nX-A: ", b"x", id="trailer"),
+    ],
+)
+def test_a_body_that_drips(service: Service, path: str, framing: str, drop: bytes) -> None:
+    """Never silent for long, and never at its end: the whole has its time too."""
+    request = f"{head(service, f'POST {path}')}{JSON}{framing}"
+    with socket.create_connection(("127.0.0.1", service.port), timeout=20) as connection:
+        connection.sendall(request.encode())
+        while not select.select([connection], [], [], BODY_TIMEOUT / 8)[0]:
+            connection.sendall(drop)
+        assert_raw_problem(b"".join(iter(lambda: connection.recv(65536), b"")), 408, "timeout")
 
 
 @pytest.mark.parametrize("framing", ["Content-Length: 1000\r\n\r\n", f"{CHUNKED}\r\n\r\nff\r\n"])

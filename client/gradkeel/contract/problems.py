@@ -44,7 +44,9 @@ PROBLEMS: dict[str, ProblemKind] = {
     "not_found": ProblemKind(404, "Not found", "Check the id; things of other projects are not shown."),
     "method_not_allowed": ProblemKind(405, "The method is not allowed here", "See Allow and /openapi.json."),
     "not_acceptable": ProblemKind(406, "No acceptable form of the answer", "Widen the Accept header."),
-    "timeout": ProblemKind(408, "The body stalled", "Send the body without pauses, or try again."),
+    "timeout": ProblemKind(
+        408, "The body stalled", "Send the body without pauses and not too slowly, or try again."
+    ),
     "conflict": ProblemKind(409, "Its state does not allow that", "Read its state and decide anew."),
     "in_flight": ProblemKind(
         409, "The same request is still running", "Wait, then repeat it with the same key."
