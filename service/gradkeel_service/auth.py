@@ -1,4 +1,6 @@
-"""Who may do what: bearer keys, their scopes, and the project that every query is confined to."""
+"""Who may do what: bearer keys, their rates and scopes, and the project that confines every query."""
+
+import math
 
 from flask import Flask, g, request
 
@@ -31,8 +33,19 @@ def _authenticate() -> None:
     if not request.path.startswith("/v1/") or request.endpoint in OPEN:
         return
     g.key = require_key()
+    _limit_rate(g.key)
     if request.url_rule is not None:
         require_scope(g.key, needed_scope(request.endpoint or "", request.method))
+
+
+def _limit_rate(key: KeyRow) -> None:
+    rates = parts().rates
+    if seconds := rates.take(key.id):
+        raise Refusal(
+            "rate_limited",
+            f"a key may send {rates.limit} requests a minute",
+            headers={"Retry-After": str(math.ceil(seconds))},
+        )
 
 
 def needed_scope(endpoint: str, method: str) -> Scope:

@@ -12,19 +12,21 @@ from gradkeel_service.waiting import Seats
 from gradkeel_store.events import EventLog
 from gradkeel_store.objects import Objects, open_objects
 from gradkeel_store.queue import make_celery
+from gradkeel_store.rates import RateLimiter
 from gradkeel_store.records import Records, open_records
 from gradkeel_store.settings import Settings
 
 
 @dataclass(frozen=True)
 class Parts:
-    """Records, bytes, bell, events, and what the process keeps for itself."""
+    """Records, bytes, bell, events, rates, and what the process keeps for itself."""
 
     settings: Settings
     records: Records
     objects: Objects
     celery: Celery
     events: EventLog
+    rates: RateLimiter
     seats: Seats
     predictors: Predictors
     measures: Measures = field(default_factory=Measures)
@@ -40,6 +42,7 @@ class Parts:
             objects=objects,
             celery=make_celery(settings, role="producer"),
             events=EventLog(settings),
+            rates=RateLimiter(settings),
             seats=Seats(max(1, threads // 4)),
             predictors=Predictors(objects),
         )

@@ -220,6 +220,13 @@ SETTINGS: tuple[Setting, ...] = (
         "Bytes a second at which a request body must come, after 30 seconds of grace; 0: any.",
         _amount,
     ),
+    Setting(
+        "rate_limit",
+        "GRADKEEL_RATE_LIMIT",
+        "60000",
+        "Requests that one key may send in a minute; 0: any number.",
+        _amount,
+    ),
     Setting("max_parameters", "GRADKEEL_MAX_PARAMETERS", "50000000", "Most parameters of a model.", _count),
     Setting("max_queued_jobs", "GRADKEEL_MAX_QUEUED_JOBS", "10000", "Most queued jobs of a project.", _count),
     Setting(
@@ -269,6 +276,7 @@ class Settings:
     max_columns: int = 10_000
     max_body_bytes: int = 16 * 1024**2
     min_body_rate: int = 4096
+    rate_limit: int = 60_000
     max_parameters: int = 50_000_000
     max_queued_jobs: int = 10_000
     max_storage_bytes: int = 100 * GIB

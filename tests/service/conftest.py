@@ -44,15 +44,16 @@ COLUMNS = [
 class Service:
     """The running service, the records and objects beneath it, and a key of each scope."""
 
-    def __init__(self, folder: Path, broker_url: str) -> None:
+    def __init__(self, folder: Path, broker: Valkey, **env: str) -> None:
+        self.broker = broker
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.env = {
             "GRADKEEL_DATA": str(folder),
-            "GRADKEEL_BROKER_URL": broker_url,
+            "GRADKEEL_BROKER_URL": broker.url,
             "GRADKEEL_MAX_UPLOAD_BYTES": str(MAX_UPLOAD),
             "GRADKEEL_MAX_BODY_BYTES": "2000000",
-        }
+        } | env
         self.settings = Settings.load(env=self.env)
         self.records: Records = open_records(self.settings)
         self.objects: Objects = open_objects(self.settings)
@@ -168,12 +169,12 @@ class Service:
 
 
 @contextlib.contextmanager
-def running_service() -> Iterator[Service]:
-    """A service with a broker and a folder of its own."""
+def running_service(**env: str) -> Iterator[Service]:
+    """A service with a broker and a folder of its own; ``env`` over the environment of the tests."""
     broker = Valkey()
     with tempfile.TemporaryDirectory(prefix="gks-") as folder, contextlib.closing(broker):
         broker.start()
-        running = Service(Path(folder), broker.url)
+        running = Service(Path(folder), broker, **env)
         try:
             running.start()
             yield running
