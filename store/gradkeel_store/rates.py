@@ -54,32 +54,28 @@ class RateLimiter:
         if not self.limit:
             return 0.0
         window, passed = divmod(self._clock(), WINDOW_SECONDS)
-        share = self._share(int(window), caller)
-        return 0.0 if self._admit(share, caller, int(window)) else WINDOW_SECONDS - passed
+        with self._lock:  # also while Redis is asked, which is seldom and never long
+            admitted = self._admit(self._share(int(window), caller), caller)
+        return 0.0 if admitted else WINDOW_SECONDS - passed
 
     def _share(self, window: int, caller: str) -> _Share:
-        with self._lock:
-            if window != self._window:
-                self._window = window
-                self._shares = {}
-            return self._shares.setdefault(caller, _Share())
+        if window != self._window:
+            self._window = window
+            self._shares = {}
+        return self._shares.setdefault(caller, _Share())
 
-    def _admit(self, share: _Share, caller: str, window: int) -> bool:
-        with self._lock:
-            share.asked += 1
-            if share.spent or share.asked > self.limit:
-                return False
-            if share.granted:
-                share.granted -= 1
-                return True
-        taken = self._taken(KEY.format(caller=caller, window=window))
-        if taken is None:
-            return True  # this process knows of no more than the limit
-        with self._lock:
-            share.granted += max(0, min(self._block, self.limit - taken))
-            share.spent = share.granted == 0
-            share.granted -= not share.spent
-            return not share.spent
+    def _admit(self, share: _Share, caller: str) -> bool:
+        share.asked += 1
+        if share.spent or share.asked > self.limit:
+            return False
+        if not share.granted:
+            taken = self._taken(KEY.format(caller=caller, window=self._window))
+            if taken is None:
+                return True  # this process knows of no more than the limit
+            share.granted = max(0, min(self._block, self.limit - taken))
+            share.spent = not share.granted
+        share.granted -= not share.spent
+        return not share.spent
 
     def _taken(self, key: str) -> int | None:
         """How much of the window was taken before this block; None where Redis does not say."""
