@@ -1,7 +1,9 @@
 """What a child leaves in its work folder for the supervisor, file by file."""
 
+import contextlib
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -65,8 +67,15 @@ def write_text(path: Path, text: str) -> None:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """As `write_text`."""
+    with whole(path) as partial:
+        partial.write_bytes(data)
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Where to write a file that appears at `path` only once it is whole: a child can be killed any time."""
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(data)
+    yield partial
     os.replace(partial, path)
 
 

@@ -22,6 +22,7 @@ from gradkeel_store.records import DatasetRow, JobRow, timestamp
 from gradkeel_worker import failures, outcome
 from gradkeel_worker.holdings import Holding
 from gradkeel_worker.joblog import JobLog
+from gradkeel_worker.kept import with_model_told
 from gradkeel_worker.limits import Bounds
 from gradkeel_worker.outcome import Outcome
 from gradkeel_worker.parts import Parts
@@ -47,6 +48,14 @@ class End:
     state: JobState | None
     error: Json | None = None
     code: str = JobErrorCode.WORKER_LOST
+
+    @property
+    def stopped(self) -> str | None:
+        """cancelled or deadline, where that is what ended the job."""
+        if self.state is JobState.CANCELLED:
+            return JobState.CANCELLED.value
+        late = (self.error or {}).get("code") == JobErrorCode.DEADLINE
+        return JobErrorCode.DEADLINE.value if late else None
 
 
 def supervise(parts: Parts, job: JobRow) -> None:
@@ -196,6 +205,8 @@ class _Attempt:
         verdict = found.verdict if found else None
         if not (self.work / outcome.REPORT).exists():
             verdict = self._report_what_is_known(end, error)
+        if end.stopped is not None:
+            verdict = self._tell_of_model(end.stopped, bool(found and found.model))
         digests = self._store_files()
         if end.state is None:
             self._requeue(end, digests)
@@ -244,6 +255,14 @@ class _Attempt:
         outcome.write_json(self.work / outcome.REPORT, empty_report())
         return None
 
+    def _tell_of_model(self, status: str, kept: bool) -> str | None:
+        """Only here is it known whether a stopped job's model came in time; the report's verdict."""
+        path = self.work / outcome.REPORT
+        report = with_model_told(json.loads(path.read_text(encoding="utf-8")), status, kept)
+        outcome.write_json(path, report)
+        verdict: str | None = report["verdict"]
+        return verdict
+
     def _draw_up(self) -> None:
         child = Child("report", self.work, Bounds(memory_mb=self.parts.settings.job_memory_mb))
         deadline = time.monotonic() + REPORT_SECONDS
@@ -283,7 +302,7 @@ class _Attempt:
 def _judge(found: Outcome | None, ending: Ending) -> End:
     """What the child's last words and its exit make of the job."""
     if found is not None:
-        return _judge_words(found)
+        return _judge_words(found, ending)
     if ending.stopped is Stop.CANCELLED:
         return End(JobState.CANCELLED)
     if ending.stopped is Stop.DEADLINE:
@@ -295,7 +314,9 @@ def _judge(found: Outcome | None, ending: Ending) -> End:
     return End(None)
 
 
-def _judge_words(found: Outcome) -> End:
+def _judge_words(found: Outcome, ending: Ending) -> End:
+    if found.status == "succeeded" and ending.stopped is Stop.CANCELLED:
+        return End(JobState.CANCELLED)  # asked for in time; the model is kept
     if found.status in STATES:
         return End(STATES[found.status])
     return End(

@@ -4,6 +4,8 @@ Everything is left as files in the work folder; ``outcome.py`` names them.
 """
 
 import json
+import traceback
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,12 @@ from gradkeel_worker import outcome
 from gradkeel_worker.child import Channel
 from gradkeel_worker.data.read import read_table
 from gradkeel_worker.diagnosis import partial_report
+from gradkeel_worker.diagnosis.evaluation import evaluate
 from gradkeel_worker.engine import Result
 from gradkeel_worker.engine import train as run_engine
 from gradkeel_worker.engine.readings import Readings
 from gradkeel_worker.export import write_bundle
+from gradkeel_worker.kept import STOPPED, with_model_told
 from gradkeel_worker.outcome import Outcome
 from gradkeel_worker.series import write_predictions, write_series
 
@@ -35,9 +39,6 @@ SMALL_STEP = 5e7
 
 EMBEDDED = 8
 """Inputs that a categorical column makes, roughly."""
-
-MODEL_STATUS = frozenset({"succeeded", "diverged"})
-"""Endings after which the best weights become a model."""
 
 
 def train(work: Path, channel: Channel) -> Outcome:
@@ -64,7 +65,7 @@ def train(work: Path, channel: Channel) -> Outcome:
     last = result.readings.epochs[-1]["epoch"] if result.readings.epochs else 0
     taken = int(result.readings.steps[-1]) + 1 if len(result.readings.steps) else 0
     channel.event("progress", _progress(Phase.EXPORT, result.config, epoch=last, step=taken, fraction=1.0))
-    return _write(result, job, work)
+    return _leave_in_time(result, job, work) if result.status in STOPPED else _leave(result, job, work)
 
 
 def _config(submitted: Json, profile: Json, max_parameters: int) -> TrainConfig:
@@ -98,11 +99,65 @@ def _progress(
     }
 
 
-def _write(result: Result, job: Json, work: Path) -> Outcome:
+def _leave(result: Result, job: Json, work: Path) -> Outcome:
     outcome.write_json(work / outcome.REPORT, result.report)
-    write_series(result.readings, work / outcome.SERIES)
-    write_predictions(result.predictions, result.prepared.classes, work / outcome.PREDICTIONS)
-    model = _write_model(result, job, work) if result.status in MODEL_STATUS and result.model else None
+    _write_series(result.readings, work)
+    _write_predictions(result, work)
+    return _outcome(result, _write_model(result, job, work) if result.model else None)
+
+
+def _leave_in_time(result: Result, job: Json, work: Path) -> Outcome:
+    """What a stopped job leaves: first what is at hand, then its last good model, if the time allows.
+
+    The supervisor kills this process soon. Then the outcome that was written first stands; as it does where
+    the model cannot be exported.
+    """
+    outcome.write_json(work / outcome.REPORT, result.report)
+    _write_series(result.readings, work)
+    without_model = _outcome(result, None)
+    without_model.write(work)
+    if result.model is None:
+        return without_model
+    try:
+        return _leave_model(_evaluated(result), job, work)
+    except Exception:
+        traceback.print_exc()
+        return without_model
+
+
+def _leave_model(result: Result, job: Json, work: Path) -> Outcome:
+    told = replace(result, report=with_model_told(result.report, result.status, kept=True))
+    model = _write_model(told, job, work)
+    _write_predictions(result, work)
+    outcome.write_json(work / outcome.REPORT, result.report)
+    return _outcome(result, model)
+
+
+def _evaluated(result: Result) -> Result:
+    """The result with the metrics and predictions of its model. Findings do not rest on them: a training that
+    was cut short is not judged by how far it came."""
+    found = evaluate(result.model, result.prepared, result.config.seed)
+    fit = (result.report["fit"] or {}) | {"metrics": found.metrics, "part": found.part}
+    return replace(
+        result,
+        report=result.report | {"fit": fit},
+        metrics={**found.metrics, "baselines": found.baselines},
+        predictions=found.predictions,
+    )
+
+
+def _write_series(readings: Readings, work: Path) -> None:
+    with outcome.whole(work / outcome.SERIES) as partial:
+        write_series(readings, partial)
+
+
+def _write_predictions(result: Result, work: Path) -> None:
+    if len(result.predictions.get("row", ())):
+        with outcome.whole(work / outcome.PREDICTIONS) as partial:
+            write_predictions(result.predictions, result.prepared.classes, partial)
+
+
+def _outcome(result: Result, model: Json | None) -> Outcome:
     return Outcome(
         result.status,
         error=result.error,
@@ -148,7 +203,7 @@ def report_from_readings(work: Path) -> Outcome:
     )
     outcome.write_json(work / outcome.REPORT, report)
     if len(readings.steps):
-        write_series(readings, work / outcome.SERIES)
+        _write_series(readings, work)
     return Outcome("succeeded", verdict=report["verdict"])
 
 

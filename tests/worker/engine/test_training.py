@@ -146,6 +146,20 @@ def test_cancelled_jobs_have_a_report_and_the_last_good_model() -> None:
     assert len(result.readings.steps) == 15
 
 
+def test_a_cancel_before_the_diagnosis_is_heard() -> None:
+    told: list[str] = []
+    over = {"phase": "diagnose"}
+    result = train(
+        diabetes(),
+        SMALL,
+        on_event=lambda name, data: told.append(data.get("phase", "")),
+        should_stop=lambda: "cancelled" if over["phase"] in told else None,
+    )
+    assert (result.status, result.readings.stopped_by) == ("cancelled", "epochs")
+    assert result.model is not None
+    assert "cancelled" in result.report["summary"]
+
+
 def test_cuda_where_there_is_none_is_refused() -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a CUDA device here")

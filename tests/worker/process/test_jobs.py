@@ -8,23 +8,63 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from gradkeel.local import load
+from gradkeel_store.events import Event
 from gradkeel_store.queue import make_celery
+from gradkeel_store.records import JobRow
 from gradkeel_store.settings import Settings
+from gradkeel_worker import watch
+from gradkeel_worker.signals import Stop
 from gradkeel_worker.worker import Worker
 
 from .conftest import ENDLESS, Desk, numbers, training_processes, wait_for_exit
 
 Start = Callable[[Settings], Worker]
 US = os.getpid()
+MANY = 60_000
+SLOW_EXPORT: dict[str, Any] = {
+    "model": {"kind": "mlp", "widths": [1500, 1500]},
+    "budget": {"epochs": 1, "batch_size": 64},
+}
 
 
 def kill_training() -> None:
     """kill -9 of the one child that trains."""
     (child,) = training_processes(US)
     os.kill(child, signal.SIGKILL)
+
+
+def halt_training() -> int:
+    """kill -STOP of the one child that trains: its pid."""
+    (child,) = training_processes(US)
+    os.kill(child, signal.SIGSTOP)
+    return child
+
+
+def in_phase(phase: str) -> Callable[[Event], bool]:
+    return lambda event: event.name == "progress" and event.data["phase"] == phase
+
+
+def assert_model_kept(desk: Desk, ended: JobRow) -> None:
+    """A stopped job's model is a whole one, and the report says which it is."""
+    assert ended.model_id is not None and ended.predictions_digest is not None
+    model = desk.records.get_model(desk.project, ended.model_id)
+    loaded = load(desk.objects.read(model.digests["bundle"].removeprefix("sha256:")))
+    assert np.isfinite(loaded.predict({"a": [0.5], "b": [1.0]}).values).all()
+    report = desk.report(ended)
+    assert f"that of epoch {report['fit']['best_epoch'] + 1}, was kept." in report["summary"]
+    assert max(report["series"]["steps"]) > 0
+    assert report["fit"]["metrics"]["test"]["rmse"] == model.metrics["test"]["rmse"]
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child that was told to stop has as long as it needs, however busy the machine is."""
+    monkeypatch.setattr(watch, "GRACE_SECONDS", 60.0)
 
 
 def test_a_job_runs_without_any_broker(lonely: Settings, start_worker: Start) -> None:
@@ -114,15 +154,75 @@ def test_data_that_does_not_suit_the_config(
     assert desk.report(ended)["series"]["steps"] == []
 
 
-def test_cancel_mid_training(desk: Desk, worker: Worker) -> None:
+def test_cancel_mid_training_keeps_the_last_good_model(desk: Desk, worker: Worker, patient: None) -> None:
     job = desk.submit(desk.upload(numbers()), budget=ENDLESS)
     seen = desk.mid_training(job)
     assert desk.records.request_cancel(desk.project, job.id).cancel_requested
     ended = desk.end(job)
-    assert ended.state == "cancelled"
+    assert (ended.state, ended.error, ended.fence) == ("cancelled", None, seen.data["fence"])
     assert not training_processes(US)
-    assert max(desk.report(ended)["series"]["steps"]) > 0
-    assert seen.data["fence"] == ended.fence
+    assert_model_kept(desk, ended)
+
+
+def test_cancel_before_the_first_good_model(desk: Desk, worker: Worker, patient: None) -> None:
+    job = desk.submit(desk.upload(numbers(MANY)), budget=ENDLESS | {"batch_size": 1})
+    desk.until(job, lambda event: event.name == "reading")
+    desk.records.request_cancel(desk.project, job.id)
+    ended = desk.end(job)
+    assert (ended.state, ended.model_id, ended.metrics and ended.metrics["test"]) == ("cancelled", None, None)
+    report = desk.report(ended)
+    assert report["series"]["steps"]
+    assert "No model was kept, for none was ready." in report["summary"]
+
+
+def test_cancel_while_preparing(desk: Desk, worker: Worker) -> None:
+    job = desk.submit(desk.upload(numbers(MANY)), budget=ENDLESS | {"batch_size": 1})
+    desk.until(job, in_phase("prepare"))
+    halt_training()  # what is under way takes for ever
+    desk.records.request_cancel(desk.project, job.id)
+    ended = desk.end(job)
+    assert (ended.state, ended.model_id) == ("cancelled", None)
+    assert not training_processes(US)
+    assert "No model was kept" in desk.report(ended)["summary"]
+
+
+def test_cancel_where_the_model_does_not_come_in_time(desk: Desk, worker: Worker) -> None:
+    job = desk.submit(desk.upload(numbers()), budget=ENDLESS)
+    desk.mid_training(job)
+    halt_training()
+    desk.records.request_cancel(desk.project, job.id)
+    ended = desk.end(job)
+    assert (ended.state, ended.model_id, ended.metrics) == ("cancelled", None, None)
+    report = desk.report(ended)
+    assert report["series"]["steps"] and report["verdict"] == ended.verdict is not None
+    assert "No model was kept" in report["summary"]
+
+
+def test_cancel_while_exporting(desk: Desk, worker: Worker, patient: None) -> None:
+    job = desk.submit(desk.upload(numbers()), **SLOW_EXPORT)
+    desk.until(job, in_phase("export"))
+    child = halt_training()
+    desk.records.request_cancel(desk.project, job.id)
+    (holding,) = worker.parts.holdings.all()
+    holding.stop.request(Stop.CANCELLED)
+    os.kill(child, signal.SIGCONT)
+    ended = desk.end(job)
+    assert (ended.state, ended.error) == ("cancelled", None)
+    assert ended.metrics is not None and ended.metrics["test"]["rmse"] > 0
+    assert_model_kept(desk, ended)
+
+
+def test_cancel_while_exporting_takes_too_long(desk: Desk, worker: Worker) -> None:
+    job = desk.submit(desk.upload(numbers()), **SLOW_EXPORT)
+    desk.until(job, in_phase("export"))
+    halt_training()
+    desk.records.request_cancel(desk.project, job.id)
+    ended = desk.end(job)
+    assert (ended.state, ended.model_id) == ("cancelled", None)
+    report = desk.report(ended)
+    assert report["verdict"] == ended.verdict is not None
+    assert report["provenance"]["status"] == "cancelled"
+    assert "that of epoch 1 was not exported in time." in report["summary"]
 
 
 def test_a_killed_child_is_started_again(desk: Desk, worker: Worker) -> None:
@@ -170,14 +270,14 @@ def test_too_little_memory_is_told_as_such(connected: Settings, start_worker: St
     desk.records.close()
 
 
-def test_the_workers_own_deadline(connected: Settings, start_worker: Start) -> None:
+def test_the_workers_own_deadline(connected: Settings, start_worker: Start, patient: None) -> None:
     settings = replace(connected, job_max_seconds=3.0)
     desk = Desk(settings)
     start_worker(settings)
     ended = desk.end(desk.submit(desk.upload(numbers()), budget=ENDLESS))
     assert ended.error is not None
     assert (ended.state, ended.error["code"]) == ("failed", "deadline")
-    assert desk.report(ended)["series"]["steps"]
+    assert_model_kept(desk, ended)
     desk.records.close()
 
 

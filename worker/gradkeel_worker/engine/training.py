@@ -82,7 +82,8 @@ def train(
             It is
             copied, never changed.
         on_event: called with the name and data of each event.
-        should_stop: asked before every step; "cancelled" or "deadline" ends the training with that status.
+        should_stop: asked before every step and before the diagnosis; "cancelled" or "deadline" ends the
+            training with that status.
         spool: given the readings so far at ends of epochs and at least every two seconds.
         profile: the data set's profile, for the report.
         submitted: the config as submitted, when ``config`` is resolved: patches in the report are made
@@ -113,9 +114,11 @@ def train(
     status = _STATUS.get(ending, ending)
     status = DIVERGED if status == SUCCEEDED and best is None else status
     hooks.emit("progress", _phase("diagnose", 1.0, run))
+    evaluation = evaluate(best, prepared, config.seed) if status in (SUCCEEDED, DIVERGED) else Evaluation()
+    if status == SUCCEEDED and should_stop is not None:
+        status = should_stop() or SUCCEEDED
     error = _error(status, run, prepared)
     finished = status in (SUCCEEDED, DIVERGED)
-    evaluation = evaluate(best, prepared, config.seed) if finished else Evaluation()
     origin = _provenance(run, config, ending) | (provenance or {})
     report = diagnose(
         Evidence(
@@ -130,7 +133,7 @@ def train(
             custom_loss=loss is not None,
             batch=run.nonfinite_batch,
             profile=profile,
-            evaluation=evaluation,
+            evaluation=evaluation if finished else Evaluation(),
             error=error,
             seconds=time.monotonic() - started,
             provenance=origin,
