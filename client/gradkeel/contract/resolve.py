@@ -1,8 +1,10 @@
 """From what the user submitted to the config that is run: presets filled in, every fault with its place."""
 
 import dataclasses
+import difflib
+import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +18,16 @@ from gradkeel.contract.schema import StrictString, field_errors, loader_for
 Json = dict[str, Any]
 
 MAX_PARAMETERS = 50_000_000
+
+MAX_SUGGESTIONS = 5
+MAX_COMPARED = 1000
+"""So many unknown names of one config are compared with so many of the table's: comparing takes time."""
+
+MAX_MISTYPED = 64
+"""Longer names are nobody's typing."""
+
+MAX_LETTERS_OFF = 3
+"""A name that is so many letters longer or shorter is another name."""
 
 
 def resolve(submitted: Any, shape: Shape | None = None) -> c.TrainConfig:
@@ -280,10 +292,32 @@ def _check_names(config: c.TrainConfig, held: _Profile) -> Iterator[FieldError]:
         (config.prepare.per_column, "/prepare/per_column"),
     ):
         named += [(name, f"{pointer}/{_escaped(name)}") for name in block if name != "*"]
-    for name, pointer in named:
-        if name not in known:
-            shown = ", ".join(list(held.columns)[:20]) + (", …" if len(known) > 20 else "")
-            yield FieldError(pointer, "unknown_column", f"the table has no column {name!r}; it has {shown}")
+    shown = ", ".join(list(held.columns)[:20]) + (", …" if len(known) > 20 else "")
+    unknown = [(name, pointer) for name, pointer in named if name not in known]
+    for index, (name, pointer) in enumerate(unknown):
+        meant = nearest_name(name, held.columns) if index < MAX_SUGGESTIONS else None
+        rest = "it has" if meant is None else f"did you mean {meant!r}? It has"
+        yield FieldError(pointer, "unknown_column", f"the table has no column {name!r}; {rest} {shown}")
+
+
+def nearest_name(name: str, names: Iterable[str]) -> str | None:
+    """The one of ``names`` that was meant by ``name``, if any: other case or blanks first, then spelling."""
+    plain = _plain(name)
+    if not plain or len(plain) > MAX_MISTYPED:
+        return None
+    spellings: dict[str, str] = {}
+    for known in names:
+        spellings.setdefault(_plain(known), known)
+    if plain in spellings:
+        return spellings[plain]
+    similar = (other for other in spellings if abs(len(other) - len(plain)) <= MAX_LETTERS_OFF)
+    close = difflib.get_close_matches(plain, itertools.islice(similar, MAX_COMPARED), n=1, cutoff=0.7)
+    return spellings[close[0]] if close else None
+
+
+def _plain(name: str) -> str:
+    """Without what people get wrong first: case, and blanks against underscores and dashes."""
+    return re.sub(r"[\s_-]+", " ", name).strip().casefold()
 
 
 def _escaped(name: str) -> str:

@@ -7,7 +7,15 @@ import pytest
 from gradkeel.contract import config as c
 from gradkeel.contract.errors import ConfigError
 from gradkeel.contract.presets import Shape
-from gradkeel.contract.resolve import check_data, infer_task, layer_names, parameter_count, resolve, to_json
+from gradkeel.contract.resolve import (
+    MAX_SUGGESTIONS,
+    check_data,
+    infer_task,
+    layer_names,
+    parameter_count,
+    resolve,
+    to_json,
+)
 
 
 def refused(submitted: Any) -> list[tuple[str | None, str]]:
@@ -170,6 +178,43 @@ def test_a_fault_that_shows_with_the_data(
     task = infer_task(resolve(submitted), table)
     config = resolve(submitted, Shape(100, 1, 0, task if "loss" not in submitted else None))
     assert (pointer, code) in [(error.pointer, error.code) for error in check_data(config, table)]
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("price", "Price"),
+        (" Price ", "Price"),
+        ("prcie", "Price"),
+        ("ocean-proximity", "ocean_proximity"),
+        ("Ocean Proximity", "ocean_proximity"),
+        ("oceanproximty", "ocean_proximity"),
+        ("STRASSE", "straße"),
+        ("rooms", None),
+        ("x" * 5000, None),
+        ("_", None),
+    ],
+)
+def test_a_mistyped_column_is_asked_about(typed: str, meant: str | None) -> None:
+    table = profile(x={}, Price={}, ocean_proximity={}, straße={})
+    (fault,) = check_data(resolve({"target": typed}), table)
+    assert (fault.pointer, fault.code) == ("/target", "unknown_column")
+    assert (f"did you mean {meant!r}?" if meant else "it has x, Price") in fault.detail
+    assert ("did you mean" in fault.detail) == (meant is not None)
+
+
+def test_a_name_in_the_case_of_the_table_comes_before_one_of_another_spelling() -> None:
+    table = profile(**{"Rate": {}, "rat": {}, "y": {}})
+    (fault,) = check_data(resolve({"target": "rate"}), table)
+    assert "did you mean 'Rate'?" in fault.detail
+
+
+def test_only_so_many_unknown_names_are_asked_about() -> None:
+    table = profile(**{f"column {index}": {} for index in range(50)}, y={})
+    config = resolve({"target": "y", "columns": {"exclude": [f"colum {index}" for index in range(50)]}})
+    faults = [fault for fault in check_data(config, table) if fault.code == "unknown_column"]
+    asked = ["did you mean" in fault.detail for fault in faults]
+    assert asked == [True] * MAX_SUGGESTIONS + [False] * (50 - MAX_SUGGESTIONS)
 
 
 def test_a_good_config_has_no_faults_with_the_data() -> None:
