@@ -20,6 +20,9 @@ from gradkeel import (
     NotFoundError,
     WaitTimeout,
 )
+from gradkeel.sansio import flows
+from gradkeel.sansio.commands import Answer, Clock, Emit, NextEvent, OpenEvents, WireEvent
+from gradkeel.sansio.retry import RetryPolicy
 
 STREAM = {"Content-Type": "text/event-stream"}
 RUNNING = {"id": "job_1", "state": "running", "config": {}}
@@ -136,3 +139,21 @@ def test_wait_gives_up_after_the_time_given(
     server = fault_server(Reply(200, RUNNING))
     with Client(server.url, "k") as client, pytest.raises(WaitTimeout):
         client.jobs.get("job_1").wait(timeout=0.0, on_event=on_event)
+
+
+def test_a_stream_that_never_falls_silent_is_left_at_the_deadline() -> None:
+    """The flow is driven by hand: the clock moves one second with each event."""
+    flow = flows.events("/jobs/job_1/events", RetryPolicy(), timeout=5.0)
+    seconds, emitted, reply = 0, 0, None
+    with pytest.raises(WaitTimeout):
+        while True:
+            command = flow.send(reply)
+            emitted += isinstance(command, Emit)
+            seconds += isinstance(command, NextEvent)
+            replies = {
+                Clock: float(seconds),
+                OpenEvents: Answer(200, {}),
+                NextEvent: WireEvent(str(seconds), "reading", "{}"),
+            }
+            reply = replies.get(type(command))
+    assert emitted == 5

@@ -206,7 +206,7 @@ def events(
         silence = EVENT_SILENCE_SECONDS
         if deadline is not None:
             silence = min(SHORT_SILENCE_SECONDS, (yield from _left(deadline, "The job")))
-        ended, seen, outcome = yield from _one_stream(path, last, silence)
+        ended, seen, outcome = yield from _one_stream(path, last, silence, deadline)
         if ended:
             return
         expected = deadline is not None and isinstance(outcome, Failure) and outcome.timed_out
@@ -215,8 +215,13 @@ def events(
         yield Sleep(0.0 if expected else _pause(policy, path, failures, outcome))
 
 
-def _one_stream(path: str, last: int | None, silence: float) -> Flow[tuple[bool, int | None, Outcome]]:
-    """Read one connection: whether the job's end was seen, the last event's id, how it ended."""
+def _one_stream(
+    path: str, last: int | None, silence: float, deadline: float | None
+) -> Flow[tuple[bool, int | None, Outcome]]:
+    """Read one connection: whether the job's end was seen, the last event's id, how it ended.
+
+    A stream that is never silent has to be left at the deadline too.
+    """
     headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": str(last)} if last is not None else {})
     request = get(path, headers=headers, timeout=silence)
     outcome: Outcome = yield OpenEvents(request)
@@ -233,6 +238,7 @@ def _one_stream(path: str, last: int | None, silence: float) -> Flow[tuple[bool,
         yield Emit(event)
         if event.name == "end":
             return True, last, outcome
+        yield from _left(deadline, "The job")
 
 
 def _pause(policy: RetryPolicy, path: str, failures: int, outcome: Outcome) -> float:

@@ -10,6 +10,8 @@ from gradkeel_worker.engine.run import Run
 from gradkeel_worker.engine.view import StepView
 
 _READING_SECONDS = 0.1
+_EPOCH_SECONDS = 0.05
+"""Between two epoch events: tiny epochs would flood those who listen. The report has every epoch."""
 _SPOOL_SECONDS, _SHORTEST_SPOOL_SECONDS = 2.0, 0.5
 
 
@@ -19,7 +21,7 @@ class EpochEnds:
     def __init__(self, run: Run) -> None:
         self._run = run
         self._loss_sum, self._losses = 0.0, 0
-        self._next_reading = self._last_spool = 0.0
+        self._next_reading = self._next_epoch = self._last_spool = 0.0
         self._should_stop = run.hooks.should_stop
         self._deadline = math.inf if run.hooks.deadline is None else run.hooks.deadline
         self._ends_at = run.ends_at
@@ -85,8 +87,10 @@ class EpochEnds:
         entry["best"] = run.keeper.offer(epoch, run.step, judged)
         run.schedule.epoch_ended(judged)
         run.epochs.append(entry)
-        run.hooks.emit("epoch", {name: _json_number(value) for name, value in entry.items()})
         now = time.monotonic()
+        if now >= self._next_epoch or epoch + 1 == run.budget.epochs:
+            self._next_epoch = now + _EPOCH_SECONDS
+            run.hooks.emit("epoch", {name: _json_number(value) for name, value in entry.items()})
         if now - self._last_spool >= _SHORTEST_SPOOL_SECONDS:
             self._spool(now)
         patience = run.budget.patience
