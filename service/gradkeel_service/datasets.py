@@ -65,7 +65,7 @@ def upload(query: dict[str, Any]) -> ResponseReturnValue:
     stored = intake.receive(parts().objects, parts().settings.max_upload_bytes)
     name = query.pop("name") or stored.name or "upload"
     options = {key: value for key, value in query.items() if value is not None}
-    return once(stored.sha256, lambda: _create(name, stored, options))
+    return once(stored.sha256, lambda keeping: _create(name, stored, options))
 
 
 def _check_storage() -> None:

@@ -19,7 +19,7 @@ from gradkeel_service.conditional import json_response, negotiated
 from gradkeel_service.datasets import find as find_dataset
 from gradkeel_service.errors import Refusal, invalid
 from gradkeel_service.health import live_workers
-from gradkeel_service.idempotency import asked_key, body_digest, once
+from gradkeel_service.idempotency import Keeping, asked_key, body_digest, once
 from gradkeel_service.openapi import Blueprint, component
 from gradkeel_service.pagination import PageQuery, page_document
 from gradkeel_service.parts import parts
@@ -76,7 +76,7 @@ def create(query: dict[str, Any]) -> ResponseReturnValue:
     if query["validate_only"]:
         _, config = _check(submitted)
         return json_response(to_json(config))
-    return once(body_digest(body), lambda: _create(submitted))
+    return once(body_digest(body), lambda keeping: _create(submitted, keeping))
 
 
 def _check(submitted: dict[str, Any]) -> tuple[DatasetRow, TrainConfig]:
@@ -108,7 +108,7 @@ def _check_device(config: TrainConfig) -> None:
         raise invalid("/device", "no_device", "no live worker offers a CUDA device")
 
 
-def _create(submitted: dict[str, Any]) -> Response:
+def _create(submitted: dict[str, Any], keeping: Keeping) -> Response:
     dataset, config = _check(submitted)
     _check_quota()
     row = parts().records.create_job(
@@ -118,7 +118,9 @@ def _create(submitted: dict[str, Any]) -> Response:
         to_json(config),
         labels=dict(config.labels),
         idempotency_key=asked_key(),
+        answering=keeping.along_with(_accepted),
     )
+    ring_train(parts().celery, row.id)
     return _accepted(row)
 
 
@@ -129,7 +131,6 @@ def _check_quota() -> None:
 
 
 def _accepted(row: JobRow) -> Response:
-    ring_train(parts().celery, row.id)
     response = json_response(row.to_json(), 202)
     response.headers["Location"] = f"/v1/jobs/{row.id}"
     response.headers["Retry-After"] = "1"
@@ -233,7 +234,7 @@ def cancel(query: dict[str, Any], job_id: str) -> ResponseReturnValue:
     """Cancel a job: a queued one at once, a running one within seconds. 409 once it ended otherwise."""
     body = read_all(parts().settings.max_body_bytes)
     find(job_id)
-    return once(body_digest(body), lambda: _cancel(job_id))
+    return once(body_digest(body), lambda keeping: _cancel(job_id))
 
 
 def _cancel(job_id: str) -> Response:
@@ -250,9 +251,13 @@ def retry(query: dict[str, Any], job_id: str) -> ResponseReturnValue:
     """Run an ended job again, as a new job."""
     body = read_all(parts().settings.max_body_bytes)
     find(job_id)
-    return once(body_digest(body), lambda: _retry(job_id))
+    return once(body_digest(body), lambda keeping: _retry(job_id, keeping))
 
 
-def _retry(job_id: str) -> Response:
+def _retry(job_id: str, keeping: Keeping) -> Response:
     _check_quota()
-    return _accepted(parts().records.retry_job(project(), job_id, idempotency_key=asked_key()))
+    row = parts().records.retry_job(
+        project(), job_id, idempotency_key=asked_key(), answering=keeping.along_with(_accepted)
+    )
+    ring_train(parts().celery, row.id)
+    return _accepted(row)

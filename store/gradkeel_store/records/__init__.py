@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from gradkeel_store.records.database import Database
 from gradkeel_store.records.datasets import DatasetRecords
-from gradkeel_store.records.idempotency import IdempotencyRecords, Replay, Started
+from gradkeel_store.records.idempotency import Answering, IdempotencyRecords, Replay, Started
 from gradkeel_store.records.jobs import JobFilter, JobRecords
 from gradkeel_store.records.keys import KeyRecords
 from gradkeel_store.records.models import ModelRecords
@@ -27,6 +27,7 @@ from gradkeel_store.records.workers import WorkerRecords
 from gradkeel_store.settings import Settings
 
 __all__ = [
+    "Answering",
     "Database",
     "DatasetRow",
     "JobFilter",

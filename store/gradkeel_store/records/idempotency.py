@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -14,6 +14,8 @@ from sqlalchemy.exc import IntegrityError
 from gradkeel_store.errors import IdempotencyMismatch, InFlight
 from gradkeel_store.records import tables
 from gradkeel_store.records.database import Database
+
+Made = TypeVar("Made")
 
 answers = tables.idempotency
 ABANDONED_SECONDS = 10.0
@@ -31,11 +33,33 @@ class Replay:
 
 @dataclass(frozen=True)
 class Started:
-    """This request is the one that runs. Hand it to ``finish_idempotent`` or ``abandon_idempotent``."""
+    """This request is the one that runs.
+
+    Hand it to ``finish_idempotent`` or ``abandon_idempotent``, or in an ``Answering`` to its record.
+    """
 
     project: str
     key: str
     holder: str
+
+
+@dataclass(frozen=True)
+class Answering(Generic[Made]):
+    """The answer to keep in the transaction that makes the record which it shows."""
+
+    started: Started
+    render: Callable[[Made], Replay]
+
+    def keep(self, connection: Connection, made: Made) -> None:
+        _keep(connection, self.started, self.render(made))
+
+
+def _keep(connection: Connection, started: Started, answer: Replay) -> bool:
+    change = answers.update().where(*_holder(started), answers.c.status.is_(None))
+    done = connection.execute(
+        change.values(status=answer.status, headers=dict(answer.headers), body=answer.body)
+    )
+    return done.rowcount == 1
 
 
 class IdempotencyRecords(Database):
@@ -87,10 +111,8 @@ class IdempotencyRecords(Database):
         self, started: Started, status: int, headers: Mapping[str, str], body: bytes
     ) -> bool:
         """Keep the answer. False when another request has taken the key over."""
-        change = answers.update().where(*_holder(started), answers.c.status.is_(None))
         with self._write() as connection:
-            done = connection.execute(change.values(status=status, headers=dict(headers), body=body))
-            return done.rowcount == 1
+            return _keep(connection, started, Replay(status, dict(headers), body))
 
     def abandon_idempotent(self, started: Started) -> None:
         """Forget a request that had no effect, so that it may be tried again."""

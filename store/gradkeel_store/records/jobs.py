@@ -26,6 +26,7 @@ from gradkeel_store.json_text import finite
 from gradkeel_store.records import tables
 from gradkeel_store.records.database import Database
 from gradkeel_store.records.endings import end_queued_jobs, ending, write_event
+from gradkeel_store.records.idempotency import Answering
 from gradkeel_store.records.pages import select_page
 from gradkeel_store.records.rows import JobRow, Lease, LifecycleEvent, Page
 
@@ -77,11 +78,13 @@ class JobRecords(Database):
         priority: int = 0,
         run_after: datetime | None = None,
         idempotency_key: str | None = None,
+        answering: Answering[JobRow] | None = None,
     ) -> JobRow:
         """A queued job. Raises ``NotFound`` (no such data set here) or ``DatasetRejected``.
 
         With an ``idempotency_key`` that made a job before, that job; ``IdempotencyMismatch`` when it
-        was made from another config.
+        was made from another config. The answer of ``answering`` is kept along with a job that is made
+        here, in the same transaction; its ``render`` is not called for one that was made before.
         """
         now = self.now()
         row = {
@@ -109,6 +112,8 @@ class JobRecords(Database):
                 connection.execute(jobs.insert().values(row))
                 _insert_labels(connection, row)
                 write_event(connection, str(row["id"]), event_ids.claimed(0), now, {"state": QUEUED})
+                if answering is not None:
+                    answering.keep(connection, JobRow.of(row))
         except IntegrityError:  # the same request, at the same time, elsewhere
             made = self._job_made_before(project, idempotency_key, row)
             if made is None:
@@ -167,8 +172,15 @@ class JobRecords(Database):
             raise AlreadyEnded(f"the job {job_id} has {job.state} already")
         return job
 
-    def retry_job(self, project: str, job_id: str, *, idempotency_key: str | None = None) -> JobRow:
-        """A new job with the same data and config. ``NotEnded`` before the first one's end."""
+    def retry_job(
+        self,
+        project: str,
+        job_id: str,
+        *,
+        idempotency_key: str | None = None,
+        answering: Answering[JobRow] | None = None,
+    ) -> JobRow:
+        """A new job with the same data and config, as `create_job`. ``NotEnded`` before the first's end."""
         job = self.get_job(project, job_id)
         if job.state not in TERMINAL:
             raise NotEnded(f"the job {job_id} is still {job.state}")
@@ -182,6 +194,7 @@ class JobRecords(Database):
             retry_of=job.id,
             priority=job.priority,
             idempotency_key=idempotency_key,
+            answering=answering,
         )
 
     def job_counts(self, project: str | None = None) -> dict[str, int]:

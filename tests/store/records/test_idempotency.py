@@ -1,7 +1,7 @@
 import pytest
 
 from gradkeel_store.errors import IdempotencyMismatch, InFlight
-from gradkeel_store.records import Records, Replay, Started
+from gradkeel_store.records import Answering, JobRow, Records, Replay, Started
 from making import Clock, ingesting_dataset, queued_job
 
 POST = "POST /v1/jobs"
@@ -68,6 +68,76 @@ def test_one_that_had_made_its_job_is_taken_over_at_once(records: Records, proje
     assert isinstance(begin(records, project), Started)
     dataset = records.get_dataset(project, made.dataset_id)
     assert queued_job(records, project, dataset, idempotency_key="key").id == made.id
+
+
+def shown(job: JobRow) -> Replay:
+    return Replay(202, {"Location": f"/v1/jobs/{job.id}"}, job.id.encode())
+
+
+def never_shown(job: JobRow) -> Replay:
+    raise AssertionError("this job was made before")
+
+
+def test_a_job_and_its_answer_are_kept_together(records: Records, project: str) -> None:
+    answering = Answering(started(records, project), shown)
+    made = queued_job(records, project, idempotency_key="key", answering=answering)
+    assert begin(records, project) == shown(made)
+    records.abandon_idempotent(answering.started)  # as when the server ends before it could send
+    assert begin(records, project) == shown(made)
+
+
+def test_a_job_whose_answer_fails_is_not_made(records: Records, project: str) -> None:
+    first = started(records, project)
+    with pytest.raises(AssertionError):
+        queued_job(records, project, idempotency_key="key", answering=Answering(first, never_shown))
+    assert records.queued_jobs(project) == 0
+    with pytest.raises(InFlight):
+        begin(records, project)
+    records.abandon_idempotent(first)
+    assert isinstance(begin(records, project), Started)
+
+
+def test_one_that_comes_late_leaves_the_answer_to_its_heir(database_url: str) -> None:
+    clock = Clock()
+    records = Records.open(database_url, clock=clock)
+    project = records.default_project()
+    dataset = ingesting_dataset(records, project)
+    dead = started(records, project)
+    clock.forward(seconds=11)
+    heir = started(records, project)
+    late = queued_job(records, project, dataset, idempotency_key="key", answering=Answering(dead, shown))
+    found = queued_job(
+        records, project, dataset, idempotency_key="key", answering=Answering(heir, never_shown)
+    )
+    assert found == late
+    assert records.finish_idempotent(heir, 202, {}, b"heir")
+    assert begin(records, project) == Replay(202, {}, b"heir")
+    assert records.queued_jobs(project) == 1
+
+
+def test_a_late_one_finds_the_job_of_its_heir(database_url: str) -> None:
+    clock = Clock()
+    records = Records.open(database_url, clock=clock)
+    project = records.default_project()
+    dataset = ingesting_dataset(records, project)
+    dead = started(records, project)
+    clock.forward(seconds=11)
+    heir = started(records, project)
+    made = queued_job(records, project, dataset, idempotency_key="key", answering=Answering(heir, shown))
+    late = queued_job(
+        records, project, dataset, idempotency_key="key", answering=Answering(dead, never_shown)
+    )
+    assert late == made
+    assert not records.finish_idempotent(dead, 202, {}, b"late")
+    assert begin(records, project) == shown(made)
+
+
+def test_a_retry_and_its_answer_are_kept_together(records: Records, project: str) -> None:
+    job = queued_job(records, project)
+    records.request_cancel(project, job.id)
+    answering = Answering(started(records, project), shown)
+    again = records.retry_job(project, job.id, idempotency_key="key", answering=answering)
+    assert begin(records, project) == shown(again)
 
 
 def test_old_answers_are_dropped(database_url: str) -> None:
