@@ -16,8 +16,8 @@ MODULES = (
     "sklearn.linear_model",
     "pyarrow.parquet",
     "gradkeel_worker.child",
-    "gradkeel_worker.engine",
-    "gradkeel_worker.export",
+    "gradkeel_worker.reading",
+    "gradkeel_worker.training",
 )
 
 for _name in MODULES:
