@@ -11,8 +11,9 @@ from gradkeel_worker.processes import Child
 from gradkeel_worker.signals import Stop
 
 TICK_SECONDS = 0.5
-GRACE_SECONDS = 0.75
-"""A child that was told to stop is killed after so long."""
+GRACE_SECONDS = 0.6
+"""A child that was told to stop is killed after so long: with the second between two looks for cancel
+requests, and the storing of what there is, a cancel takes two seconds at most."""
 
 
 @dataclass(frozen=True)

@@ -100,9 +100,10 @@ def test_what_a_job_leaves(desk: Desk, worker: Worker) -> None:
     messages = [json.loads(line)["message"] for line in desk.logs(ended).splitlines()]
     assert messages[0] == "the job was claimed"
     assert ended.config["task"] == "regression"
-    names = [event.name for event in desk.follow(job)]
-    assert names[0] == "state" and names[-1] == "end"
-    assert names.count("epoch") == 3
+    events = list(desk.follow(job))
+    assert events[0].name == "state" and events[-1].name == "end"
+    epochs = [event.data["epoch"] for event in events if event.name == "epoch"]
+    assert (epochs[0], epochs[-1]) == (0, 2)  # those that follow fast on one another are not all told
 
 
 def test_a_job_waits_for_its_data(desk: Desk, connected: Settings, start_worker: Start) -> None:

@@ -20,21 +20,21 @@ JOB: dict[str, Any] = {
     "dataset": {"id": "ds_x", "sha256": "0" * 64, "name": "numbers"},
     "created_at": "2026-01-01T00:00:00Z",
 }
-CONFIG: dict[str, Any] = {"dataset_id": "ds_x", "target": "y", "preset": "fast"}
+CONFIG: dict[str, Any] = {
+    "dataset_id": "ds_x",
+    "target": "y",
+    "preset": "fast",
+    "budget": {"batch_size": 16, "epochs": 50},
+}
 
 
 @pytest.fixture(scope="module")
 def stopped() -> Result:
-    """A real training that is cancelled after its third epoch."""
+    """A real training that is cancelled in its fourth epoch."""
     draws = np.random.default_rng(0).normal(size=(200, 3))
     table = Table.from_arrays({"a": draws[:, 0], "b": draws[:, 1], "y": draws[:, 0] + 0.1 * draws[:, 2]})
-    ended: list[str] = []
-    return train(
-        table,
-        CONFIG,
-        on_event=lambda name, data: ended.append(name),
-        should_stop=lambda: "cancelled" if ended.count("epoch") == 3 else None,
-    )
+    answers = iter([None] * 30 + ["cancelled"])
+    return train(table, CONFIG, should_stop=lambda: next(answers))
 
 
 def test_a_stopped_training_leaves_its_best_model(stopped: Result, tmp_path: Path) -> None:
