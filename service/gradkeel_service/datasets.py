@@ -69,9 +69,13 @@ def upload(query: dict[str, Any]) -> ResponseReturnValue:
 
 
 def _check_storage() -> None:
+    """507 where the upload does not fit; one of unknown length is let in while there is any room."""
     most = parts().settings.max_storage_bytes
-    if parts().records.stored_bytes(project()) >= most:
-        raise Refusal("storage_full", f"the project's quota of {most} bytes is used up; delete data sets")
+    coming = min(request.content_length or 1, parts().settings.max_upload_bytes)
+    if parts().records.stored_bytes(project()) + coming > most:
+        raise Refusal(
+            "storage_full", f"this does not fit into the project's quota of {most} bytes; delete data sets"
+        )
 
 
 def _check_encoding(encoding: str | None) -> None:

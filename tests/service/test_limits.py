@@ -86,15 +86,19 @@ def test_running_jobs_are_not_queued(narrow: Service) -> None:
 
 
 def test_the_quota_of_storage(narrow: Service) -> None:
-    table = b"a,b\n" + b"1,2\n" * (STORAGE // 8)
+    half = b"a,b\n" + b"1,2\n" * (STORAGE // 8 - 1)
+    assert 2 * len(half) == STORAGE
     with narrow.client(narrow.stranger) as client:
-        made = [client.post("/v1/datasets", content=table + b"%d,0\n" % i) for i in range(2)]
-        assert [answer.status_code for answer in made] == [201, 201]
+        first = client.post("/v1/datasets", content=half)
         before = list(narrow.objects.list())
-        refused = client.post("/v1/datasets", content=table + b"3,0\n")
-        assert str(STORAGE) in assert_problem(refused, 507, "storage_full")["detail"]
+        over = client.post("/v1/datasets", content=half + b"\n")
+        assert str(STORAGE) in assert_problem(over, 507, "storage_full")["detail"]
         assert list(narrow.objects.list()) == before
+        assert client.post("/v1/datasets", content=half).status_code == 201  # the last byte of it
+
+        one_more = iter([b"a\n1\n"])  # its length is not known before it is read
+        assert_problem(client.post("/v1/datasets", content=one_more), 507, "storage_full")
         assert len(client.get("/v1/datasets").json()["data"]) == 2
 
-        assert client.delete(f"/v1/datasets/{made[0].json()['id']}").status_code == 204
-        assert client.post("/v1/datasets", content=table + b"3,0\n").status_code == 201
+        assert client.delete(f"/v1/datasets/{first.json()['id']}").status_code == 204
+        assert client.post("/v1/datasets", content=half).status_code == 201
