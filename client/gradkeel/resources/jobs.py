@@ -196,7 +196,7 @@ class Job(JobData):
         return self._client.run(flows.text_of(flows.get(path_of(self.id, "logs")), self._client.policy))
 
     def model(self) -> Model:
-        """The trained model (of a diverged job: that of its last good checkpoint)."""
+        """The trained model; of a job that ended early, that of its last good checkpoint, if any."""
         return Model(self._client.run(model_flow(self.id, self._client.policy)), self._client)
 
     def cancel(self) -> Job:
@@ -325,7 +325,7 @@ class AsyncJob(JobData):
         return await self._client.run(flows.text_of(flows.get(path_of(self.id, "logs")), self._client.policy))
 
     async def model(self) -> AsyncModel:
-        """The trained model (of a diverged job: that of its last good checkpoint)."""
+        """The trained model; of a job that ended early, that of its last good checkpoint, if any."""
         return AsyncModel(await self._client.run(model_flow(self.id, self._client.policy)), self._client)
 
     async def cancel(self) -> AsyncJob:
