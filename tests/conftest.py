@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from servers import S3, Postgres, Valkey, missing, postgres_binaries
+from servers import S3, Postgres, Valkey, running_postgres
 
 
 @pytest.fixture
@@ -23,16 +23,8 @@ def valkey() -> Iterator[Valkey]:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     """One PostgreSQL for the whole run. Skipped where it is not installed (a failure when CI is set)."""
-    binaries = postgres_binaries()
-    if binaries is None:
-        missing("PostgreSQL is not installed: looked in /usr/lib/postgresql/*/bin and on the PATH")
-    assert binaries is not None
-    server = Postgres(binaries)
-    try:
-        server.start()
+    with running_postgres() as server:
         yield server
-    finally:
-        server.close()
 
 
 @pytest.fixture

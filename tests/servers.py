@@ -20,7 +20,8 @@ import tempfile
 import threading
 import urllib.request
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -258,3 +259,18 @@ class S3:
 
     def close(self) -> None:
         self._server.kill()
+
+
+@contextmanager
+def running_postgres() -> Iterator[Postgres]:
+    """A server of the caller's own. Skipped where PostgreSQL is not installed (a failure when CI is set)."""
+    binaries = postgres_binaries()
+    if binaries is None:
+        missing("PostgreSQL is not installed: looked in /usr/lib/postgresql/*/bin and on the PATH")
+    assert binaries is not None
+    server = Postgres(binaries)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()

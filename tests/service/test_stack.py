@@ -17,6 +17,7 @@ import httpx2 as httpx
 import pytest
 
 from gradkeel_service.stack import is_loopback
+from processes import children_of
 
 GRADKEEL = [sys.executable, "-m", "gradkeel"]
 
@@ -58,14 +59,10 @@ class Home:
             "gunicorn": "http",
         }
         found = {}
-        for pid in _children_of(self.supervisor()):
+        for pid in children_of(self.supervisor()):
             command = Path(f"/proc/{pid}/cmdline").read_bytes().decode().replace("\0", " ")
             found |= {name: pid for mark, name in names.items() if mark in command}
         return found
-
-
-def _children_of(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def eventually(check: Callable[[], bool], seconds: float = 60) -> None:

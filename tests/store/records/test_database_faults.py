@@ -12,22 +12,14 @@ import pytest
 from gradkeel_store.errors import Unavailable
 from gradkeel_store.records import Records
 from making import CONFIG, queued_job, ready_dataset, running_job
-from servers import Postgres, missing, postgres_binaries
+from servers import Postgres, running_postgres
 
 
 @pytest.fixture
 def own_postgres() -> Iterator[Postgres]:
     """A server that this test may stop."""
-    binaries = postgres_binaries()
-    if binaries is None:
-        missing("PostgreSQL is not installed")
-    assert binaries is not None
-    server = Postgres(binaries)
-    try:
-        server.start()
+    with running_postgres() as server:
         yield server
-    finally:
-        server.close()
 
 
 @pytest.mark.parametrize("end", ["stop", "kill"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -17,6 +16,7 @@ import pytest
 
 from gradkeel import Client, Event
 from gradkeel.resources.jobs import Job
+from processes import children_of, wait_for_exit
 from servers import LoggedProcess
 
 LEASE = {
@@ -42,30 +42,11 @@ CONFIG: dict[str, Any] = {
 }
 
 
-def children_of(pid: int) -> list[int]:
-    found: list[int] = []
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        found += [int(child) for child in task.read_text().split()]
-    return found
-
-
 def command_of(pid: int) -> bytes:
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     except FileNotFoundError:
         return b""
-
-
-def ends(pid: int, seconds: float = 30.0) -> bool:
-    """Wait for the end of a process that is no child of ours."""
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    try:
-        return bool(select.select([descriptor], [], [], seconds)[0])
-    finally:
-        os.close(descriptor)
 
 
 class Victim:
@@ -103,7 +84,7 @@ class Victim:
         """kill -9, waited for; the pid."""
         pid = self.pid(name)
         os.kill(pid, signal.SIGKILL)
-        assert ends(pid)
+        assert wait_for_exit(pid)
         return pid
 
     def start_second_worker(self) -> subprocess.Popen[bytes]:

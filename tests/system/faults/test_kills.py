@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Victim, assert_ended_once, assert_mid_training, begin, ends
+from processes import wait_for_exit
+
+from .conftest import Victim, assert_ended_once, assert_mid_training, begin
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
 
@@ -26,7 +28,7 @@ def test_the_worker(victim: Victim, table: Path) -> None:
     job, _ = begin(client, table)
     child = victim.training()
     victim.kill("worker")
-    assert ends(child), "the training process outlived its worker"
+    assert wait_for_exit(child), "the training process outlived its worker"
     assert_ended_once(client, job, interruptions=1)
 
 
@@ -55,7 +57,7 @@ def test_everything_at_once(victim: Victim, table: Path) -> None:
     parts = [victim.training(), victim.pid("worker"), victim.pid("http"), victim.pid("broker")]
     victim.server.process.kill()
     victim.server.process.wait()
-    assert all(ends(part) for part in parts)
+    assert all(wait_for_exit(part) for part in parts)
     victim.start()
     client = victim.client()
     assert_ended_once(client, client.jobs.get(job.id), interruptions=1)
@@ -76,7 +78,7 @@ def test_a_worker_frozen_past_its_lease(victim: Victim, table: Path) -> None:
             if e.data["fence"] > fence and e.name == "state" and e.data["state"] == "running"
         )
         os.kill(frozen, signal.SIGCONT)
-        assert ends(child), "the frozen worker has to end its own child"
+        assert wait_for_exit(child), "the frozen worker has to end its own child"
         assert_ended_once(client, job, interruptions=1)
     finally:
         os.kill(frozen, signal.SIGCONT)

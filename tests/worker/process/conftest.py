@@ -1,8 +1,6 @@
 """A real worker in this process, real children, no broker unless a test brings one."""
 
 import json
-import os
-import select
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +15,7 @@ from gradkeel_store.objects import Objects, open_objects
 from gradkeel_store.records import DatasetRow, JobRow, Records, open_records
 from gradkeel_store.settings import Settings
 from gradkeel_worker.worker import Worker
+from processes import children_of
 from servers import Valkey
 
 NOWHERE = "redis://127.0.0.1:1/0"
@@ -31,32 +30,12 @@ def numbers(rows: int = 200, seed: int = 0) -> str:
     return "\n".join(["a,b,y", *lines]) + "\n"
 
 
-def children_of(pid: int) -> list[int]:
-    """Pids of the direct children of a process."""
-    found = []
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        found += [int(child) for child in task.read_text().split()]
-    return found
-
-
 def training_processes(worker: int) -> list[int]:
     """The children that the worker's forkserver made."""
     servers = [
         pid for pid in children_of(worker) if b"forkserver" in Path(f"/proc/{pid}/cmdline").read_bytes()
     ]
     return [child for server in servers for child in children_of(server)]
-
-
-def wait_for_exit(pid: int, seconds: float = 20.0) -> bool:
-    """Wait until a process that is no child of ours has ended."""
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    try:
-        return bool(select.select([descriptor], [], [], seconds)[0])
-    finally:
-        os.close(descriptor)
 
 
 class Desk:

@@ -15,8 +15,9 @@ from gradkeel_worker.limits import Bounds
 from gradkeel_worker.outcome import Outcome
 from gradkeel_worker.processes import Child, start_forkserver
 from gradkeel_worker.signals import Stop, StopSignal
+from processes import wait_for_exit
 
-from .conftest import training_processes, wait_for_exit
+from .conftest import training_processes
 
 
 @pytest.fixture(autouse=True)

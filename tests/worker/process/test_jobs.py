@@ -20,8 +20,9 @@ from gradkeel_store.settings import Settings
 from gradkeel_worker import watch
 from gradkeel_worker.signals import Stop
 from gradkeel_worker.worker import Worker
+from processes import wait_for_exit
 
-from .conftest import ENDLESS, Desk, numbers, training_processes, wait_for_exit
+from .conftest import ENDLESS, Desk, numbers, training_processes
 
 Start = Callable[[Settings], Worker]
 US = os.getpid()
