@@ -8,7 +8,6 @@ import marshmallow as ma
 from flask import Response, request
 from flask.typing import ResponseReturnValue
 
-from gradkeel.contract.ids import DATASET, is_id
 from gradkeel.contract.states import DatasetState
 from gradkeel_service import documents, intake
 from gradkeel_service.auth import project
@@ -145,9 +144,7 @@ def get(query: dict[str, Any], dataset_id: str) -> ResponseReturnValue:
 
 def find(dataset_id: str) -> DatasetRow:
     """The data set of the current project; 404 for any other."""
-    if not is_id(dataset_id, DATASET):
-        raise Refusal("not_found", f"there is no data set {dataset_id[:60]!r}")
-    return parts().records.get_dataset(project(), dataset_id)
+    return parts().admission.find_dataset(project(), dataset_id)
 
 
 def _ready(dataset_id: str) -> DatasetRow:

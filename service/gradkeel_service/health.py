@@ -15,18 +15,10 @@ from gradkeel_service.auth import require_key, require_scope
 from gradkeel_service.conditional import json_response
 from gradkeel_service.parts import parts
 from gradkeel_store.errors import StoreError
-from gradkeel_store.records import WorkerRow
 
 blueprint = Blueprint("health", __name__)
 
 BROKER_SECONDS = 0.25
-HEARTBEATS_MISSED = 3
-"""A worker that missed so many heartbeats does not count as live."""
-
-
-def live_workers() -> list[WorkerRow]:
-    """Workers whose last heartbeat is recent."""
-    return list(parts().records.live_workers(parts().settings.heartbeat_seconds * HEARTBEATS_MISSED))
 
 
 @blueprint.get("/healthz")
@@ -52,7 +44,7 @@ def readyz() -> ResponseReturnValue:
 
 def _checks() -> dict[str, Any]:
     try:
-        workers = len(live_workers())
+        workers = len(parts().admission.live_workers())
         database = True
     except StoreError:
         workers, database = 0, False
@@ -95,7 +87,9 @@ def metrics() -> ResponseReturnValue:
     """Prometheus measures; open on loopback, elsewhere with a key of scope admin."""
     if not _from_loopback():
         require_scope(require_key(), Scope.ADMIN)
-    return Response(parts().measures.expose(len(live_workers())), content_type=CONTENT_TYPE_LATEST)
+    return Response(
+        parts().measures.expose(len(parts().admission.live_workers())), content_type=CONTENT_TYPE_LATEST
+    )
 
 
 def _from_loopback() -> bool:

@@ -7,18 +7,14 @@ import marshmallow as ma
 from flask import Response, request
 from flask.typing import ResponseReturnValue
 
-from gradkeel.contract.config import TrainConfig
-from gradkeel.contract.errors import FieldError
 from gradkeel.contract.ids import JOB, is_id
-from gradkeel.contract.resolve import check_data, resolve, shape_of, to_json
-from gradkeel.contract.states import TERMINAL, DatasetState, JobState
+from gradkeel.contract.resolve import to_json
+from gradkeel.contract.states import TERMINAL, JobState
 from gradkeel_service import sse
 from gradkeel_service.auth import project
 from gradkeel_service.bodies import parse_object, read_all
 from gradkeel_service.conditional import json_response, negotiated
-from gradkeel_service.datasets import find as find_dataset
 from gradkeel_service.errors import Refusal, invalid
-from gradkeel_service.health import live_workers
 from gradkeel_service.idempotency import Keeping, asked_key, body_digest, once
 from gradkeel_service.openapi import Blueprint, component
 from gradkeel_service.pagination import PageQuery, page_document
@@ -26,7 +22,7 @@ from gradkeel_service.parts import parts
 from gradkeel_service.queries import Flag, Moment, Nothing, WaitQuery, WholeNumber, WithoutNul
 from gradkeel_service.waiting import client_gone, poll
 from gradkeel_store.queue import ring_train
-from gradkeel_store.records import DatasetRow, JobFilter, JobRow
+from gradkeel_store.records import JobFilter, JobRow
 
 blueprint = Blueprint("jobs", __name__, url_prefix="/v1/jobs", description="Training jobs.")
 
@@ -74,43 +70,15 @@ def create(query: dict[str, Any]) -> ResponseReturnValue:
     body = read_all(parts().settings.max_body_bytes)
     submitted = parse_object(body)
     if query["validate_only"]:
-        _, config = _check(submitted)
+        _, config = parts().admission.check(project(), submitted)
         return json_response(to_json(config))
     return once(body_digest(body), lambda keeping: _create(submitted, keeping))
 
 
-def _check(submitted: dict[str, Any]) -> tuple[DatasetRow, TrainConfig]:
-    """The data set and the resolved config of a submission that can be accepted."""
-    config = resolve(submitted)
-    if config.dataset_id is None:
-        raise invalid("/dataset_id", "required", "dataset_id is needed")
-    dataset = find_dataset(config.dataset_id)
-    if dataset.state == DatasetState.REJECTED:
-        raise Refusal("dataset_rejected", f"the data set {dataset.id} was rejected; its error says why")
-    if dataset.state == DatasetState.READY and dataset.profile is not None:
-        config = resolve(submitted, shape_of(config, dataset.profile))
-        _refuse(check_data(config, dataset.profile, parts().settings.max_parameters))
-    _check_device(config)
-    return dataset, config
-
-
-def _refuse(faults: list[FieldError]) -> None:
-    if faults:
-        detail = faults[0].detail if len(faults) == 1 else f"{len(faults)} places do not fit the data"
-        raise Refusal("invalid", detail, faults)
-
-
-def _check_device(config: TrainConfig) -> None:
-    if config.device != "cuda":
-        return
-    devices = [str(device) for worker in live_workers() for device in worker.info.get("devices", ())]
-    if not any(device.startswith("cuda") for device in devices):
-        raise invalid("/device", "no_device", "no live worker offers a CUDA device")
-
-
 def _create(submitted: dict[str, Any], keeping: Keeping) -> Response:
-    dataset, config = _check(submitted)
-    _check_quota()
+    admission = parts().admission
+    dataset, config = admission.check(project(), submitted)
+    admission.check_quota(project())
     row = parts().records.create_job(
         project(),
         dataset.id,
@@ -122,12 +90,6 @@ def _create(submitted: dict[str, Any], keeping: Keeping) -> Response:
     )
     ring_train(parts().celery, row.id)
     return _accepted(row)
-
-
-def _check_quota() -> None:
-    most = parts().settings.max_queued_jobs
-    if parts().records.queued_jobs(project()) >= most:
-        raise Refusal("quota", f"{most} jobs of this project are queued already")
 
 
 def _accepted(row: JobRow) -> Response:
@@ -255,7 +217,7 @@ def retry(query: dict[str, Any], job_id: str) -> ResponseReturnValue:
 
 
 def _retry(job_id: str, keeping: Keeping) -> Response:
-    _check_quota()
+    parts().admission.check_quota(project())
     row = parts().records.retry_job(
         project(), job_id, idempotency_key=asked_key(), answering=keeping.along_with(_accepted)
     )

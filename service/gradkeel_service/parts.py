@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from celery import Celery
 from flask import current_app
 
+from gradkeel_service.admission import Admission
 from gradkeel_service.measures import Measures
 from gradkeel_service.predictors import Predictors
 from gradkeel_service.waiting import Seats
@@ -31,6 +32,11 @@ class Parts:
     predictors: Predictors
     measures: Measures = field(default_factory=Measures)
     stopping: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def admission(self) -> Admission:
+        """What lets a config become a job."""
+        return Admission(self.records, self.settings)
 
     @classmethod
     def open(cls, settings: Settings, threads: int) -> "Parts":

@@ -65,6 +65,9 @@ CODE_OF_STORE_ERROR: tuple[tuple[type[store.StoreError], str], ...] = (
 )
 """The first class that fits decides; what fits none is a failure of the service."""
 
+FAILURES_OF_STORE = ("unavailable", "storage_full")
+"""Problems that the operator should see in the log."""
+
 
 def problem_response(problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
     """The response for a problem; headers that its code calls for are added."""
@@ -88,28 +91,35 @@ def answer(refusal: Refusal) -> Response:
     return problem_response(problem, refusal.headers)
 
 
-def _on_refusal(error: Refusal) -> Response:
-    return answer(error)
+def refusal_of(error: Exception) -> Refusal | None:
+    """What a request, a line of a batch or a queued submission is refused with for this error.
 
-
-def _on_config_error(error: ConfigError) -> Response:
-    places = len(error.errors)
-    detail = error.errors[0].detail if places == 1 else f"{places} places of the config cannot be accepted"
-    return answer(Refusal("invalid", detail, error.errors))
-
-
-def _on_strict_json_error(error: StrictJSONError) -> Response:
-    return answer(Refusal("bad_json", error.detail))
-
-
-def _on_store_error(error: store.StoreError) -> Response:
+    None for an error that is a failure of the service.
+    """
+    if isinstance(error, Refusal):
+        return error
+    if isinstance(error, ConfigError):
+        places = len(error.errors)
+        detail = (
+            error.errors[0].detail if places == 1 else f"{places} places of the config cannot be accepted"
+        )
+        return Refusal("invalid", detail, error.errors)
+    if isinstance(error, StrictJSONError):
+        return Refusal("bad_json", error.detail)
     code = next((code for kind, code in CODE_OF_STORE_ERROR if isinstance(error, kind)), None)
     if code is None:
+        return None
+    cursor = [FieldError("/after", "cursor", str(error))] if isinstance(error, store.BadCursor) else []
+    return Refusal(code, str(error), cursor)
+
+
+def _on_known(error: Exception) -> Response:
+    refusal = refusal_of(error)
+    if refusal is None:
         return _on_failure(error)
-    if code in ("unavailable", "storage_full"):
+    if refusal.code in FAILURES_OF_STORE:
         log.error("store_failed", request_id=g.get("request_id"), error=str(error))
-    places = [FieldError("/after", "cursor", str(error))] if isinstance(error, store.BadCursor) else []
-    return answer(Refusal(code, str(error), places))
+    return answer(refusal)
 
 
 def _on_http_exception(error: HTTPException) -> Response:
@@ -137,10 +147,9 @@ def _on_failure(error: Exception) -> Response:
 
 def register(app: Flask) -> None:
     """Answer every error of the app with a problem document."""
-    app.register_error_handler(Refusal, _on_refusal)
-    app.register_error_handler(ConfigError, _on_config_error)
-    app.register_error_handler(StrictJSONError, _on_strict_json_error)
-    app.register_error_handler(store.StoreError, _on_store_error)
+    app.register_error_handler(Refusal, answer)
+    for kind in (ConfigError, StrictJSONError, store.StoreError):
+        app.register_error_handler(kind, _on_known)
     app.register_error_handler(HTTPException, _on_http_exception)
     app.register_error_handler(OSError, _on_os_error)
     app.register_error_handler(Exception, _on_failure)

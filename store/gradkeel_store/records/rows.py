@@ -101,6 +101,7 @@ class JobRow(_Row):
     created_at: datetime
     queued_at: datetime
     retry_of: str | None = None
+    batch_id: str | None = None
     priority: int = 0
     cancel_requested: bool = False
     progress: dict[str, Any] | None = None

@@ -125,6 +125,7 @@ jobs = sa.Table(
     _json("config", nullable=False),
     _json("labels", nullable=False),
     _id("retry_of"),
+    _id("batch_id", index=True),
     sa.Column("priority", sa.Integer, nullable=False, server_default="0"),
     sa.Column("cancel_requested", sa.Boolean, nullable=False, server_default=sa.false()),
     _json("progress"),
@@ -216,4 +217,79 @@ idempotency = sa.Table(
     sa.Column("status", sa.Integer),
     _json("headers"),
     sa.Column("body", sa.LargeBinary),
+)
+
+batches = sa.Table(
+    "batches",
+    metadata,
+    _id(primary_key=True),
+    _id("project", nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("priority", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("sha256", sa.String(64), nullable=False),
+    sa.Column("bytes", sa.BigInteger, nullable=False),
+    _count("lines"),
+    _count("lines_read"),
+    _count("rejected"),
+    sa.Column("bytes_read", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("cancel_requested", sa.Boolean, nullable=False, server_default=sa.false()),
+    _json("error"),
+    sa.Column("idempotency_key", sa.String(255)),
+    *_lease(),
+    _when("created_at", nullable=False),
+    _when("ended_at"),
+    sa.UniqueConstraint("project", "idempotency_key"),
+    sa.Index(None, "project", "created_at", "id"),
+    sa.Index(None, "state", "created_at"),
+)
+
+batch_lines = sa.Table(
+    "batch_lines",
+    metadata,
+    _id("batch_id", primary_key=True),
+    sa.Column("line", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("custom_id", sa.String(200)),
+    _id("job_id", index=True),
+    _json("error"),
+    sa.Index(None, "batch_id", "custom_id"),
+)
+
+submissions = sa.Table(
+    "submissions",
+    metadata,
+    _id("project", primary_key=True),
+    sa.Column("submission_id", sa.String(200), primary_key=True),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("config_sha256", sa.String(64), nullable=False),
+    _id("job_id"),
+    _json("error"),
+    _json("warnings"),
+    _when("created_at", nullable=False),
+)
+
+uploads = sa.Table(
+    "uploads",
+    metadata,
+    _id(primary_key=True),
+    _id("project", nullable=False),
+    sa.Column("name", sa.String(200), nullable=False),
+    sa.Column("length", sa.BigInteger, nullable=False),
+    sa.Column("received", sa.BigInteger, nullable=False, server_default="0"),
+    _json("metadata"),
+    _json("options", nullable=False),
+    sa.Column("sha256", sa.String(64)),
+    _id("dataset_id"),
+    _when("created_at", nullable=False),
+    _when("expires_at", nullable=False),
+    sa.Index(None, "project", "created_at", "id"),
+    sa.Index(None, "expires_at"),
+)
+
+upload_pieces = sa.Table(
+    "upload_pieces",
+    metadata,
+    _id("upload_id", primary_key=True),
+    sa.Column("start", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("bytes", sa.BigInteger, nullable=False),
+    sa.Column("sha256", sa.String(64), nullable=False),
 )

@@ -1,0 +1,73 @@
+"""What lets a config become a job, by request, as a line of a batch or from the queue.
+
+Nothing here knows of a request; the project is named by the caller, who has checked its key.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from gradkeel.contract.config import TrainConfig
+from gradkeel.contract.errors import FieldError
+from gradkeel.contract.ids import DATASET, is_id
+from gradkeel.contract.resolve import check_data, resolve, shape_of
+from gradkeel.contract.states import DatasetState
+from gradkeel_service.errors import Refusal, invalid
+from gradkeel_store.records import DatasetRow, Records, WorkerRow
+from gradkeel_store.settings import Settings
+
+HEARTBEATS_MISSED = 3
+"""A worker that missed so many heartbeats does not count as live."""
+
+
+@dataclass(frozen=True)
+class Admission:
+    """The checks that come before a job's record."""
+
+    records: Records
+    settings: Settings
+
+    def check(self, project: str, submitted: dict[str, Any]) -> tuple[DatasetRow, TrainConfig]:
+        """The data set and the resolved config of a submission that can be accepted.
+
+        Raises ``ConfigError``, ``Refusal`` or a ``StoreError``: see ``problems.refusal_of``.
+        """
+        config = resolve(submitted)
+        if config.dataset_id is None:
+            raise invalid("/dataset_id", "required", "dataset_id is needed")
+        dataset = self.find_dataset(project, config.dataset_id)
+        if dataset.state == DatasetState.REJECTED:
+            raise Refusal("dataset_rejected", f"the data set {dataset.id} was rejected; its error says why")
+        if dataset.state == DatasetState.READY and dataset.profile is not None:
+            config = resolve(submitted, shape_of(config, dataset.profile))
+            _refuse(check_data(config, dataset.profile, self.settings.max_parameters))
+        self._check_device(config)
+        return dataset, config
+
+    def find_dataset(self, project: str, dataset_id: str) -> DatasetRow:
+        """The data set of this project; a refusal for any other."""
+        if not is_id(dataset_id, DATASET):
+            raise Refusal("not_found", f"there is no data set {dataset_id[:60]!r}")
+        return self.records.get_dataset(project, dataset_id)
+
+    def check_quota(self, project: str) -> None:
+        """Refuse one more job where the project has its fill of queued ones."""
+        most = self.settings.max_queued_jobs
+        if self.records.queued_jobs(project) >= most:
+            raise Refusal("quota", f"{most} jobs of this project are queued already")
+
+    def live_workers(self) -> list[WorkerRow]:
+        """Workers whose last heartbeat is recent."""
+        return list(self.records.live_workers(self.settings.heartbeat_seconds * HEARTBEATS_MISSED))
+
+    def _check_device(self, config: TrainConfig) -> None:
+        if config.device != "cuda":
+            return
+        devices = [str(device) for worker in self.live_workers() for device in worker.info.get("devices", ())]
+        if not any(device.startswith("cuda") for device in devices):
+            raise invalid("/device", "no_device", "no live worker offers a CUDA device")
+
+
+def _refuse(faults: list[FieldError]) -> None:
+    if faults:
+        detail = faults[0].detail if len(faults) == 1 else f"{len(faults)} places do not fit the data"
+        raise Refusal("invalid", detail, faults)

@@ -1,0 +1,31 @@
+"""What became of jobs that came by the queue.
+
+Revision 0004.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0004"
+down_revision = "0003"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.create_table(
+        "submissions",
+        sa.Column("project", sa.String(length=40), nullable=False),
+        sa.Column("submission_id", sa.String(length=200), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("config_sha256", sa.String(length=64), nullable=False),
+        sa.Column("job_id", sa.String(length=40), nullable=True),
+        sa.Column("error", sa.JSON(), nullable=True),
+        sa.Column("warnings", sa.JSON(), nullable=True),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("project", "submission_id", name="pk_submissions"),
+    )
+
+
+def downgrade() -> None:
+    op.drop_table("submissions")
