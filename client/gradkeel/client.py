@@ -71,8 +71,8 @@ def _arguments(request: Request, default_timeout: float) -> dict[str, Any]:
 def _failure(error: httpx2.TransportError, url: str) -> Failure:
     sent = not isinstance(error, NOT_SENT)
     if isinstance(error, httpx2.TimeoutException):
-        return Failure(f"{url} did not answer in time", timed_out=True, sent=sent)
-    return Failure(f"Cannot reach {url}: {error or type(error).__name__}", sent=sent)
+        return Failure(f"{url} did not answer in time", timed_out=True, sent=sent, cause=error)
+    return Failure(f"Cannot reach {url}: {error or type(error).__name__}", sent=sent, cause=error)
 
 
 def _answer(response: httpx2.Response, content: bytes) -> Answer:

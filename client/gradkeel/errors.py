@@ -20,13 +20,15 @@ GradkeelError
 ├── DigestMismatch              bytes arrived that are not the ones the service named
 └── MissingExtra                an optional package is needed; the message names the command
 
-Each carries `request_id` and `problem` (the service's problem document, RFC 9457), None where there is none.
+Each carries `request_id` and `problem` (the service's problem document, RFC 9457), None where there is none,
+and can be pickled, as joblib does with what is raised in its workers. `__cause__` is the error of the
+transport, where there was one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 
 class GradkeelError(Exception):
@@ -39,6 +41,20 @@ class GradkeelError(Exception):
         self.message = message
         self.problem = dict(problem) if problem is not None else None
         self.request_id = request_id or (self.problem or {}).get("request_id")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _revived, (type(self), self.args, dict(self.__dict__))
+
+
+E = TypeVar("E", bound=GradkeelError)
+
+
+def _revived(kind: type[E], args: tuple[Any, ...], state: dict[str, Any]) -> E:
+    """The error as it was, without calling its ``__init__``."""
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
 
 
 class APIConnectionError(GradkeelError):
@@ -93,7 +109,10 @@ class RateLimitError(APIStatusError):
 
 
 class InternalServerError(APIStatusError):
-    """500 and above: the service failed, or is not ready."""
+    """500 and above: the service failed, or is not ready. In words it names the request, to look it up."""
+
+    def __str__(self) -> str:
+        return f"{self.message} (request {self.request_id})" if self.request_id else self.message
 
 
 STATUS_ERRORS: dict[int, type[APIStatusError]] = {
@@ -115,16 +134,23 @@ def error_class(status: int) -> type[APIStatusError]:
 class JobFailed(GradkeelError):
     """A job that was waited for ended as failed. ``job`` holds it."""
 
-    def __init__(self, message: str, *, job: Any, problem: Mapping[str, Any] | None = None) -> None:
-        super().__init__(message, problem=problem)
+    def __init__(
+        self,
+        message: str,
+        *,
+        job: Any,
+        problem: Mapping[str, Any] | None = None,
+        request_id: str | None = None,
+    ) -> None:
+        super().__init__(message, problem=problem, request_id=request_id)
         self.job = job
 
 
 class JobCancelled(GradkeelError):
     """A job that was waited for ended as cancelled. ``job`` holds it."""
 
-    def __init__(self, message: str, *, job: Any) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, job: Any, request_id: str | None = None) -> None:
+        super().__init__(message, request_id=request_id)
         self.job = job
 
 
@@ -135,8 +161,15 @@ class WaitTimeout(GradkeelError):
 class DatasetRejected(GradkeelError):
     """The service read the data set and refused it; ``problem`` names row, line and column."""
 
-    def __init__(self, message: str, *, dataset: Any, problem: Mapping[str, Any] | None = None) -> None:
-        super().__init__(message, problem=problem)
+    def __init__(
+        self,
+        message: str,
+        *,
+        dataset: Any,
+        problem: Mapping[str, Any] | None = None,
+        request_id: str | None = None,
+    ) -> None:
+        super().__init__(message, problem=problem, request_id=request_id)
         self.dataset = dataset
 
 

@@ -54,14 +54,13 @@ def settled(document: Json) -> bool:
 def wait_flow(dataset_id: str, policy: RetryPolicy, timeout: float | None) -> Flow[Json]:
     """Wait until the data set is ready. Raises ``DatasetRejected`` and ``WaitTimeout``."""
     path = path_of(dataset_id)
-    document = yield from flows.poll(path, settled, policy, timeout, f"The data set {dataset_id}")
-    return accepted(document)
-
-
-def accepted(document: Json) -> Json:
+    what = f"The data set {dataset_id}"
+    document, request_id = yield from flows.polled(path, settled, policy, timeout, what)
     if document["state"] == DatasetState.REJECTED:
         problem = document.get("error") or {}
-        raise DatasetRejected(describe(problem), dataset=DatasetData(document), problem=problem)
+        named = problem.get("request_id") or request_id
+        data = DatasetData(document)
+        raise DatasetRejected(describe(problem), dataset=data, problem=problem, request_id=named)
     return document
 
 

@@ -95,21 +95,29 @@ def ended(document: Json) -> bool:
 
 def wait_flow(
     job_id: str, policy: RetryPolicy, timeout: float | None, on_event: OnEvent | None
-) -> Flow[Json]:
-    """Wait for the end of a job; with ``on_event``, over its event stream."""
+) -> Flow[tuple[Json, str | None]]:
+    """Wait for the end of a job (with ``on_event``, over its event stream): it, and the last request's id."""
     if on_event is not None:
         yield from flows.each(flows.events(path_of(job_id, "events"), policy, timeout=timeout), on_event)
-    return (yield from flows.poll(path_of(job_id), ended, policy, timeout, f"The job {job_id}"))
+    return (yield from flows.polled(path_of(job_id), ended, policy, timeout, f"The job {job_id}"))
 
 
-def checked(job: JobData) -> None:
+def checked(job: JobData, request_id: str | None = None) -> None:
     """Raise ``JobFailed`` or ``JobCancelled`` for a job that ended so."""
     if job.state == JobState.CANCELLED:
-        raise JobCancelled(f"The job {job.id} was cancelled", job=job)
+        raise JobCancelled(f"The job {job.id} was cancelled", job=job, request_id=request_id)
     if job.state == JobState.FAILED:
         error = job.error or {}
         told = f"The job {job.id} failed ({error.get('code')}): {error.get('message')}"
-        raise JobFailed(told, job=job, problem=error.get("problem"))
+        raise JobFailed(told, job=job, problem=failure_problem(error), request_id=request_id)
+
+
+def failure_problem(error: Mapping[str, Any]) -> Json:
+    """Why a job failed, in the form of the service's other problem documents."""
+    code, detail = str(error.get("code")), str(error.get("message"))
+    place = {"code": code, "detail": detail, **(error.get("where") or {})}
+    kind = f"urn:gradkeel:problem:{code}"
+    return {"type": kind, "title": "The job failed", "detail": detail, "errors": [place]}
 
 
 def report_request(job_id: str, media_type: str) -> Request:
@@ -160,9 +168,10 @@ class Job(JobData):
 
         Raises ``WaitTimeout`` (the job goes on); unless ``check`` is False, ``JobFailed``, ``JobCancelled``.
         """
-        self._raw = self._client.run(wait_flow(self.id, self._client.policy, timeout, on_event))
+        flow = wait_flow(self.id, self._client.policy, timeout, on_event)
+        self._raw, request_id = self._client.run(flow)
         if check:
-            checked(self)
+            checked(self, request_id)
         return self
 
     def stream(self, after: int | None = None) -> Iterator[Event]:
@@ -287,9 +296,10 @@ class AsyncJob(JobData):
         self, timeout: float | None = None, *, on_event: OnEvent | None = None, check: bool = True
     ) -> AsyncJob:
         """See ``Job.wait``; ``on_event`` may be a coroutine function."""
-        self._raw = await self._client.run(wait_flow(self.id, self._client.policy, timeout, on_event))
+        flow = wait_flow(self.id, self._client.policy, timeout, on_event)
+        self._raw, request_id = await self._client.run(flow)
         if check:
-            checked(self)
+            checked(self, request_id)
         return self
 
     def stream(self, after: int | None = None) -> AsyncIterator[Event]:

@@ -60,6 +60,11 @@ class Answer:
     def json(self) -> Any:
         return json.loads(self.content)
 
+    @property
+    def request_id(self) -> str | None:
+        """The id under which the service's log knows the request."""
+        return self.headers.get("x-request-id")
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -68,6 +73,7 @@ class Failure:
     reason: str
     timed_out: bool = False
     sent: bool = True
+    cause: BaseException | None = field(default=None, compare=False)
 
 
 Outcome: TypeAlias = Answer | Failure

@@ -126,11 +126,17 @@ def answer_of(request: Request, policy: RetryPolicy, sink: Sink | None = None) -
 
 def document_of(request: Request, policy: RetryPolicy) -> Flow[Json]:
     """The JSON object of a successful answer."""
-    answer = yield from answer_of(request, policy)
-    document = read_object(answer.content)
-    if document is None:
-        raise not_json(answer)
+    answer = yield from _object_answer(request, policy)
+    document: Json = answer.json()
     return document
+
+
+def _object_answer(request: Request, policy: RetryPolicy) -> Flow[Answer]:
+    """A successful answer that holds a JSON object."""
+    answer = yield from answer_of(request, policy)
+    if read_object(answer.content) is None:
+        raise not_json(answer)
+    return answer
 
 
 def text_of(request: Request, policy: RetryPolicy) -> Flow[str]:
@@ -159,22 +165,27 @@ def pages(
 def poll(
     path: str, done: Callable[[Json], bool], policy: RetryPolicy, timeout: float | None, what: str
 ) -> Flow[Json]:
-    """Read a document, long-polling, until ``done`` says so.
+    """The document of ``polled``."""
+    return (yield from polled(path, done, policy, timeout, what))[0]
+
+
+def polled(
+    path: str, done: Callable[[Json], bool], policy: RetryPolicy, timeout: float | None, what: str
+) -> Flow[tuple[Json, str | None]]:
+    """Read a document, long-polling, until ``done`` says so: it, and the id of the request that brought it.
 
     Raises ``WaitTimeout`` after ``timeout`` seconds. Tolerates a service that is away for a while.
     """
     patient = replace(policy, max_retries=max(policy.max_retries, PATIENCE))
     deadline = yield from _deadline(timeout)
-    document = yield from document_of(get(path), patient)
-    while not done(document):
-        left = yield from _left(deadline, what)
+    answer = yield from _object_answer(get(path), patient)
+    while not done(answer.json()):
+        left = yield from _left(deadline, what, answer.request_id)
         wait = max(1, int(min(LONG_POLL_SECONDS, left)))
-        asked = get(path, {"wait": wait}, timeout=wait + 30.0)
-        answer = yield from answer_of(asked, patient)
-        document = answer.json()
-        if not done(document) and "retry-after" in answer.headers:
+        answer = yield from _object_answer(get(path, {"wait": wait}, timeout=wait + 30.0), patient)
+        if not done(answer.json()) and "retry-after" in answer.headers:
             yield Sleep(min(left, SHORTEST_POLL_SECONDS))
-    return document
+    return answer.json(), answer.request_id
 
 
 def _deadline(timeout: float | None) -> Flow[float | None]:
@@ -184,12 +195,13 @@ def _deadline(timeout: float | None) -> Flow[float | None]:
     return now + timeout
 
 
-def _left(deadline: float | None, what: str) -> Flow[float]:
+def _left(deadline: float | None, what: str, request_id: str | None = None) -> Flow[float]:
     if deadline is None:
         return float(LONG_POLL_SECONDS)
     now: float = yield Clock()
     if now >= deadline:
-        raise WaitTimeout(f"{what} has not ended within the time given; it goes on")
+        told = f"{what} has not ended within the time given; it goes on"
+        raise WaitTimeout(told, request_id=request_id)
     return deadline - now
 
 
@@ -201,17 +213,17 @@ def events(
     Raises ``WaitTimeout`` after ``timeout`` seconds.
     """
     deadline = yield from _deadline(timeout)
-    last, failures = after, 0
+    last, failures, request_id = after, 0, None
     while True:
         silence = EVENT_SILENCE_SECONDS
         if deadline is not None:
-            silence = min(SHORT_SILENCE_SECONDS, (yield from _left(deadline, "The job")))
+            silence = min(SHORT_SILENCE_SECONDS, (yield from _left(deadline, "The job", request_id)))
         ended, seen, outcome = yield from _one_stream(path, last, silence, deadline)
         if ended:
             return
         expected = deadline is not None and isinstance(outcome, Failure) and outcome.timed_out
         failures = 0 if seen != last or expected else failures + 1
-        last = seen
+        last, request_id = seen, outcome.request_id if isinstance(outcome, Answer) else request_id
         yield Sleep(0.0 if expected else _pause(policy, path, failures, outcome))
 
 
@@ -238,7 +250,7 @@ def _one_stream(
         yield Emit(event)
         if event.name == "end":
             return True, last, outcome
-        yield from _left(deadline, "The job")
+        yield from _left(deadline, "The job", outcome.request_id)
 
 
 def _pause(policy: RetryPolicy, path: str, failures: int, outcome: Outcome) -> float:
@@ -286,7 +298,7 @@ def download(
     if named - {sink.hexdigest()}:
         raise DigestMismatch(
             f"{path}: what arrived has the digest {sink.hexdigest()}, not {', '.join(sorted(named))}",
-            request_id=answer.headers.get("x-request-id"),
+            request_id=answer.request_id,
         )
     return answer
 

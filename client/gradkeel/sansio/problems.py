@@ -14,15 +14,17 @@ def error_of(outcome: Outcome) -> GradkeelError:
     """The error that stands for this outcome."""
     if isinstance(outcome, Failure):
         kind = APITimeoutError if outcome.timed_out else APIConnectionError
-        return kind(outcome.reason)
+        error = kind(outcome.reason)
+        error.__cause__ = outcome.cause
+        return error
     return status_error(outcome)
 
 
 def status_error(answer: Answer) -> APIStatusError:
     problem = read_object(answer.content)
-    request_id = answer.headers.get("x-request-id")
     message = describe(problem) if problem else f"The service answered {answer.status}"
-    return error_class(answer.status)(message, status=answer.status, problem=problem, request_id=request_id)
+    kind = error_class(answer.status)
+    return kind(message, status=answer.status, problem=problem, request_id=answer.request_id)
 
 
 def not_json(answer: Answer) -> APIStatusError:
@@ -30,7 +32,7 @@ def not_json(answer: Answer) -> APIStatusError:
     return error_class(answer.status)(
         f"The answer ({answer.status}) is no JSON object: is this the address of a Gradkeel service?",
         status=answer.status,
-        request_id=answer.headers.get("x-request-id"),
+        request_id=answer.request_id,
     )
 
 
