@@ -113,6 +113,11 @@ class EventLog:
         found: Any = self._ask(lambda client: client.xrevrange(key, count=1), nothing)
         return _event_id(found[0][0]) if found else None
 
+    def numbered(self, job_id: str, fence: int) -> int:
+        """How many step events of a run this process has numbered, those that were not kept included."""
+        with self._lock:
+            return self._numbers.get((job_id, fence), 0)
+
     def close_run(self, job_id: str) -> None:
         """Forget the counters of a job that this process has done with."""
         with self._lock:
@@ -212,7 +217,7 @@ def _with_gaps(job_id: str, after: int, events: Iterable[Event], *, reachable: b
     """The events, with a ``gap`` before each one that something is missing before."""
     last = after
     for event in events:
-        if _hole(last, event.id, reachable):
+        if _hole(last, event, reachable):
             places = {
                 "job_id": job_id,
                 "fence": event_ids.fence_of(event.id),
@@ -224,17 +229,25 @@ def _with_gaps(job_id: str, after: int, events: Iterable[Event], *, reachable: b
         last = event.id
 
 
-def _hole(last: int, following: int, reachable: bool) -> bool:
-    """Whether step events are missing between two events (``last`` 0: the begin of the job).
-
-    A run's end says nothing of how many came before it. Where Redis is away, or holds none of this run,
-    some may be missing: that too is a hole.
-    """
-    fence = event_ids.fence_of(following)
-    if fence == 0 or following == event_ids.claimed(fence):
-        return False
+def _hole(last: int, event: Event, reachable: bool) -> bool:
+    """Whether step events are missing between the id ``last`` (0: the begin of the job) and an event."""
+    fence = event_ids.fence_of(event.id)
     begin = event_ids.claimed(fence)
-    if following < event_ids.requeued(fence) - 1:
-        return following != max(last, begin) + 1
+    if fence == 0 or event.id == begin:
+        return False
+    if event.id < event_ids.requeued(fence) - 1:
+        return event.id != max(last, begin) + 1
     over = last >= event_ids.requeued(fence) - 1  # the run's end, or the gap before it, came already
-    return not over and (not reachable or last <= begin)
+    return not over and _cut_short(event.data, max(last, begin) - begin, reachable)
+
+
+def _cut_short(end: Mapping[str, Any], seen: int, reachable: bool) -> bool:
+    """Whether the end of a run comes after more step events than were ``seen``.
+
+    It says how many there were, or None: the writer died, and nobody knows. Ends that say nothing are from
+    before they did.
+    """
+    if "events" not in end:
+        return not reachable or seen == 0
+    count = end["events"]
+    return count is None or seen < count

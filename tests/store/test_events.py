@@ -136,7 +136,8 @@ def test_a_stale_writer_is_not_heard(records: Records, project: str, redis_setti
     assert step(fresh, new, 11)
     records.finish_job(new.id, new.fence, "succeeded")
     assert told(fresh.replay(records, new.id)) == [
-        "state:queued", "state:running", "0", "state:queued", "state:running", "10", "11", "end:succeeded",
+        "state:queued", "state:running", "0", "gap", "state:queued", "state:running", "10", "11",
+        "end:succeeded",
     ]  # fmt: skip
 
 
@@ -185,6 +186,54 @@ def test_a_stream_that_is_gone_shows_as_a_gap(
     events = log.replay(records, job.id)
     assert told(events) == ["state:queued", "state:running", "gap", "end:succeeded"]
     assert told(log.replay(records, job.id, events[2].id)) == ["end:succeeded"]
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_the_last_events_of_a_run_do_not_go_unnoticed(
+    records: Records, project: str, log: EventLog, valkey: Valkey, away: bool
+) -> None:
+    """Lost before they were read, or never kept: the end of the run tells how many there were."""
+    job = running_job(records, project)
+    for number in range(3):
+        assert step(log, job, number)
+    seen = log.replay(records, job.id)
+    if away:
+        valkey.kill()
+        assert not step(log, job, 3)
+        valkey.start()
+        log._rest_until = 0.0
+    else:
+        assert step(log, job, 3)
+        redis.Redis.from_url(valkey.url).flushall()
+    assert records.finish_job(job.id, job.fence, "succeeded", events=log.numbered(job.id, job.fence))
+    assert told(log.replay(records, job.id, seen[-1].id)) == ["gap", "end:succeeded"]
+
+
+def test_a_reader_who_saw_every_event_is_shown_no_gap(
+    records: Records, project: str, log: EventLog, valkey: Valkey
+) -> None:
+    job = running_job(records, project)
+    step(log, job, 0)
+    seen = log.replay(records, job.id)
+    valkey.kill()
+    assert records.release_job(job.id, job.fence, events=log.numbered(job.id, job.fence))
+    assert records.claim_job(job.id, "w") is not None
+    assert records.finish_job(job.id, 2, "succeeded", events=0)
+    assert told(log.replay(records, job.id, seen[-1].id)) == [
+        "state:queued",
+        "state:running",
+        "end:succeeded",
+    ]
+
+
+def test_after_a_worker_that_died_nobody_knows_what_is_missing(
+    records: Records, project: str, log: EventLog
+) -> None:
+    job = running_job(records, project)
+    step(log, job, 0)
+    last = log.replay(records, job.id)[-1].id
+    assert records.requeue_lost(job.id, job.fence)
+    assert told(log.replay(records, job.id, last)) == ["gap", "state:queued"]
 
 
 def test_a_job_that_never_ran_has_no_gap(records: Records, project: str, log: EventLog) -> None:

@@ -170,6 +170,11 @@ class _Attempt:
             self.joblog.add(str(data.get("message", "")), source="engine", **_without(data, "message"))
         self.parts.events.append(self.job.id, name, data | {"fence": self.job.fence})
 
+    @property
+    def _told(self) -> int:
+        """How many events were numbered in this run; a reader of fewer then knows that some are missing."""
+        return self.parts.events.numbered(self.job.id, self.job.fence)
+
     def _flush_progress(self) -> None:
         """The latest progress to the row, once a second at most. It is a sign of life as well."""
         now = time.monotonic()
@@ -190,7 +195,9 @@ class _Attempt:
             return
         found = Outcome.read(self.work)
         if found is None and ending.stopped is Stop.RELEASED:
-            released = self._persist(lambda: self.parts.records.release_job(self.job.id, self.job.fence))
+            released = self._persist(
+                lambda: self.parts.records.release_job(self.job.id, self.job.fence, self._told)
+            )
             self.log.info("the job was given back", done=released)
             return
         self._end(_judge(found, ending), found)
@@ -221,6 +228,7 @@ class _Attempt:
                 metrics=found.metrics if found else None,
                 verdict=verdict,
                 error=error,
+                events=self._told,
                 **digests,
             )
         )
@@ -235,7 +243,7 @@ class _Attempt:
         given = {name: digests.get(name) for name in ("logs_digest", "report_digest")}
         row = self._persist(
             lambda: self.parts.records.requeue_lost(
-                self.job.id, self.job.fence, code=end.code, message=message, **given
+                self.job.id, self.job.fence, code=end.code, message=message, events=self._told, **given
             )
         )
         self.log.warning("the training process died", state=row.state if row else None, code=end.code)

@@ -52,6 +52,11 @@ def _requested(state: JobState) -> Any:
     return sa.true() if state is JobState.CANCELLED else jobs.c.cancel_requested
 
 
+def counted(events: int | None) -> dict[str, Any]:
+    """How many step events a run has numbered, for the event of its end; nothing where that is not told."""
+    return {} if events is None else {"events": events}
+
+
 def ending(row: Any) -> dict[str, Any]:
     """The data of a terminal event."""
     names = ("state", "verdict", "model_id", "error", "interruptions")

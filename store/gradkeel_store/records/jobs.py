@@ -25,7 +25,7 @@ from gradkeel_store.errors import AlreadyEnded, DatasetRejected, IdempotencyMism
 from gradkeel_store.json_text import finite
 from gradkeel_store.records import tables
 from gradkeel_store.records.database import Database
-from gradkeel_store.records.endings import end_queued_jobs, ending, write_event
+from gradkeel_store.records.endings import counted, end_queued_jobs, ending, write_event
 from gradkeel_store.records.idempotency import Answering
 from gradkeel_store.records.pages import select_page
 from gradkeel_store.records.rows import JobRow, Lease, LifecycleEvent, Page
@@ -294,12 +294,14 @@ class JobRecords(Database):
         metrics: Mapping[str, Any] | None = None,
         verdict: str | None = None,
         error: Mapping[str, Any] | None = None,
+        events: int | None = None,
     ) -> bool:
         """End a running job: its row, its model and its terminal event at once.
 
         ``model`` holds ``target, task, columns, classes, metrics, verdict, digests`` and may bring its
-        ``id``. The objects that the digests name must be stored before. False: the lease was lost and
-        nothing was written.
+        ``id``. The objects that the digests name must be stored before. ``events`` says how many step
+        events the run has numbered, so that readers see whether the last ones are missing. False: the
+        lease was lost and nothing was written.
         """
         if JobState(state) not in TERMINAL:
             raise ValueError(f"{state} is no end")
@@ -316,27 +318,30 @@ class JobRecords(Database):
             "error": error,
         }
         with self._write() as connection:
-            row = self._end_job(connection, _holds(job_id, fence), values)
+            row = self._end_job(connection, _holds(job_id, fence), values, counted(events))
             if row is not None and model is not None:
                 fields = {"verdict": verdict, "metrics": metrics, "classes": None} | dict(model)
                 _insert_model(connection, row, fields | {"id": model_id}, self.now())
         return row is not None
 
-    def _end_job(self, connection: Connection, which: tuple[Any, ...], values: dict[str, Any]) -> Any:
+    def _end_job(
+        self, connection: Connection, which: tuple[Any, ...], values: dict[str, Any], count: dict[str, Any]
+    ) -> Any:
         now = self.now()
         ended = {"ended_at": now, "lease_owner": None, "lease_expires": None}
         change = jobs.update().where(*which).values(values | ended).returning(*jobs.c)
         row = connection.execute(change).mappings().one_or_none()
         if row is not None:
             event_id = event_ids.ended(row["fence"])
-            write_event(connection, row["id"], event_id, now, ending(row), terminal=True)
+            write_event(connection, row["id"], event_id, now, ending(row) | count, terminal=True)
         return row
 
-    def release_job(self, job_id: str, fence: int) -> bool:
+    def release_job(self, job_id: str, fence: int, events: int | None = None) -> bool:
         """Give a running job back to the queue, the attempt included; cancelled if that was asked for."""
+        told = {"reason": "released"} | counted(events)
         with self._write() as connection:
             values = {"attempt": jobs.c.attempt - 1}
-            return self._requeue_job(connection, _holds(job_id, fence), values, "released") is not None
+            return self._requeue_job(connection, _holds(job_id, fence), values, told) is not None
 
     def requeue_lost(
         self,
@@ -348,11 +353,13 @@ class JobRecords(Database):
         message: str = "the training process or its worker died",
         logs_digest: str | None = None,
         report_digest: str | None = None,
+        events: int | None = None,
     ) -> JobRow | None:
         """Take a job from a holder that is gone: back to the queue, or failed after the last attempt.
 
         With ``heartbeat_seq``, only if the holder gave no sign since: two reapers then make one requeue.
-        ``code`` and the digests are used only for a failure. None: nothing was changed.
+        ``code`` and the digests are used only for a failure. Where nobody knows how many ``events`` the
+        run numbered, readers are shown a gap. None: nothing was changed.
         """
         which = _holds(job_id, fence)
         if heartbeat_seq is not None:
@@ -360,7 +367,8 @@ class JobRecords(Database):
         lost: dict[str, Any] = {"interruptions": jobs.c.interruptions + 1}
         with self._write() as connection:
             left = (jobs.c.attempt < jobs.c.max_attempts) | jobs.c.cancel_requested
-            row = self._requeue_job(connection, (*which, left), lost, "interrupted")
+            told = {"reason": "interrupted", "events": events}
+            row = self._requeue_job(connection, (*which, left), lost, told)
             if row is None:
                 failed: dict[str, Any] = lost | {
                     "state": JobState.FAILED.value,
@@ -368,11 +376,11 @@ class JobRecords(Database):
                     "logs_digest": logs_digest,
                     "report_digest": report_digest,
                 }
-                row = self._end_job(connection, which, failed)
+                row = self._end_job(connection, which, failed, {"events": events})
         return None if row is None else JobRow.of(row)
 
     def _requeue_job(
-        self, connection: Connection, which: tuple[Any, ...], values: dict[str, Any], reason: str
+        self, connection: Connection, which: tuple[Any, ...], values: dict[str, Any], told: dict[str, Any]
     ) -> Any:
         now = self.now()
         free = {
@@ -386,7 +394,7 @@ class JobRecords(Database):
         row = connection.execute(change).mappings().one_or_none()
         if row is None:
             return None
-        data = {"state": QUEUED, "reason": reason, "interruptions": row["interruptions"]}
+        data = {"state": QUEUED, "interruptions": row["interruptions"]} | told
         write_event(connection, row["id"], event_ids.requeued(row["fence"]), now, data)
         return _cancel_queued(connection, now, row["id"]) if row["cancel_requested"] else row
 
