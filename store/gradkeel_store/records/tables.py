@@ -125,7 +125,7 @@ jobs = sa.Table(
     _json("config", nullable=False),
     _json("labels", nullable=False),
     _id("retry_of"),
-    _id("batch_id", index=True),
+    _id("batch_id"),
     sa.Column("priority", sa.Integer, nullable=False, server_default="0"),
     sa.Column("cancel_requested", sa.Boolean, nullable=False, server_default=sa.false()),
     _json("progress"),
@@ -143,13 +143,33 @@ jobs = sa.Table(
     _when("created_at", nullable=False),
     _when("queued_at", nullable=False),
     _when("run_after"),
+    _when("claimed_at"),
     _when("started_at"),
     _when("ended_at"),
     sa.UniqueConstraint("project", "idempotency_key"),
     sa.Index(None, "project", "created_at", "id"),
     sa.Index(None, "project", "state"),
-    sa.Index(None, "state", "priority", "created_at"),
+    sa.Index(None, "project", "claimed_at"),
+    sa.Index(None, "batch_id", "state"),
     sa.Index(None, "lease_owner", "state"),
+)
+QUEUED = sa.text("state = 'queued'")
+sa.Index(
+    "jobs_in_turn",
+    jobs.c.priority.desc(),
+    jobs.c.created_at,
+    jobs.c.id,
+    sqlite_where=QUEUED,
+    postgresql_where=QUEUED,
+)
+sa.Index(
+    "jobs_in_turn_within_project",
+    jobs.c.project,
+    jobs.c.priority.desc(),
+    jobs.c.created_at,
+    jobs.c.id,
+    sqlite_where=QUEUED,
+    postgresql_where=QUEUED,
 )
 
 job_labels = sa.Table(
@@ -234,13 +254,15 @@ batches = sa.Table(
     sa.Column("bytes_read", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("cancel_requested", sa.Boolean, nullable=False, server_default=sa.false()),
     _json("error"),
+    _json("counts"),
     sa.Column("idempotency_key", sa.String(255)),
     *_lease(),
     _when("created_at", nullable=False),
+    _when("served_at", nullable=False),
     _when("ended_at"),
     sa.UniqueConstraint("project", "idempotency_key"),
     sa.Index(None, "project", "created_at", "id"),
-    sa.Index(None, "state", "created_at"),
+    sa.Index(None, "state", "served_at"),
 )
 
 batch_lines = sa.Table(
@@ -249,9 +271,8 @@ batch_lines = sa.Table(
     _id("batch_id", primary_key=True),
     sa.Column("line", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("custom_id", sa.String(200)),
-    _id("job_id", index=True),
+    _id("job_id"),
     _json("error"),
-    sa.Index(None, "batch_id", "custom_id"),
 )
 
 submissions = sa.Table(

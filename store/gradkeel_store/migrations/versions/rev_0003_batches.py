@@ -1,4 +1,4 @@
-"""Batches: many configs sent as one file; a job knows the batch it came with.
+"""Batches: many configs sent as one file; a job knows the batch it came with; turns by project.
 
 Revision 0003.
 """
@@ -11,6 +11,8 @@ down_revision = "0002"
 branch_labels = None
 depends_on = None
 
+QUEUED = sa.text("state = 'queued'")
+
 
 def upgrade() -> None:
     op.create_table(
@@ -22,8 +24,6 @@ def upgrade() -> None:
         sa.Column("error", sa.JSON(), nullable=True),
         sa.PrimaryKeyConstraint("batch_id", "line", name="pk_batch_lines"),
     )
-    op.create_index("ix_batch_lines_batch_id_custom_id", "batch_lines", ["batch_id", "custom_id"])
-    op.create_index("ix_batch_lines_job_id", "batch_lines", ["job_id"])
     op.create_table(
         "batches",
         sa.Column("id", sa.String(length=40), nullable=False),
@@ -38,6 +38,7 @@ def upgrade() -> None:
         sa.Column("bytes_read", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("cancel_requested", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("error", sa.JSON(), nullable=True),
+        sa.Column("counts", sa.JSON(), nullable=True),
         sa.Column("idempotency_key", sa.String(length=255), nullable=True),
         sa.Column("attempt", sa.Integer(), server_default="0", nullable=False),
         sa.Column("max_attempts", sa.Integer(), server_default="3", nullable=False),
@@ -47,22 +48,32 @@ def upgrade() -> None:
         sa.Column("lease_owner", sa.String(length=120), nullable=True),
         sa.Column("lease_expires", sa.DateTime(timezone=True), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("served_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_batches"),
         sa.UniqueConstraint("project", "idempotency_key", name="uq_batches_project_idempotency_key"),
     )
     op.create_index("ix_batches_project_created_at_id", "batches", ["project", "created_at", "id"])
-    op.create_index("ix_batches_state_created_at", "batches", ["state", "created_at"])
+    op.create_index("ix_batches_state_served_at", "batches", ["state", "served_at"])
     op.add_column("jobs", sa.Column("batch_id", sa.String(length=40), nullable=True))
-    op.create_index("ix_jobs_batch_id", "jobs", ["batch_id"])
+    op.add_column("jobs", sa.Column("claimed_at", sa.DateTime(timezone=True), nullable=True))
+    op.create_index("ix_jobs_batch_id_state", "jobs", ["batch_id", "state"])
+    op.create_index("ix_jobs_project_claimed_at", "jobs", ["project", "claimed_at"])
+    op.drop_index("ix_jobs_state_priority_created_at", table_name="jobs")
+    in_turn = [sa.text("priority DESC"), "created_at", "id"]
+    for name, columns in (("jobs_in_turn", in_turn), ("jobs_in_turn_within_project", ["project", *in_turn])):
+        op.create_index(name, "jobs", columns, sqlite_where=QUEUED, postgresql_where=QUEUED)
 
 
 def downgrade() -> None:
-    op.drop_index("ix_jobs_batch_id", table_name="jobs")
+    op.drop_index("jobs_in_turn_within_project", table_name="jobs")
+    op.drop_index("jobs_in_turn", table_name="jobs")
+    op.create_index("ix_jobs_state_priority_created_at", "jobs", ["state", "priority", "created_at"])
+    op.drop_index("ix_jobs_project_claimed_at", table_name="jobs")
+    op.drop_index("ix_jobs_batch_id_state", table_name="jobs")
+    op.drop_column("jobs", "claimed_at")
     op.drop_column("jobs", "batch_id")
-    op.drop_index("ix_batches_state_created_at", table_name="batches")
+    op.drop_index("ix_batches_state_served_at", table_name="batches")
     op.drop_index("ix_batches_project_created_at_id", table_name="batches")
     op.drop_table("batches")
-    op.drop_index("ix_batch_lines_job_id", table_name="batch_lines")
-    op.drop_index("ix_batch_lines_batch_id_custom_id", table_name="batch_lines")
     op.drop_table("batch_lines")
