@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from importlib.metadata import version
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import httpx2
 
@@ -40,6 +40,11 @@ T = TypeVar("T")
 DEFAULT_TIMEOUT_SECONDS = 60.0
 CONNECT_SECONDS = 10.0
 NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
+
+
+def _access(url: str | None, api_key: str | None, transport: Any) -> Access:
+    """Where to go; a transport may name the one address that it serves (see ``gradkeel.testing``)."""
+    return find_access(url or getattr(transport, "url", None), api_key)
 
 
 def _settings(access: Access, timeout: float) -> dict[str, Any]:
@@ -154,12 +159,42 @@ def _declare_length(request: httpx2.Request, body: Body) -> None:
     request.headers["content-length"] = str(body.size)
 
 
-class Client:
+class _Copied:
+    """How clients are copied and pickled: a copy is the client itself, a pickle holds the address only.
+
+    The key stays out of pickles: where one is loaded, it is looked for anew (see ``find_access``).
+    """
+
+    url: str
+    timeout: float
+    policy: RetryPolicy
+    _transport: Any
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._transport is not None:
+            raise TypeError("a client with a transport of its own cannot be pickled: it lives in this process")
+        return _reopened, (type(self), self.url, self.timeout, self.policy.max_retries)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.url}>"
+
+
+def _reopened(kind: Callable[..., T], url: str, timeout: float, max_retries: int) -> T:
+    return kind(url, timeout=timeout, max_retries=max_retries)
+
+
+class Client(_Copied):
     """A service, as seen from Python. Use it as a context manager, or call ``close``.
 
     ``url`` and ``api_key`` default to GRADKEEL_URL and GRADKEEL_API_KEY, then to the profile that
     ``gradkeel up`` wrote. ``timeout`` is in seconds without a byte; ``max_retries`` counts the tries after
-    the first.
+    the first. ``transport`` takes the place of the network: ``gradkeel.testing.FakeService`` is one.
     """
 
     def __init__(
@@ -171,8 +206,9 @@ class Client:
         max_retries: int = RetryPolicy.max_retries,
         transport: httpx2.BaseTransport | None = None,
     ) -> None:
-        access = find_access(url, api_key)
+        access = _access(url, api_key, transport)
         self.url = access.url
+        self._transport = transport
         self.timeout = timeout
         self.policy = RetryPolicy(max_retries)
         self._http = httpx2.Client(**_settings(access, timeout), transport=transport)
@@ -301,7 +337,7 @@ async def _threaded(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
         yield chunk
 
 
-class AsyncClient:
+class AsyncClient(_Copied):
     """``Client`` for asyncio: the same names, awaited; iterators become asynchronous ones."""
 
     def __init__(
@@ -313,8 +349,9 @@ class AsyncClient:
         max_retries: int = RetryPolicy.max_retries,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
-        access = find_access(url, api_key)
+        access = _access(url, api_key, transport)
         self.url = access.url
+        self._transport = transport
         self.timeout = timeout
         self.policy = RetryPolicy(max_retries)
         self._http = httpx2.AsyncClient(**_settings(access, timeout), transport=transport)
