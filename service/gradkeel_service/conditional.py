@@ -58,7 +58,7 @@ def object_response(digest: str, media_type: str, filename: str | None = None) -
     }
     if filename is not None:
         headers["Content-Disposition"] = f'attachment; filename="{filename}"'
-    if request.if_none_match.contains(digest):
+    if request.if_none_match.contains_weak(digest):
         return Response(status=304, headers=headers)
     span = _asked_range(size, etag)
     if span is None:
@@ -84,9 +84,9 @@ def _asked_range(size: int, etag: str) -> tuple[int, int] | None:
     """(start, end exclusive) of the range asked for; None for the whole."""
     text = request.headers.get("Range")
     if_range = request.headers.get("If-Range")
-    if text is None or (if_range is not None and if_range != etag):
+    if text is None or request.method != "GET" or (if_range is not None and if_range != etag):
         return None
-    found = re.fullmatch(r"bytes=([0-9]{0,18})-([0-9]{0,18})", text.replace(" ", ""))
+    found = re.fullmatch(r"bytes=([0-9]{0,18})-([0-9]{0,18})", text.replace(" ", ""), re.IGNORECASE)
     span = _span(found[1], found[2], size) if found else None
     if span is None:
         raise Refusal(

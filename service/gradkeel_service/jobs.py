@@ -21,6 +21,7 @@ from gradkeel_service.pagination import PageQuery, page_document
 from gradkeel_service.parts import parts
 from gradkeel_service.queries import Flag, Moment, Nothing, WaitQuery, WholeNumber, WithoutNul
 from gradkeel_service.waiting import client_gone, poll
+from gradkeel_store import event_ids
 from gradkeel_store.queue import ring_train
 from gradkeel_store.records import JobFilter, JobRow
 
@@ -168,12 +169,15 @@ def _await_change(row: JobRow, seconds: float) -> JobRow:
 @blueprint.arguments(EventsQuery, location="query")
 @blueprint.answers(200, "EventPage", "For Accept: application/json, a page of events.")
 @blueprint.also_answers(200, "text/event-stream", "Server-sent events, with replay after Last-Event-ID.")
+@blueprint.alt_response(204, description="A stream was asked for after its last event: ask no more.")
 def events(query: dict[str, Any], job_id: str) -> ResponseReturnValue:
     """What happens in a job: a live stream, or pages of JSON."""
     row = find(job_id)
     after = _last_event_id(query["after"])
     if negotiated(["text/event-stream", "application/json"]) == "application/json":
         return json_response(sse.page(row.id, after, query["limit"]))
+    if row.state in TERMINAL and after >= event_ids.ended(row.fence):
+        return Response(status=204)  # what tells a browser's EventSource to stop asking
     return sse.stream(row.id, after)
 
 

@@ -5,12 +5,16 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import structlog
 from flask import Response, request
 
 from gradkeel_service.errors import Refusal
 from gradkeel_service.parts import Parts, parts
 from gradkeel_service.waiting import client_gone
+from gradkeel_store.errors import Unavailable
 from gradkeel_store.events import Event
+
+log = structlog.get_logger(__name__)
 
 HEARTBEAT_SECONDS = 15.0
 RECONNECT_MILLISECONDS = 1000
@@ -26,13 +30,25 @@ def document(event: Event) -> dict[str, Any]:
 
 def page(job_id: str, after: int, limit: int) -> dict[str, Any]:
     """The events past ``after`` that are known now; ``next_cursor`` is the id of the last one shown."""
-    known = parts().events.replay(parts().records, job_id, after)
-    shown = known[:limit]
+    shown = _known(job_id, after, limit + 1)
+    more = len(shown) > limit
+    shown = shown[:limit]
     return {
         "data": [document(event) for event in shown],
-        "has_more": len(known) > len(shown),
+        "has_more": more,
         "next_cursor": str(shown[-1].id) if shown else (str(after) if after else None),
     }
+
+
+def _known(job_id: str, after: int, count: int) -> list[Event]:
+    """The next ``count`` events, or fewer where no more are known: the log itself answers in portions."""
+    found: list[Event] = []
+    while len(found) < count:
+        portion = parts().events.replay(parts().records, job_id, found[-1].id if found else after)
+        if not portion:
+            break
+        found += portion
+    return found[:count]
 
 
 def stream(job_id: str, after: int) -> Response:
@@ -54,7 +70,7 @@ def stream(job_id: str, after: int) -> Response:
 def _lines(held: Parts, job_id: str, after: int, gone: Callable[[], bool]) -> Iterator[bytes]:
     yield f"retry: {RECONNECT_MILLISECONDS}\n\n".encode()
     sent = time.monotonic()
-    for event in held.events.stream(held.records, job_id, after):
+    for event in _until_away(held, job_id, after):
         if held.stopping.is_set() or (event is None and gone()):
             return
         if event is not None:
@@ -64,6 +80,14 @@ def _lines(held: Parts, job_id: str, after: int, gone: Callable[[], bool]) -> It
         else:
             continue
         sent = time.monotonic()
+
+
+def _until_away(held: Parts, job_id: str, after: int) -> Iterator[Event | None]:
+    """The events, until the job or the answers of the database end: the client then asks again."""
+    try:
+        yield from held.events.stream(held.records, job_id, after)
+    except Unavailable as error:
+        log.warning("stream_cut", job_id=job_id, error=str(error))
 
 
 def _frame(event: Event) -> bytes:

@@ -69,6 +69,13 @@ def test_the_asyncio_stream_is_the_same(fault_server: Callable[..., FaultServer]
     assert [event.name for event in asyncio.run(read())] == ["state", "end"]
 
 
+def test_a_stream_after_the_last_event_is_empty(fault_server: Callable[..., FaultServer]) -> None:
+    server = fault_server(Reply(200, RUNNING), Reply(204))
+    with Client(server.url, "k") as client:
+        assert list(client.jobs.get("job_1").stream(after=9)) == []
+    assert len(server.seen) == 2
+
+
 def test_leaving_a_stream_early_closes_it(fault_server: Callable[..., FaultServer]) -> None:
     server = fault_server(Reply(200, RUNNING), stream_of((1, "state"), (2, "epoch"), (3, "end")))
     with Client(server.url, "k") as client:

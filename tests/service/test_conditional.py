@@ -85,6 +85,21 @@ def test_bad_ranges(client: httpx.Client, artifact: str, asked: str) -> None:
     assert answer.headers["Content-Range"] == f"bytes */{len(CONTENT)}"
 
 
+def test_a_range_is_asked_of_get_alone(client: httpx.Client, artifact: str) -> None:
+    head = client.head(artifact, headers={"Range": "bytes=0-9"})
+    assert (head.status_code, head.headers["Content-Length"]) == (200, str(len(CONTENT)))
+    assert client.get(artifact, headers={"Range": "BYTES=0-9"}).content == CONTENT[:10]
+
+
+def test_a_tag_that_a_proxy_made_weak_still_revalidates(client: httpx.Client, artifact: str) -> None:
+    for path in (artifact, "/v1/models"):
+        weak = f"W/{client.get(path).headers['ETag']}"
+        assert client.get(path, headers={"If-None-Match": f'"other", {weak}'}).status_code == 304
+        assert client.get(path, headers={"If-None-Match": "*"}).status_code == 304
+    asked = {"Range": "bytes=0-9", "If-Range": f"W/{client.head(artifact).headers['ETag']}"}
+    assert client.get(artifact, headers=asked).status_code == 200
+
+
 def test_if_range(client: httpx.Client, artifact: str) -> None:
     tag = client.head(artifact).headers["ETag"]
     assert client.get(artifact, headers={"Range": "bytes=0-9", "If-Range": tag}).status_code == 206

@@ -75,6 +75,30 @@ def test_the_same_events_as_pages(service: Service, client: httpx.Client) -> Non
     assert names == ["state", "state", *["reading"] * 3, "end"]
 
 
+def test_the_largest_page_of_a_long_run(service: Service, client: httpx.Client) -> None:
+    row = service.running_job()
+    for step in range(1001):
+        assert service.events.append(row.id, "reading", {"fence": row.fence, "step": step})
+    assert service.records.finish_job(row.id, row.fence, "succeeded", events=1001)
+    path, accept = f"/v1/jobs/{row.id}/events", {"Accept": "application/json"}
+    first = client.get(path, params={"limit": 1000}, headers=accept).json()
+    assert (len(first["data"]), first["has_more"]) == (1000, True)
+    rest = client.get(path, params={"after": first["next_cursor"]}, headers=accept).json()
+    assert (len(rest["data"]), rest["has_more"]) == (4, False)
+    assert [event["data"]["step"] for event in (first["data"] + rest["data"])[2:-1]] == list(range(1001))
+
+
+def test_nothing_comes_after_the_last_event(service: Service, client: httpx.Client) -> None:
+    """A browser asks again after a stream has ended; 204 is how it is told to leave it."""
+    job_id = finished_job(service)
+    path = f"/v1/jobs/{job_id}/events"
+    pages = client.get(path, headers={"Accept": "application/json"}).json()
+    last = {"Last-Event-ID": pages["next_cursor"]}
+    assert client.get(path, headers=last).status_code == 204
+    as_json = client.get(path, headers=last | {"Accept": "application/json"}).json()
+    assert as_json == {"data": [], "has_more": False, "next_cursor": pages["next_cursor"]}
+
+
 def test_a_bad_last_event_id(service: Service, client: httpx.Client) -> None:
     job = service.job()
     answer = client.get(f"/v1/jobs/{job.id}/events", headers={"Last-Event-ID": "x"})

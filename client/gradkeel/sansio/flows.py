@@ -239,6 +239,8 @@ def _one_stream(
     outcome: Outcome = yield OpenEvents(request)
     if isinstance(outcome, Failure) or outcome.status >= 300:
         return False, last, outcome
+    if outcome.status == 204:  # nothing comes after ``last``
+        return True, last, outcome
     while True:
         wire: WireEvent | Failure | None = yield NextEvent()
         if not isinstance(wire, WireEvent):
