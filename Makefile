@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q install -c constraint
 DATA ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint type docs bench bench-speed clean
+.PHONY: help demo test lint type docs bench bench-speed bench-service clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,10 +40,18 @@ type: $(VENV)/.dev ## Check types (mypy, strict)
 docs: $(VENV)/.dev ## Write the generated pages under docs/ anew
 	$(BIN)/python docs/generate.py
 
-bench: bench-speed ## Run all benchmarks
+$(VENV)-mlflow/.done: $(BIN)/python
+	$(PYTHON) -m venv $(VENV)-mlflow
+	$(VENV)-mlflow/bin/python -m pip --disable-pip-version-check -q install mlflow
+	@touch $@
+
+bench: bench-speed bench-service ## Run all benchmarks
+
+bench-service: $(VENV)/.dev $(VENV)-mlflow/.done ## Measure the service beside MLflow's server
+	$(BIN)/python benchmarks/service.py --mlflow $(VENV)-mlflow/bin/python
 
 bench-speed: $(VENV)/.dev ## Time a training step beside the plain loop and scikit-learn
 	$(BIN)/python benchmarks/speed.py $(if $(DATA),--data $(DATA))
 
 clean: ## Remove the environment and everything generated
-	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VENV)-mlflow demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
