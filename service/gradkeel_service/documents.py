@@ -142,6 +142,8 @@ JOB = _object(
         "attempts": WHOLE,
         "interruptions": WHOLE,
         "retry_of": _maybe(TEXT),
+        "batch_id": _maybe(TEXT),
+        "priority": WHOLE | {"description": "Orders the jobs of one project: higher first, then older."},
         "verdict": _maybe(_choice(Verdict)),
         "metrics": _maybe(ANYTHING),
         "error": _maybe(JOB_ERROR),

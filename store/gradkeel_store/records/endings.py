@@ -25,7 +25,15 @@ def write_event(
     terminal: bool = False,
 ) -> None:
     """Append one lifecycle event; a second terminal one violates an index."""
-    row = {
+    row = event_row(job_id, event_id, now, data, terminal=terminal)
+    connection.execute(tables.job_events.insert().values(row))
+
+
+def event_row(
+    job_id: str, event_id: int, now: datetime, data: dict[str, Any], *, terminal: bool = False
+) -> dict[str, Any]:
+    """The row of a lifecycle event."""
+    return {
         "job_id": job_id,
         "id": event_id,
         "name": (EventName.END if terminal else EventName.STATE).value,
@@ -33,7 +41,6 @@ def write_event(
         "terminal": terminal,
         "created_at": now,
     }
-    connection.execute(tables.job_events.insert().values(row))
 
 
 def end_queued_jobs(
@@ -43,8 +50,11 @@ def end_queued_jobs(
     change = jobs.update().where(jobs.c.state == JobState.QUEUED.value, *which)
     change = change.values(state=state.value, ended_at=now, error=error, cancel_requested=_requested(state))
     rows = connection.execute(change.returning(*jobs.c)).mappings().all()
-    for row in rows:
-        write_event(connection, row["id"], event_ids.ended(row["fence"]), now, ending(row), terminal=True)
+    events = [
+        event_row(row["id"], event_ids.ended(row["fence"]), now, ending(row), terminal=True) for row in rows
+    ]
+    if events:
+        connection.execute(tables.job_events.insert(), events)
     return list(rows)
 
 

@@ -18,17 +18,18 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
-from gradkeel.contract.ids import JOB, MODEL, new_id
+from gradkeel.contract.ids import MODEL, new_id
 from gradkeel.contract.states import TERMINAL, DatasetState, JobErrorCode, JobState
 from gradkeel_store import event_ids
-from gradkeel_store.errors import AlreadyEnded, DatasetRejected, IdempotencyMismatch, NotEnded, NotFound
-from gradkeel_store.json_text import finite
+from gradkeel_store.errors import AlreadyEnded, IdempotencyMismatch, NotEnded, NotFound
 from gradkeel_store.records import tables
+from gradkeel_store.records.beginnings import hold_datasets, insert_jobs, queued_row
 from gradkeel_store.records.database import Database
 from gradkeel_store.records.endings import counted, end_queued_jobs, ending, write_event
 from gradkeel_store.records.idempotency import Answering
 from gradkeel_store.records.pages import select_page
 from gradkeel_store.records.rows import JobRow, Lease, LifecycleEvent, Page
+from gradkeel_store.records.turns import IN_TURN, IS_QUEUED, next_of_project, projects_in_turn
 
 jobs = tables.jobs
 QUEUED, RUNNING = JobState.QUEUED.value, JobState.RUNNING.value
@@ -41,12 +42,14 @@ class JobFilter:
     state: str | None = None
     kind: str | None = None
     dataset_id: str | None = None
+    batch_id: str | None = None
     label: tuple[str, str | None] | None = None
     created_after: datetime | None = None
     created_before: datetime | None = None
 
     def conditions(self) -> list[Any]:
-        equal = {jobs.c.state: self.state, jobs.c.kind: self.kind, jobs.c.dataset_id: self.dataset_id}
+        equal = {jobs.c.state: self.state, jobs.c.kind: self.kind}
+        equal |= {jobs.c.dataset_id: self.dataset_id, jobs.c.batch_id: self.batch_id}
         found: list[Any] = [column == value for column, value in equal.items() if value is not None]
         if self.created_after is not None:
             found.append(jobs.c.created_at > self.created_after)
@@ -86,32 +89,26 @@ class JobRecords(Database):
         was made from another config. The answer of ``answering`` is kept along with a job that is made
         here, in the same transaction; its ``render`` is not called for one that was made before.
         """
-        now = self.now()
-        row = {
-            "id": new_id(JOB),
-            "project": project,
-            "kind": kind,
-            "state": QUEUED,
-            "dataset_id": dataset_id,
-            "submitted": finite(dict(submitted)),
-            "config": finite(dict(config)),
-            "labels": dict(labels or {}),
-            "retry_of": retry_of,
-            "priority": priority,
-            "max_attempts": self._max_attempts,
-            "run_after": run_after,
-            "idempotency_key": idempotency_key,
-            "created_at": now,
-            "queued_at": now,
-        }
+        row = queued_row(
+            project,
+            dataset_id,
+            submitted,
+            config,
+            labels or {},
+            self.now(),
+            kind=kind,
+            retry_of=retry_of,
+            priority=priority,
+            max_attempts=self._max_attempts,
+            run_after=run_after,
+            idempotency_key=idempotency_key,
+        )
         if made := self._job_made_before(project, idempotency_key, row):
             return made
         try:
             with self._write() as connection:
-                _usable_dataset(connection, project, dataset_id)
-                connection.execute(jobs.insert().values(row))
-                _insert_labels(connection, row)
-                write_event(connection, str(row["id"]), event_ids.claimed(0), now, {"state": QUEUED})
+                hold_datasets(connection, project, [dataset_id])
+                insert_jobs(connection, [row])
                 if answering is not None:
                     answering.keep(connection, JobRow.of(row))
         except IntegrityError:  # the same request, at the same time, elsewhere
@@ -228,12 +225,14 @@ class JobRecords(Database):
             return self._claim_job(connection, job_id, owner)
 
     def claim_next(self, owner: str) -> JobRow | None:
-        """Take the queued job that comes first by priority and age, if one can run."""
-        query = sa.select(jobs.c.id).where(*self._claimable_jobs())
-        query = query.order_by(jobs.c.priority.desc(), jobs.c.created_at, jobs.c.id).limit(1)
+        """Take the queued job whose turn it is, if one can run: see ``turns``."""
         with self._write() as connection:
-            found = connection.scalar(query.with_for_update(skip_locked=True))
-            return None if found is None else self._claim_job(connection, found, owner)
+            for project in projects_in_turn(connection):
+                query = next_of_project(project, self._claimable_jobs())
+                found = connection.scalar(query.with_for_update(skip_locked=True))
+                if found is not None:
+                    return self._claim_job(connection, found, owner)
+        return None
 
     def _claim_job(self, connection: Connection, job_id: str, owner: str) -> JobRow | None:
         now = self.now()
@@ -245,6 +244,7 @@ class JobRecords(Database):
             heartbeat_seq=0,
             lease_owner=owner,
             lease_expires=now + self._lease,
+            claimed_at=now,
             started_at=sa.func.coalesce(jobs.c.started_at, sa.literal(now, tables.UtcDateTime())),
             progress=None,
         )
@@ -259,7 +259,7 @@ class JobRecords(Database):
         data = tables.datasets
         ready = sa.exists().where(data.c.id == jobs.c.dataset_id, data.c.state == DatasetState.READY.value)
         due = sa.or_(jobs.c.run_after.is_(None), jobs.c.run_after <= self.now())
-        return jobs.c.state == QUEUED, due, ready
+        return IS_QUEUED, due, ready
 
     def heartbeat_job(self, job_id: str, fence: int, progress: Mapping[str, Any] | None = None) -> bool:
         """A sign of life. False: the lease is lost; kill the child and write nothing more."""
@@ -409,9 +409,9 @@ class JobRecords(Database):
             return list(connection.scalars(query))
 
     def queued_older_than(self, seconds: float, limit: int = 1000) -> list[str]:
-        """Ids of jobs that could run and have waited for so long, in the order of their turn."""
+        """Ids of jobs that could run and have waited for so long, by priority and age."""
         query = sa.select(jobs.c.id).where(*self._claimable_jobs(), jobs.c.queued_at <= self._before(seconds))
-        query = query.order_by(jobs.c.priority.desc(), jobs.c.created_at, jobs.c.id).limit(limit)
+        query = query.order_by(*IN_TURN).limit(limit)
         with self._read() as connection:
             return list(connection.scalars(query))
 
@@ -434,12 +434,6 @@ def _has_label(name: str, value: str | None) -> Any:
     return which if value is None else which.where(stored.value == value)
 
 
-def _insert_labels(connection: Connection, row: Mapping[str, Any]) -> None:
-    labels = [{"job_id": row["id"], "name": n, "value": v} for n, v in row["labels"].items()]
-    if labels:
-        connection.execute(tables.job_labels.insert(), labels)
-
-
 def _holds(job_id: str, fence: int) -> tuple[Any, ...]:
     return jobs.c.id == job_id, jobs.c.state == RUNNING, jobs.c.fence == fence
 
@@ -453,17 +447,6 @@ def _found(connection: Connection, query: sa.Select[Any], job_id: str) -> JobRow
 
 def _cancel_queued(connection: Connection, now: datetime, job_id: str) -> Any:
     return end_queued_jobs(connection, now, JobState.CANCELLED, jobs.c.id == job_id)[0]
-
-
-def _usable_dataset(connection: Connection, project: str, dataset_id: str) -> None:
-    """Hold the data set in place until the job is written: it can be neither deleted nor rejected."""
-    data = tables.datasets
-    query = sa.select(data.c.state).where(data.c.id == dataset_id, data.c.project == project)
-    state = connection.scalar(query.with_for_update(read=True))
-    if state is None:
-        raise NotFound(f"there is no data set {dataset_id}")
-    if state == DatasetState.REJECTED.value:
-        raise DatasetRejected(f"the data set {dataset_id} was rejected")
 
 
 def _insert_model(connection: Connection, job: Any, model: dict[str, Any], now: datetime) -> None:

@@ -140,6 +140,8 @@ class JobRow(_Row):
             "attempts": self.attempt,
             "interruptions": self.interruptions,
             "retry_of": self.retry_of,
+            "batch_id": self.batch_id,
+            "priority": self.priority,
             "verdict": self.verdict,
             "metrics": self.metrics,
             "error": self.error,

@@ -26,7 +26,8 @@ def test_a_fresh_one_is_queued(records: Records, project: str) -> None:
         "id": made.id, "kind": "train", "state": "queued", "cancel_requested": False, "config": CONFIG,
         "submitted": made.submitted,
         "dataset_id": made.dataset_id, "model_id": None, "progress": None, "attempts": 0, "interruptions": 0,
-        "retry_of": None, "verdict": None, "metrics": None, "error": None, "labels": {"team": "a"},
+        "retry_of": None, "batch_id": None, "priority": 0, "verdict": None, "metrics": None, "error": None,
+        "labels": {"team": "a"},
         "created_at": document["created_at"], "started_at": None, "ended_at": None,
     }  # fmt: skip
     assert document == expected

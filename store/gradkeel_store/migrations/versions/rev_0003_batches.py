@@ -60,9 +60,9 @@ def upgrade() -> None:
     op.create_index("ix_jobs_batch_id_state", "jobs", ["batch_id", "state"])
     op.create_index("ix_jobs_project_claimed_at", "jobs", ["project", "claimed_at"])
     op.drop_index("ix_jobs_state_priority_created_at", table_name="jobs")
-    in_turn = [sa.text("priority DESC"), "created_at", "id"]
-    for name, columns in (("jobs_in_turn", in_turn), ("jobs_in_turn_within_project", ["project", *in_turn])):
-        op.create_index(name, "jobs", columns, sqlite_where=QUEUED, postgresql_where=QUEUED)
+    in_turn = (sa.text("priority DESC"), "created_at", "id")
+    for name, first in (("jobs_in_turn", ()), ("jobs_in_turn_within_project", ("project",))):
+        op.create_index(name, "jobs", [*first, *in_turn], sqlite_where=QUEUED, postgresql_where=QUEUED)
 
 
 def downgrade() -> None:
