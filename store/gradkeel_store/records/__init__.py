@@ -7,10 +7,8 @@ database. Whatever belongs to a project is asked for with that project, and anot
 from __future__ import annotations
 
 from gradkeel_store.records.database import Database
-from gradkeel_store.records.datasets import DatasetRecords
 from gradkeel_store.records.idempotency import Answering, IdempotencyRecords, Replay, Started
 from gradkeel_store.records.jobs import JobFilter, JobRecords
-from gradkeel_store.records.keys import KeyRecords
 from gradkeel_store.records.models import ModelRecords
 from gradkeel_store.records.rows import (
     DatasetRow,
@@ -43,6 +41,8 @@ __all__ = [
     "WorkerRow",
     "open_records",
     "timestamp",
+    "Piece",
+    "ProjectRow",
 ]
 
 

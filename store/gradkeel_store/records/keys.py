@@ -6,21 +6,26 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
 from gradkeel.contract.ids import KEY, PROJECT, is_id, new_id
 from gradkeel.contract.states import Scope
-from gradkeel_store.errors import NotFound, SettingsError
+from gradkeel_store.errors import Conflict, NotFound, SettingsError
 from gradkeel_store.records import tables
 from gradkeel_store.records.database import Database
-from gradkeel_store.records.rows import KeyRow
+from gradkeel_store.records.pages import select_page
+from gradkeel_store.records.rows import KeyRow, Page, ProjectRow
 
 DEFAULT_PROJECT = "default"
 SECRET_BYTES = 32
+
+USE_SECONDS = 60
+"""``last_used_at`` is written once in so many seconds at most."""
 
 
 class KeyRecords(Database):
@@ -61,8 +66,7 @@ class KeyRecords(Database):
             "created_at": self.now(),
             "expires_at": expires_at,
         }
-        with self._write() as connection:
-            connection.execute(tables.keys.insert().values(row))
+        connection.execute(tables.keys.insert().values(row))
         return _key(row), f"{key_id}.{secret}"
 
     def authenticate(self, token: str) -> KeyRow | None:
@@ -83,10 +87,12 @@ class KeyRecords(Database):
             return [_key(row) for row in found.mappings()]
 
     def revoke_key(self, project: str, key_id: str) -> KeyRow:
-        """End a key, for good; again is no error. Raises ``NotFound``."""
+        """End a key, for good; again is no error. Raises ``NotFound``.
+
+        Raises ``Conflict`` for a live key with the scope admin that no other one outlives: without it nobody
+        could make keys for the project any more.
+        """
         keys = tables.keys
-        change = keys.update().where(keys.c.id == key_id, keys.c.project == project)
-        change = change.values(revoked_at=sa.func.coalesce(keys.c.revoked_at, self._now_value()))
         with self._write() as connection:
             row = connection.execute(change.returning(*keys.c)).mappings().one_or_none()
         if row is None:

@@ -47,6 +47,7 @@ class KeyRow(_Row):
 class DatasetRow(_Row):
     """An uploaded table. ``sha256`` names the bytes as uploaded, ``parquet_digest`` what jobs read.
 
+            "last_used_at": timestamp(self.last_used_at),
     ``profile`` is None in lists. ``columns`` is a list of ``{"name", "type", "missing"}``.
     """
 

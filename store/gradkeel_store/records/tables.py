@@ -86,6 +86,16 @@ keys = sa.Table(
     _when("created_at", nullable=False),
     _when("expires_at"),
     _when("revoked_at"),
+    _when("last_used_at"),
+)
+
+sessions = sa.Table(
+    "sessions",
+    metadata,
+    sa.Column("token_hmac", sa.String(64), primary_key=True),
+    _id("key_id", nullable=False),
+    _when("created_at", nullable=False),
+    _when("expires_at", nullable=False, index=True),
 )
 
 datasets = sa.Table(
@@ -220,6 +230,7 @@ workers = sa.Table(
     "workers",
     metadata,
     sa.Column("id", sa.String(120), primary_key=True),
+    sa.Column("role", sa.String(16), nullable=False, server_default="worker"),
     _json("info", nullable=False),
     _when("started_at", nullable=False),
     _when("heartbeat_at", nullable=False),
@@ -296,13 +307,16 @@ uploads = sa.Table(
     sa.Column("name", sa.String(200), nullable=False),
     sa.Column("length", sa.BigInteger, nullable=False),
     sa.Column("received", sa.BigInteger, nullable=False, server_default="0"),
-    _json("metadata"),
+    sa.Column("metadata", sa.Text),
     _json("options", nullable=False),
     sa.Column("sha256", sa.String(64)),
     _id("dataset_id"),
+    _json("error"),
+    _id("holder"),
+    _when("held_at"),
     _when("created_at", nullable=False),
     _when("expires_at", nullable=False),
-    sa.Index(None, "project", "created_at", "id"),
+    sa.Index(None, "project", "dataset_id"),
     sa.Index(None, "expires_at"),
 )
 

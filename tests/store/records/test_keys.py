@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from gradkeel_store.errors import NotFound, SettingsError
+from gradkeel_store.errors import Conflict, NotFound, SettingsError
 from gradkeel_store.records import Records
 from making import PEPPER, Clock
 
