@@ -105,9 +105,8 @@ def _form_file(limit: int) -> tuple[str | None, Iterator[bytes]]:
         if isinstance(event, File):
             return checked_name(event.filename), _file_bytes(events)
         if isinstance(event, Field):
-            raise invalid(
-                "", "form_field", f"the form has a field {event.name[:80]!r}; send the one file alone"
-            )
+            name = "without a name" if event.name is None else repr(event.name[:80])
+            raise invalid("", "form_field", f"the form has a field {name}; send the one file alone")
     raise invalid("", "form_file", "the form holds no file")
 
 

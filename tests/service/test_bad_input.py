@@ -549,6 +549,8 @@ MULTIPART = {
     "no boundary": ("multipart/form-data", b"--x\r\n", 400),
     "no part": (FORM, b"--x--\r\n", 422),
     "a field": (FORM, b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n1', 422),
+    "a field without a name": (FORM, b"--x\r\nContent-Disposition: form-data\r\n\r\n1", 422),
+    "a part without a head": (FORM, b"--x\r\n\r\n1", 400),
     "cut": (FORM, PART, 400),
     "two files": (FORM, (PART + b"\r\n") * 2 + b"--x--\r\n", 422),
     "control character in the name": (FORM, PART.replace(b"a.csv", b"a\x1b.csv") + b"\r\n--x--\r\n", 422),

@@ -29,9 +29,10 @@ def decode_cursor(cursor: str) -> tuple[datetime, str]:
         padded = cursor + "=" * (-len(cursor) % 4)
         when, row_id = base64.b64decode(padded, altchars=b"-_", validate=True).decode("ascii").split(" ")
         created_at = datetime.fromisoformat(when)
-        if created_at.tzinfo is None:
-            raise ValueError("no time zone")
-    except (ValueError, binascii.Error) as error:
+        if created_at.tzinfo is None or not row_id.isprintable():
+            raise ValueError("no time zone, or no id")
+        created_at = created_at.astimezone(UTC)
+    except (ValueError, OverflowError, binascii.Error) as error:
         raise BadCursor("the cursor is not one of this service") from error
     return created_at, row_id
 

@@ -48,8 +48,17 @@ def test_one_that_comes_meanwhile_shifts_nothing(records: Records, project: str)
     assert ids(first) + ids(second) == made[::-1]
 
 
+def encoded(text: bytes) -> str:
+    return base64.urlsafe_b64encode(text).decode()
+
+
 @pytest.mark.parametrize(
-    "cursor", ["x", "", "====", "é", base64.urlsafe_b64encode(b"2026-01-01 job_x").decode(), "AAAA"]
+    "cursor",
+    [
+        *("x", "", "====", "é", "AAAA", encoded(b"2026-01-01 job_x")),
+        encoded(b"0001-01-01T00:00:00+14:00 job_x"),
+        encoded(b"2026-01-01T00:00:00+00:00 job_\0"),
+    ],
 )
 def test_other_cursors_are_refused(records: Records, project: str, cursor: str) -> None:
     for fetch in (records.list_datasets, records.list_jobs, records.list_models):
