@@ -18,9 +18,12 @@ from gradkeel_store.records.rows import (
     LifecycleEvent,
     ModelRow,
     Page,
+    ProjectRow,
     WorkerRow,
     timestamp,
 )
+from gradkeel_store.records.sessions import SessionRecords
+from gradkeel_store.records.usage import UsageRecords
 from gradkeel_store.records.workers import WorkerRecords
 from gradkeel_store.settings import Settings
 
@@ -46,7 +49,9 @@ __all__ = [
 ]
 
 
-class Records(KeyRecords, DatasetRecords, JobRecords, ModelRecords, WorkerRecords, IdempotencyRecords):
+class Records(
+    SessionRecords, UsageRecords, DatasetRecords, JobRecords, ModelRecords, WorkerRecords, IdempotencyRecords
+):
     """All records. ``Records.open(url)`` connects and migrates; it may be used from many threads.
 
     Open it after a fork, never before.

@@ -33,6 +33,11 @@ class KeyRow(_Row):
     revoked_at: datetime | None = None
 
     def to_json(self) -> dict[str, Any]:
+    last_used_at: datetime | None = None
+
+    def is_live(self, now: datetime) -> bool:
+        """Whether it opens anything: neither revoked nor expired."""
+        return self.revoked_at is None and (self.expires_at is None or self.expires_at > now)
         return {
             "id": self.id,
             "name": self.name,
@@ -42,12 +47,24 @@ class KeyRow(_Row):
             "revoked_at": timestamp(self.revoked_at),
         }
 
+            "last_used_at": timestamp(self.last_used_at),
 
 @dataclass(frozen=True)
 class DatasetRow(_Row):
+@dataclass(frozen=True)
+class ProjectRow(_Row):
+    """A project: whatever is kept belongs to one, and no key opens two."""
+
+    id: str
+    name: str
+    created_at: datetime
+
+    def to_json(self) -> dict[str, Any]:
+        return {"id": self.id, "name": self.name, "created_at": timestamp(self.created_at)}
+
+
     """An uploaded table. ``sha256`` names the bytes as uploaded, ``parquet_digest`` what jobs read.
 
-            "last_used_at": timestamp(self.last_used_at),
     ``profile`` is None in lists. ``columns`` is a list of ``{"name", "type", "missing"}``.
     """
 

@@ -50,8 +50,8 @@ def _count(name: str, default: int = 0) -> sa.Column[int]:
     return sa.Column(name, sa.Integer, nullable=False, server_default=str(default))
 
 
-def _when(name: str, *, nullable: bool = True) -> sa.Column[datetime]:
-    return sa.Column(name, UtcDateTime, nullable=nullable)
+def _when(name: str, *, nullable: bool = True, index: bool = False) -> sa.Column[datetime]:
+    return sa.Column(name, UtcDateTime, nullable=nullable, index=index)
 
 
 def _lease() -> list[sa.Column[Any]]:
