@@ -47,6 +47,7 @@ ALWAYS_SENT = {
     "quota": {"Retry-After": RETRY_SECONDS},
     "unavailable": {"Retry-After": RETRY_SECONDS},
     "in_flight": {"Retry-After": "1"},
+    "locked": {"Retry-After": "1"},
 }
 
 _NOWHERE = "there is nothing at this address; /docs describes every address there is"
@@ -57,6 +58,9 @@ CODE_OF_STORE_ERROR: tuple[tuple[type[store.StoreError], str], ...] = (
     (store.DatasetRejected, "dataset_rejected"),
     (store.NotEnded, "not_ended"),
     (store.InFlight, "in_flight"),
+    (store.WrongOffset, "wrong_offset"),
+    (store.Held, "locked"),
+    (store.Gone, "gone"),
     (store.Conflict, "conflict"),
     (store.IdempotencyMismatch, "key_reused"),
     (store.BadCursor, "invalid"),

@@ -8,7 +8,10 @@ StoreError
 │   ├── DatasetRejected      a job for data that was rejected
 │   ├── AlreadyEnded         cancel after the end
 │   ├── NotEnded             retry before the end
-│   └── InFlight             the same idempotent request is still running
+│   ├── InFlight             the same idempotent request is still running
+│   ├── WrongOffset          bytes of an upload that do not follow those that are stored
+│   └── Held                 an upload that another request is working on
+├── Gone                     an upload that expired, or was refused after its bytes were in
 ├── IdempotencyMismatch      an Idempotency-Key used again for another request
 ├── BadCursor                a page cursor that this store did not make
 ├── Unavailable              the database or the object store does not answer: try again later
@@ -53,6 +56,18 @@ class NotEnded(Conflict):
 
 class InFlight(Conflict):
     """The same request, under the same Idempotency-Key, is still running."""
+
+
+class WrongOffset(Conflict):
+    """Bytes for an upload that do not follow those that are stored."""
+
+
+class Held(Conflict):
+    """Another request is working on the upload."""
+
+
+class Gone(StoreError):
+    """An upload that expired, or that was refused; its bytes are not kept."""
 
 
 class IdempotencyMismatch(StoreError):

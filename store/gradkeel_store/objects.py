@@ -7,12 +7,14 @@ temporary file for as long as it lives, so `sweep` can tell an abandoned one wit
 
 from __future__ import annotations
 
+import copy
 import errno
 import fcntl
 import hashlib
 import os
 import re
 import secrets
+import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -37,6 +39,8 @@ BUFFER = 64 * 1024
 WRITEBACK = 8 * CHUNK
 """After so many bytes the kernel is asked to begin with the disk, so that the fsync at the end is short."""
 _DIGEST = re.compile(r"(?:sha256:)?([0-9a-f]{64})")
+_SPACES = "apart"
+_SPACE = re.compile(r"[0-9A-Za-z_]{1,64}")
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -46,11 +50,6 @@ def plain_digest(digest: str) -> str:
     if match is None:
         raise ValueError(f"{digest[:80]!r} is no SHA-256 digest")
     return match[1]
-
-
-def _key(digest: str) -> str:
-    """Where an object lies: 256 folders keep each one small."""
-    return f"{digest[:2]}/{digest}"
 
 
 @contextmanager
@@ -189,7 +188,12 @@ class Objects(ABC):
 
     def __init__(self, store: LocalStore | S3Store, temporary: Path) -> None:
         self._store = store
+        self._prefix = ""
         self.temporary = temporary
+
+    def _key(self, digest: str) -> str:
+        """Where an object lies: 256 folders keep each one small."""
+        return f"{self._prefix}{digest[:2]}/{digest}"
 
     @abstractmethod
     def _publish(self, path: Path, file: IO[bytes], digest: str) -> None:
@@ -222,7 +226,7 @@ class Objects(ABC):
 
     def _head(self, digest: str) -> Any:
         with _translated(digest):
-            return obstore.head(self._store, _key(digest))
+            return obstore.head(self._store, self._key(digest))
 
     def exists(self, digest: str) -> bool:
         try:
@@ -251,7 +255,7 @@ class Objects(ABC):
     def _chunks(self, digest: str, start: int, stop: int) -> Iterator[bytes]:
         with _translated(digest):
             options = {"range": (start, stop)}
-            answer = obstore.get(self._store, _key(digest), options=options)  # type: ignore[arg-type]
+            answer = obstore.get(self._store, self._key(digest), options=options)  # type: ignore[arg-type]
             for chunk in answer.stream(min_chunk_size=CHUNK):
                 yield bytes(chunk)
 
@@ -275,18 +279,42 @@ class Objects(ABC):
         """Remove the object; a missing one is no error. See `collect` for the safe way."""
         try:
             with _translated(digest):
-                obstore.delete(self._store, _key(plain_digest(digest)))
+                obstore.delete(self._store, self._key(plain_digest(digest)))
         except ObjectMissing:
             return
 
     def list(self) -> Iterator[tuple[str, datetime]]:
         """Every object's digest and when it was last written."""
         with _translated():
-            for batch in obstore.list(self._store):
+            for batch in obstore.list(self._store, self._prefix or None):
                 for meta in batch:
                     name = meta["path"].rpartition("/")[2]
-                    if _DIGEST.fullmatch(name):
+                    if _DIGEST.fullmatch(name) and meta["path"] == self._key(name):
                         yield name, meta["last_modified"]
+
+    def apart(self, name: str) -> Self:
+        """A space of its own in the same store, for objects that come and go together.
+
+        Neither ``list`` nor ``collect`` of the store sees them. ``name`` is made of letters, digits and ``_``.
+        """
+        if not _SPACE.fullmatch(name):
+            raise ValueError(f"{name[:80]!r} cannot name a space")
+        space = copy.copy(self)
+        space._prefix = f"{_SPACES}/{name}/"
+        return space
+
+    def spaces(self) -> Iterator[str]:
+        """The names of the spaces that hold something."""
+        with _translated():
+            found = obstore.list_with_delimiter(self._store, f"{_SPACES}/")
+        for prefix in found["common_prefixes"]:
+            yield prefix.strip("/").rpartition("/")[2]
+
+    def discard(self) -> None:
+        """Remove everything of this space; what is gone already is no error."""
+        assert self._prefix, "only a space can be discarded"
+        for digest, _ in list(self.list()):
+            self.delete(digest)
 
     def sweep(self) -> int:
         """Remove temporary files whose writers are gone; how many. Safe beside live writers."""
@@ -363,16 +391,25 @@ class LocalObjects(Objects):
 
     def _publish(self, path: Path, file: IO[bytes], digest: str) -> None:
         os.fsync(file.fileno())
-        target = self.folder / _key(digest)
-        fresh = not target.parent.exists()
-        target.parent.mkdir(exist_ok=True)
+        target = self.folder / self._key(digest)
+        fresh = [folder for folder in target.parents[: self._depth] if not folder.exists()]
+        target.parent.mkdir(parents=True, exist_ok=True)
         path.replace(target)
         _sync_folder(target.parent)
-        if fresh:
-            _sync_folder(self.folder)
+        for folder in fresh:
+            _sync_folder(folder.parent)
+
+    @property
+    def _depth(self) -> int:
+        """How many folders lie between an object and the store's own folder."""
+        return 1 + self._prefix.count("/")
+
+    def discard(self) -> None:
+        super().discard()
+        shutil.rmtree(self.folder / self._prefix, ignore_errors=True)  # the empty folders
 
     def local_path(self, digest: str) -> Path | None:
-        path = self.folder / _key(plain_digest(digest))
+        path = self.folder / self._key(plain_digest(digest))
         return path if path.is_file() else None
 
 
@@ -397,7 +434,7 @@ class S3Objects(Objects):
 
     def _publish(self, path: Path, file: IO[bytes], digest: str) -> None:
         try:
-            obstore.put(self._store, _key(digest), path)
+            obstore.put(self._store, self._key(digest), path)
         except (FileNotFoundError, KeyMissing) as error:
             raise Unavailable("the bucket of GRADKEEL_OBJECTS_URL does not exist") from error
         if self.size(digest) != path.stat().st_size:

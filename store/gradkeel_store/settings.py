@@ -199,6 +199,13 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("ingest_seconds", "GRADKEEL_INGEST_SECONDS", "300", "Longest reading of one upload.", _seconds),
     Setting("max_upload_bytes", "GRADKEEL_MAX_UPLOAD_BYTES", str(2 * GIB), "Largest upload, bytes.", _count),
     Setting(
+        "upload_seconds",
+        "GRADKEEL_UPLOAD_SECONDS",
+        "86400",
+        "A resumable upload to which nothing was added for so long is dropped.",
+        _seconds,
+    ),
+    Setting(
         "max_unpacked_bytes",
         "GRADKEEL_MAX_UNPACKED_BYTES",
         str(8 * GIB),
@@ -294,6 +301,7 @@ class Settings:
         folder = folder.expanduser().absolute()
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         values = {setting.name: _value(setting, env) for setting in SETTINGS if setting.name != "data"}
+    upload_seconds: float = 86400.0
         given = {name: value for name, value in values.items() if value is not None}
         return cls(**(_derived(folder, given) | given | {"data": folder}))
 

@@ -58,8 +58,17 @@ PROBLEMS: dict[str, ProblemKind] = {
         409, "The job has not ended", "Wait until its state is succeeded, failed or cancelled."
     ),
     "in_use": ProblemKind(409, "Still in use", "End or delete what uses it first."),
+    "wrong_offset": ProblemKind(
+        409, "The bytes do not follow those stored", "Ask for Upload-Offset with HEAD and go on from there."
+    ),
+    "gone": ProblemKind(410, "It is no longer there", "Begin a new upload."),
     "length_required": ProblemKind(
         411, "The length of the body is needed", "Send Content-Length, or chunked."
+    ),
+    "tus_version": ProblemKind(
+        412,
+        "This version of tus is not spoken",
+        "Send 'Tus-Resumable: 1.0.0' with every request of an upload.",
     ),
     "too_large": ProblemKind(
         413, "The body is too large", "Send less, or raise the limit that the detail names."
@@ -77,6 +86,11 @@ PROBLEMS: dict[str, ProblemKind] = {
     "bad_data": ProblemKind(422, "The data cannot be used", "Mend each place that 'errors' names."),
     "key_reused": ProblemKind(
         422, "The Idempotency-Key was used for another request", "Use a fresh key for a new request."
+    ),
+    "locked": ProblemKind(
+        423,
+        "Another request is working on it",
+        "Wait as long as Retry-After says, then ask for Upload-Offset.",
     ),
     "rate_limited": ProblemKind(429, "Too many requests", "Wait as long as Retry-After says."),
     "quota": ProblemKind(429, "A quota is used up", "Wait until work has ended, or raise the quota."),

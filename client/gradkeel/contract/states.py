@@ -22,6 +22,15 @@ class DatasetState(StrEnum):
     REJECTED = "rejected"
 
 
+class UploadState(StrEnum):
+    """receiving → assembling → done | failed."""
+
+    RECEIVING = "receiving"
+    ASSEMBLING = "assembling"
+    DONE = "done"
+    FAILED = "failed"
+
+
 class Phase(StrEnum):
     PREPARE = "prepare"
     TRAIN = "train"

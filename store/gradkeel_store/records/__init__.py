@@ -18,11 +18,14 @@ from gradkeel_store.records.rows import (
     LifecycleEvent,
     ModelRow,
     Page,
+    Piece,
     ProjectRow,
+    UploadRow,
     WorkerRow,
     timestamp,
 )
 from gradkeel_store.records.sessions import SessionRecords
+from gradkeel_store.records.uploads import UploadRecords
 from gradkeel_store.records.usage import UsageRecords
 from gradkeel_store.records.workers import WorkerRecords
 from gradkeel_store.settings import Settings
@@ -38,19 +41,20 @@ __all__ = [
     "LifecycleEvent",
     "ModelRow",
     "Page",
+    "Piece",
+    "ProjectRow",
     "Records",
     "Replay",
     "Started",
+    "UploadRow",
     "WorkerRow",
     "open_records",
     "timestamp",
-    "Piece",
-    "ProjectRow",
 ]
 
 
 class Records(
-    SessionRecords, UsageRecords, DatasetRecords, JobRecords, ModelRecords, WorkerRecords, IdempotencyRecords
+    SessionRecords, UsageRecords, UploadRecords, JobRecords, ModelRecords, WorkerRecords, IdempotencyRecords
 ):
     """All records. ``Records.open(url)`` connects and migrates; it may be used from many threads.
 

@@ -16,10 +16,11 @@ from gradkeel_store.errors import IdempotencyMismatch, InUse, NotFound
 from gradkeel_store.records import tables
 from gradkeel_store.records.database import Database
 from gradkeel_store.records.endings import end_queued_jobs
+from gradkeel_store.records.idempotency import Answering
 from gradkeel_store.records.pages import select_page
 from gradkeel_store.records.rows import DatasetRow, Lease, Page
 
-datasets = tables.datasets
+datasets, uploads = tables.datasets, tables.uploads
 WITHOUT_PROFILE = [column for column in datasets.c if column.name != "profile"]
 
 
@@ -35,14 +36,31 @@ class DatasetRecords(Database):
         options: Mapping[str, Any] | None = None,
         *,
         idempotency_key: str | None = None,
+        answering: Answering[DatasetRow] | None = None,
     ) -> DatasetRow:
         """A new data set in state ``ingesting``; its bytes must be in the object store already.
 
         With an ``idempotency_key`` that made one before, that one; ``IdempotencyMismatch`` when it
-        held other bytes.
+        held other bytes. The answer of ``answering`` is kept along with a data set that is made here, in
+        the same transaction; its ``render`` is not called for one that was made before.
         """
+        row = self._new_dataset(project, name, sha256, size, options)
+        row["idempotency_key"] = idempotency_key
+        try:
+            with self._write() as connection:
+                connection.execute(datasets.insert().values(row))
+                if answering is not None:
+                    answering.keep(connection, DatasetRow.of(row))
+        except IntegrityError:
+            return self._dataset_made_before(project, idempotency_key, sha256)
+        return DatasetRow.of(row)
+
+    def _new_dataset(
+        self, project: str, name: str, sha256: str, size: int, options: Mapping[str, Any] | None
+    ) -> dict[str, Any]:
+        """The values of a data set that waits to be read."""
         now = self.now()
-        row = {
+        return {
             "id": new_id(DATASET),
             "project": project,
             "name": name,
@@ -50,17 +68,10 @@ class DatasetRecords(Database):
             "bytes": size,
             "options": dict(options or {}),
             "state": DatasetState.INGESTING.value,
-            "idempotency_key": idempotency_key,
             "max_attempts": self._max_attempts,
             "created_at": now,
             "queued_at": now,
         }
-        try:
-            with self._write() as connection:
-                connection.execute(datasets.insert().values(row))
-        except IntegrityError:
-            return self._dataset_made_before(project, idempotency_key, sha256)
-        return DatasetRow.of(row)
 
     def _dataset_made_before(self, project: str, idempotency_key: str | None, sha256: str) -> DatasetRow:
         query = sa.select(datasets).where(
@@ -119,10 +130,14 @@ class DatasetRecords(Database):
         return DatasetRow.of(row)
 
     def stored_bytes(self, project: str) -> int:
-        """Bytes as uploaded, summed over the project's data sets."""
-        query = sa.select(sa.func.coalesce(sa.func.sum(datasets.c.bytes), 0))
+        """Bytes as uploaded, summed over the project's data sets and the pieces of unfinished uploads."""
+        whole = sa.select(sa.func.coalesce(sa.func.sum(datasets.c.bytes), 0))
+        parts = sa.select(sa.func.coalesce(sa.func.sum(uploads.c.received), 0))
+        unfinished = (uploads.c.dataset_id.is_(None), uploads.c.error.is_(None))
         with self._read() as connection:
-            return int(connection.execute(query.where(datasets.c.project == project)).scalar_one())
+            stored = connection.scalar(whole.where(datasets.c.project == project))
+            coming = connection.scalar(parts.where(uploads.c.project == project, *unfinished))
+        return int(stored or 0) + int(coming or 0)
 
     # Work on a data set
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any, Generic, Self, TypeVar
 
+from gradkeel.contract.states import UploadState
+
 
 def timestamp(value: datetime | None) -> str | None:
     """RFC 3339 in UTC with microseconds and ``Z``."""
@@ -31,13 +33,13 @@ class KeyRow(_Row):
     created_at: datetime
     expires_at: datetime | None = None
     revoked_at: datetime | None = None
-
-    def to_json(self) -> dict[str, Any]:
     last_used_at: datetime | None = None
 
     def is_live(self, now: datetime) -> bool:
         """Whether it opens anything: neither revoked nor expired."""
         return self.revoked_at is None and (self.expires_at is None or self.expires_at > now)
+
+    def to_json(self) -> dict[str, Any]:
         return {
             "id": self.id,
             "name": self.name,
@@ -45,12 +47,10 @@ class KeyRow(_Row):
             "created_at": timestamp(self.created_at),
             "expires_at": timestamp(self.expires_at),
             "revoked_at": timestamp(self.revoked_at),
+            "last_used_at": timestamp(self.last_used_at),
         }
 
-            "last_used_at": timestamp(self.last_used_at),
 
-@dataclass(frozen=True)
-class DatasetRow(_Row):
 @dataclass(frozen=True)
 class ProjectRow(_Row):
     """A project: whatever is kept belongs to one, and no key opens two."""
@@ -63,6 +63,8 @@ class ProjectRow(_Row):
         return {"id": self.id, "name": self.name, "created_at": timestamp(self.created_at)}
 
 
+@dataclass(frozen=True)
+class DatasetRow(_Row):
     """An uploaded table. ``sha256`` names the bytes as uploaded, ``parquet_digest`` what jobs read.
 
     ``profile`` is None in lists. ``columns`` is a list of ``{"name", "type", "missing"}``.
@@ -102,6 +104,60 @@ class ProjectRow(_Row):
             "error": self.error,
             "created_at": timestamp(self.created_at),
         }
+
+
+@dataclass(frozen=True)
+class UploadRow(_Row):
+    """A file on its way in by pieces. ``metadata`` is as it was sent, ``sha256`` declared or, at the end, found.
+
+    ``holder`` names the request that works on it.
+    """
+
+    id: str
+    project: str
+    name: str
+    length: int
+    received: int
+    options: dict[str, Any]
+    created_at: datetime
+    expires_at: datetime
+    metadata: str | None = None
+    sha256: str | None = None
+    dataset_id: str | None = None
+    error: dict[str, Any] | None = None
+    holder: str | None = None
+    held_at: datetime | None = None
+
+    @property
+    def state(self) -> UploadState:
+        if self.error is not None:
+            return UploadState.FAILED
+        if self.dataset_id is not None:
+            return UploadState.DONE
+        return UploadState.RECEIVING if self.received < self.length else UploadState.ASSEMBLING
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "name": self.name,
+            "state": self.state.value,
+            "length": self.length,
+            "received": self.received,
+            "sha256": self.sha256,
+            "dataset_id": self.dataset_id,
+            "error": self.error,
+            "created_at": timestamp(self.created_at),
+            "expires_at": timestamp(self.expires_at),
+        }
+
+
+@dataclass(frozen=True)
+class Piece(_Row):
+    """Bytes of an upload from ``start`` on, stored under their digest in the upload's own space."""
+
+    start: int
+    bytes: int
+    sha256: str
 
 
 @dataclass(frozen=True)

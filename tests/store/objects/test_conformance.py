@@ -205,3 +205,23 @@ def test_a_live_write_is_not_swept(objects_settings: Settings, half_written: sub
     objects = open_objects(objects_settings)
     assert objects.sweep() == 0
     assert len(list(objects.temporary.iterdir())) == 1
+
+
+def test_a_space_keeps_to_itself_and_goes_at_once(objects: Objects) -> None:
+    kept = objects.put_bytes(b"both")
+    one, two = objects.apart("upl_1"), objects.apart("upl_2")
+    for space in (one, two):
+        space.put_bytes(b"both")
+        space.put_bytes(b"mine")
+    assert listed(objects) == {kept}
+    assert listed(one) == listed(two) == {kept, sha256(b"mine")}
+    assert one.read(sha256(b"mine")) == b"mine"
+    assert sorted(objects.spaces()) == ["upl_1", "upl_2"]
+    one.discard()
+    one.discard()
+    assert list(objects.spaces()) == ["upl_2"]
+    assert (listed(one), listed(objects)) == (set(), {kept})
+    assert objects.collect(lambda digests: set(), min_age=-60.0) == 1
+    assert two.read(kept) == b"both"
+    with pytest.raises(ValueError, match="space"):
+        objects.apart("../x")

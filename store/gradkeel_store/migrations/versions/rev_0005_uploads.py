@@ -28,20 +28,23 @@ def upgrade() -> None:
         sa.Column("name", sa.String(length=200), nullable=False),
         sa.Column("length", sa.BigInteger(), nullable=False),
         sa.Column("received", sa.BigInteger(), server_default="0", nullable=False),
-        sa.Column("metadata", sa.JSON(), nullable=True),
+        sa.Column("metadata", sa.Text(), nullable=True),
         sa.Column("options", sa.JSON(), nullable=False),
         sa.Column("sha256", sa.String(length=64), nullable=True),
         sa.Column("dataset_id", sa.String(length=40), nullable=True),
+        sa.Column("error", sa.JSON(), nullable=True),
+        sa.Column("holder", sa.String(length=40), nullable=True),
+        sa.Column("held_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_uploads"),
     )
     op.create_index("ix_uploads_expires_at", "uploads", ["expires_at"])
-    op.create_index("ix_uploads_project_created_at_id", "uploads", ["project", "created_at", "id"])
+    op.create_index("ix_uploads_project_dataset_id", "uploads", ["project", "dataset_id"])
 
 
 def downgrade() -> None:
-    op.drop_index("ix_uploads_project_created_at_id", table_name="uploads")
+    op.drop_index("ix_uploads_project_dataset_id", table_name="uploads")
     op.drop_index("ix_uploads_expires_at", table_name="uploads")
     op.drop_table("uploads")
     op.drop_table("upload_pieces")
