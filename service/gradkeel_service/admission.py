@@ -4,6 +4,7 @@ Nothing here knows of a request; the project is named by the caller, who has che
 """
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from gradkeel.contract.config import TrainConfig
@@ -50,14 +51,34 @@ class Admission:
         return self.records.get_dataset(project, dataset_id)
 
     def check_quota(self, project: str) -> None:
-        """Refuse one more job where the project has its fill of queued ones."""
+        """Refuse one more job where the project has its fill of queued ones, or of training in a day."""
         most = self.settings.max_queued_jobs
         if self.records.queued_jobs(project) >= most:
-            raise Refusal("quota", f"{most} jobs of this project are queued already")
+            raise Refusal(
+                "quota", f"{most} jobs of this project are queued already (GRADKEEL_MAX_QUEUED_JOBS)"
+            )
+        seconds = self.settings.max_training_seconds
+        if seconds and self.seconds_of_day(project) >= seconds:
+            raise Refusal(
+                "quota",
+                f"the project has trained for its {seconds} seconds of 24 hours "
+                "(GRADKEEL_MAX_TRAINING_SECONDS)",
+                headers={"Retry-After": "600"},
+            )
+
+    def seconds_of_day(self, project: str) -> float:
+        """Seconds of training of the project's jobs that ended within the last 24 hours."""
+        return self.records.training_seconds(project, self.records.now() - timedelta(days=1))
 
     def live_workers(self) -> list[WorkerRow]:
         """Workers whose last heartbeat is recent."""
         return list(self.records.live_workers(self.settings.heartbeat_seconds * HEARTBEATS_MISSED))
+
+    def live_consumers(self) -> list[WorkerRow]:
+        """Consumers whose last sign of life is recent."""
+        return list(
+            self.records.live_workers(self.settings.heartbeat_seconds * HEARTBEATS_MISSED, "consumer")
+        )
 
     def _check_device(self, config: TrainConfig) -> None:
         if config.device != "cuda":

@@ -1,4 +1,4 @@
-"""up, down, serve, bootstrap-key: the commands that need the service, found through entry points."""
+"""up, down, serve, consumer, bootstrap-key: the commands that need the service, found through entry points."""
 
 import importlib
 import os
@@ -32,7 +32,7 @@ def _folder(data: Path | None) -> Path:
 @click.option("--workers", type=click.IntRange(1, 256), help="Jobs that run at a time.")
 @click.option("--detach", is_flag=True, help="Return once the service is ready; 'gradkeel down' stops it.")
 def up(data: Path | None, host: str, port: int, workers: int | None, detach: bool) -> None:
-    """Start broker, worker and HTTP server on this machine; Ctrl-C stops all."""
+    """Start broker, worker, consumer and HTTP server on this machine; Ctrl-C stops all."""
     folder = _folder(data)
     command = [sys.executable, "-m", "gradkeel_service.stack", "--data", str(folder), "--host", host]
     command += ["--port", str(port)]
@@ -97,6 +97,14 @@ def serve(data: Path | None, host: str, port: int, threads: int) -> None:
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     command = http_command(address, threads)
     os.execv(command[0], command)
+
+
+@click.command()
+@DATA
+def consumer(data: Path | None) -> None:
+    """Run the consumer alone (for containers): it takes in jobs from the queue and the lines of batches."""
+    os.environ["GRADKEEL_DATA"] = str(_folder(data))
+    os.execv(sys.executable, [sys.executable, "-m", "gradkeel_service.consumer"])
 
 
 def _refuse_without_keys(folder: Path) -> None:

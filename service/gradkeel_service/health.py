@@ -31,7 +31,8 @@ def healthz() -> ResponseReturnValue:
 def readyz() -> ResponseReturnValue:
     """200 when jobs would be accepted and run; else 503 with the names of what is missing.
 
-    The broker is shown but not required: without it jobs are found by polling.
+    Broker and consumer are shown but not required: without them jobs are found by polling, and what waits on
+    the queue or in a batch waits longer.
     """
     checks = _checks()
     missing = [name for name in ("database", "objects", "worker") if not checks[name]]
@@ -45,14 +46,16 @@ def readyz() -> ResponseReturnValue:
 def _checks() -> dict[str, Any]:
     try:
         workers = len(parts().admission.live_workers())
+        consumers = len(parts().admission.live_consumers())
         database = True
     except StoreError:
-        workers, database = 0, False
+        workers, consumers, database = 0, 0, False
     return {
         "database": database,
         "objects": _objects_answer(),
         "worker": workers > 0,
         "workers": workers,
+        "consumer": consumers > 0,
         "broker": _broker_answers(),
     }
 

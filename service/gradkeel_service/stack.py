@@ -1,4 +1,4 @@
-"""`gradkeel up`: one supervisor, and the broker, the worker and the HTTP server as its children.
+"""`gradkeel up`: one supervisor; the broker, the worker, the consumer and the HTTP server are its children.
 
 Runs as `python -m gradkeel_service.stack`, a process that loads nothing heavy. All state is in one data
 folder; a lock there keeps a second stack away.
@@ -159,6 +159,7 @@ class Stack:
             self._start_broker(self.broker, env)
         fd = listener.detach()
         self._add("worker", [sys.executable, "-m", "gradkeel_worker"], env, signal.SIGKILL)
+        self._add("consumer", [sys.executable, "-m", "gradkeel_service.consumer"], env, signal.SIGKILL)
         self._add("http", http_command(f"fd://{fd}"), env, signal.SIGTERM, pass_fds=(fd,))
         key = self._own_key(env)
         profile.write(self.options.data / profile.NAME, self.url, key)
@@ -238,7 +239,7 @@ class Stack:
 
     def watch(self) -> None:
         """Keep the children running until a signal asks to stop."""
-        self._good = dict.fromkeys(("http", "worker"), time.monotonic())
+        self._good = dict.fromkeys(("http", "worker", "consumer"), time.monotonic())
         next_look = time.monotonic() + WATCH_SECONDS
         while not self._asked_to_stop:
             self._handle_signals(max(LOOK_SECONDS, min(next_look - time.monotonic(), WATCH_SECONDS)))
@@ -274,6 +275,9 @@ class Stack:
             self._good["http"] = now
         if "worker" not in document.get("missing", ["worker"]):
             self._good["worker"] = now
+        checks = document.get("checks", {})
+        if checks.get("consumer") or checks.get("database") is False:  # its signs lie in the database
+            self._good["consumer"] = now
         for name, seen in self._good.items():
             if now - seen > STUCK_SECONDS and self.children[name].alive:
                 self.say(f"{name} shows no progress for {STUCK_SECONDS:.0f} s; starting it again")
@@ -283,7 +287,7 @@ class Stack:
     # Stopping
 
     def stop(self) -> None:
-        """Stop everything within 30 s: first the server and the worker, then the broker that they use."""
+        """Stop everything within 30 s: first those that use the broker, then the broker."""
         first = [child for name, child in self.children.items() if name != "broker"]
         late = stop(first, STOP_SECONDS)
         if "broker" in self.children:

@@ -39,9 +39,10 @@ SERVICE, WORKER = ("flask", "celery"), ("torch", "celery")
 # What service and worker bring, and the packages that must be there; the texts stand here so that
 # `gradkeel --help` need not import them.
 SERVER_COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "up": ("Start broker, worker and HTTP server on this machine.", SERVICE + WORKER),
+    "up": ("Start broker, worker, consumer and HTTP server on this machine.", SERVICE + WORKER),
     "down": ("Stop what 'gradkeel up' started.", SERVICE),
     "serve": ("Run the HTTP server alone.", SERVICE),
+    "consumer": ("Run the consumer of the queue and of batches alone.", SERVICE),
     "worker": ("Run a worker alone.", WORKER),
     "bootstrap-key": ("Make a first key beside the database (no service needed).", SERVICE),
 }

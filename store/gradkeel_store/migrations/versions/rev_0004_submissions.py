@@ -1,4 +1,4 @@
-"""What became of jobs that came by the queue.
+"""What became of jobs that came by the queue; their consumer gives signs of life beside the workers.
 
 Revision 0004.
 """
@@ -25,7 +25,9 @@ def upgrade() -> None:
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("project", "submission_id", name="pk_submissions"),
     )
+    op.add_column("workers", sa.Column("role", sa.String(length=16), server_default="worker", nullable=False))
 
 
 def downgrade() -> None:
+    op.drop_column("workers", "role")
     op.drop_table("submissions")
