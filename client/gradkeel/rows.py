@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from gradkeel.errors import GradkeelError
@@ -37,19 +37,38 @@ def _record_bodies(records: Sequence[Any], at_once: int) -> Iterator[Json]:
 
 
 def columns_of(rows: Any) -> dict[str, list[Any]]:
-    """Column name → list of cells."""
+    """Column name → list of cells. Raises TypeError for what is no table, ValueError for doubled names."""
     if isinstance(rows, Mapping):
         scalar = not any(_is_column(cells) for cells in rows.values())
-        return {str(name): [cells] if scalar else list(cells) for name, cells in rows.items()}
+        return _distinct((name, [cells] if scalar else list(cells)) for name, cells in rows.items())
     if hasattr(rows, "to_pydict"):  # pyarrow
-        return dict(rows.to_pydict())
-    if hasattr(rows, "iloc"):  # pandas
-        return {str(name): rows[name].tolist() for name in rows.columns}
+        return _distinct((name, rows.column(index).to_pylist()) for index, name in enumerate(_names(rows)))
+    if hasattr(rows, "iloc") and hasattr(rows, "columns"):  # pandas
+        if getattr(rows.columns, "nlevels", 1) > 1:
+            raise TypeError("the columns have several levels (a MultiIndex): join them to one")
+        return _distinct((name, rows.iloc[:, index].tolist()) for index, name in enumerate(rows.columns))
     if hasattr(rows, "get_columns"):  # polars
         return {column.name: column.to_list() for column in rows.get_columns()}
+    fields = getattr(getattr(rows, "dtype", None), "names", None)
+    if fields is not None:  # a numpy array of records
+        return {name: rows[name].tolist() for name in fields}
     raise TypeError(
         f"cannot predict from {type(rows).__name__}: give a data frame, a dict of columns or records"
     )
+
+
+def _names(table: Any) -> list[str]:
+    """Of a table or a record batch."""
+    return [str(name) for name in table.schema.names]
+
+
+def _distinct(columns: Iterable[tuple[Any, list[Any]]]) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = {}
+    for name, cells in columns:
+        if str(name) in found:
+            raise ValueError(f"the column name {str(name)!r} stands twice: rename one")
+        found[str(name)] = cells
+    return found
 
 
 def _is_column(cells: Any) -> bool:

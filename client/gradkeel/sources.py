@@ -1,20 +1,19 @@
-"""What can be uploaded: a path, a file object, bytes, a data frame, an Arrow table; read anew at each try."""
+"""What can be uploaded: a path, a file object, bytes, a table in memory; read anew at each try."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import importlib
 import io
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
-from gradkeel.errors import MissingExtra
+from gradkeel.frames import parquet_bytes
 
 PIECE = 1 << 20
 IN_MEMORY = 16 << 20
@@ -55,15 +54,18 @@ class Source:
         return f"sha-256=:{base64.b64encode(bytes.fromhex(self.sha256)).decode()}:"
 
 
-def source_of(data: Any, name: str | None = None) -> Source:
-    """Whatever was given, as a ``Source``. Raises TypeError for things that are not a table."""
+def source_of(data: Any, name: str | None = None, columns: Sequence[str] | None = None) -> Source:
+    """Whatever was given, as a ``Source``. Raises TypeError for things that are not a table.
+
+    ``columns`` names the columns of an array.
+    """
     if isinstance(data, str | os.PathLike):
         return from_path(Path(data), name)
     if isinstance(data, bytes | bytearray | memoryview):
         return from_bytes(bytes(data), name or "data")
-    if hasattr(data, "read"):
+    if callable(getattr(data, "read", None)):  # not a frame's column of that name
         return from_file(data, name or _file_name(data))
-    return from_bytes(frame_bytes(data), name or "frame.parquet")
+    return from_bytes(parquet_bytes(data, columns), name or "frame.parquet")
 
 
 def from_path(path: Path, name: str | None = None) -> Source:
@@ -120,34 +122,3 @@ def _measure(file: IO[bytes], *, close: bool) -> tuple[int, str]:
         if close:
             file.close()
     return size, digest.hexdigest()
-
-
-def frame_bytes(frame: Any) -> bytes:
-    """A data frame or Arrow table as Parquet (without its index); the same frame gives the same bytes."""
-    if not hasattr(frame, "__arrow_c_stream__") and not hasattr(frame, "to_parquet"):
-        raise TypeError(
-            f"cannot upload {type(frame).__name__}: give a path, a binary file object, bytes, "
-            "a data frame or an Arrow table"
-        )
-    arrow, parquet = _pyarrow()
-    table = _arrow_table(arrow, frame).replace_schema_metadata(None)
-    out = io.BytesIO()
-    parquet.write_table(table, out, compression="zstd")
-    return out.getvalue()
-
-
-def _arrow_table(arrow: Any, frame: Any) -> Any:
-    if isinstance(frame, arrow.Table):
-        return frame
-    if hasattr(frame, "iloc"):
-        return arrow.Table.from_pandas(frame, preserve_index=False)
-    return arrow.table(frame)
-
-
-def _pyarrow() -> tuple[Any, Any]:
-    try:
-        return importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
-    except ImportError as error:
-        raise MissingExtra(
-            "uploading a data frame needs pyarrow: pip install pyarrow (or write it to a CSV file first)"
-        ) from error

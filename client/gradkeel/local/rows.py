@@ -97,6 +97,9 @@ def _as_columns(rows: Any, wanted: list[str]) -> tuple[dict[str, Any], int]:
     elif hasattr(rows, "columns") and hasattr(rows, "iloc"):
         given = {str(name): rows[name].tolist() for name in rows.columns if str(name) in wanted}
         return given, len(rows)
+    elif hasattr(rows, "get_columns") and hasattr(rows, "height"):  # polars
+        given = {column.name: column.to_list() for column in rows.get_columns() if column.name in wanted}
+        return given, rows.height
     elif isinstance(rows, Sequence) and all(isinstance(record, Mapping) for record in rows):
         return _from_records(rows, wanted), len(rows)
     else:

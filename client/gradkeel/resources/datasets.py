@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gradkeel.contract.states import DatasetState
@@ -147,6 +147,7 @@ class Datasets:
         data: Any,
         *,
         name: str | None = None,
+        columns: Sequence[str] | None = None,
         progress: Progress | None = None,
         wait: bool = True,
         delimiter: str | None = None,
@@ -154,12 +155,14 @@ class Datasets:
         encoding: str | None = None,
         header: bool | None = None,
     ) -> Dataset:
-        """Upload a path, binary file object, bytes, data frame or Arrow table; what is there is not sent.
+        """Upload a path, binary file object, bytes or a table in memory; what is there is not sent.
 
+        A table is a pandas or polars frame, an Arrow table, a dict of columns, or an array whose columns
+        ``columns`` names; its index is left out and its types are kept.
         ``progress(sent, total)`` counts bytes. Waits until the data set is ready, unless ``wait`` is False.
         Raises ``DatasetRejected`` with row, line and column where the content cannot be used.
         """
-        source = source_of(data, name).watched(progress)
+        source = source_of(data, name, columns).watched(progress)
         options = read_options(delimiter, decimal, encoding, header)
         dataset = self._bind(self._client.run(upload_flow(source, options, self._client.policy)))
         return dataset.wait() if wait else dataset
@@ -225,6 +228,7 @@ class AsyncDatasets:
         data: Any,
         *,
         name: str | None = None,
+        columns: Sequence[str] | None = None,
         progress: Progress | None = None,
         wait: bool = True,
         delimiter: str | None = None,
@@ -233,7 +237,7 @@ class AsyncDatasets:
         header: bool | None = None,
     ) -> AsyncDataset:
         """See ``Datasets.upload``; ``progress`` is called in a thread."""
-        source = (await self._client.in_thread(source_of, data, name)).watched(progress)
+        source = (await self._client.in_thread(source_of, data, name, columns)).watched(progress)
         options = read_options(delimiter, decimal, encoding, header)
         raw = await self._client.run(upload_flow(source, options, self._client.policy))
         dataset = self._bind(raw)
