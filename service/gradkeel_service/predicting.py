@@ -13,6 +13,7 @@ from flask import Response
 from gradkeel_service.bodies import media_type, parse_object
 from gradkeel_service.conditional import json_response
 from gradkeel_service.errors import Refusal, invalid
+from gradkeel_service.plain_csv import plain_columns
 from gradkeel_service.predictors import local
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ BODY = {
     CSV: {"schema": {"type": "string"}},
     PARQUET: {"schema": {"type": "string", "format": "binary"}},
 }
+
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+"""Types of a cell that came as JSON."""
 
 Rows = Any
 """What `Model.predict` takes: a list of records or a dict of columns."""
@@ -64,7 +68,7 @@ def _read_rows(model: "Model", body: bytes) -> Rows:
     if kind == JSON:
         return _json_rows(parse_object(body))
     if kind == CSV:
-        rows = local().rows_from_csv(body, model.manifest)
+        rows = plain_columns(body, model.columns) or local().rows_from_csv(body, model.manifest)
     elif kind == PARQUET:
         rows = _parquet_rows(body)
     else:
@@ -98,7 +102,8 @@ def _columns(columns: Any) -> Rows:
         raise invalid("/columns", "length", "every column must hold as many cells as the others")
     _check_count(next(iter(lengths), 0))
     for name, cells in columns.items():
-        _check_cells(enumerate(cells), f"/columns/{name}")
+        if not _PLAIN.issuperset(map(type, cells)):
+            _check_cells(enumerate(cells), f"/columns/{name}")
     return columns
 
 
@@ -153,18 +158,20 @@ def _json(model_id: str, model: "Model", result: "Predictions") -> Response:
 
 
 def _csv(model: "Model", result: "Predictions") -> Response:
+    values = _listed(result.values)
+    if result.probabilities is None and model.classes is None:
+        text = "".join(["prediction\n", *("\n" if value is None else f"{value!r}\n" for value in values)])
+    else:
+        text = _class_lines(model.classes or (), values, _listed(result.probabilities))
+    return Response(text, content_type="text/csv; charset=utf-8")
+
+
+def _class_lines(names: Sequence[str], values: list[Any], probabilities: list[list[float]]) -> str:
     target = io.StringIO()
     writer = csv.writer(target, lineterminator="\n")
-    names = list(model.classes or ()) if result.probabilities is not None else []
     writer.writerow(["prediction", *(f"probability {name}" for name in names)])
-    rows = _listed(result.probabilities) if result.probabilities is not None else None
-    for index, value in enumerate(_listed(result.values)):
-        writer.writerow([_cell(value), *_probabilities(rows, index)])
-    return Response(target.getvalue(), content_type="text/csv; charset=utf-8")
-
-
-def _probabilities(rows: list[Any] | None, index: int) -> Sequence[float]:
-    return rows[index] if rows is not None else ()
+    writer.writerows([_cell(value), *row] for value, row in zip(values, probabilities, strict=True))
+    return target.getvalue()
 
 
 def _cell(value: Any) -> Any:

@@ -7,12 +7,16 @@ integers of more than 40 digits, duplicate keys, lone surrogates, and nesting de
 import json
 import math
 import re
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from gradkeel.contract.errors import StrictJSONError
 
 MAX_DEPTH = 100
 MAX_INTEGER_DIGITS = 40
+
+_TOO_LARGE = 10**MAX_INTEGER_DIGITS
+_TOO_MANY_DIGITS = f"an integer of more than {MAX_INTEGER_DIGITS} digits"
 
 # Outside of strings only brackets matter for depth; a string token is skipped whole.
 _TOKENS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]')
@@ -29,15 +33,11 @@ def loads(document: bytes | str) -> Any:
         raise StrictJSONError("the document is empty")
     _check_depth(text)
     try:
-        value = json.loads(
-            text,
-            object_pairs_hook=_object,
-            parse_constant=_refuse_constant,
-            parse_float=_float,
-            parse_int=_integer,
-        )
+        value = json.loads(text, object_pairs_hook=_object, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
         raise StrictJSONError(f"{error.msg} at line {error.lineno}, column {error.colno}") from error
+    except ValueError as error:  # what Python's own limit on the digits of an integer raises
+        raise StrictJSONError(_TOO_MANY_DIGITS) from error
     _check_value(value)
     return value
 
@@ -53,6 +53,8 @@ def _decode(document: bytes | str) -> str:
 
 
 def _check_depth(text: str) -> None:
+    if text.count("[") + text.count("{") <= MAX_DEPTH:
+        return
     depth = 0
     for token in _TOKENS.finditer(text):
         mark = token.group()
@@ -72,12 +74,40 @@ def _check_text(text: str) -> None:
 
 
 def _check_value(value: Any) -> None:
-    if isinstance(value, str):
-        _check_text(value)
-    elif isinstance(value, list):
-        for item in value:
-            if isinstance(item, str | list):
-                _check_value(item)
+    check = _CHECKS.get(type(value))
+    if check is not None:
+        check(value)
+
+
+def _check_list(values: list[Any]) -> None:
+    """Long lists of numbers are looked at by built-in functions alone: they are what predictions bring."""
+    kinds = set(map(type, values))
+    if float in kinds and (math.inf in values or -math.inf in values):
+        _check_float(math.inf)
+    for kind in kinds & {int, str, list}:
+        check = _CHECKS[kind]
+        for value in values:
+            if type(value) is kind:
+                check(value)
+
+
+def _check_float(value: float) -> None:
+    if math.isinf(value):
+        raise StrictJSONError("a number is too large for a double")
+
+
+def _check_integer(value: int) -> None:
+    if not -_TOO_LARGE < value < _TOO_LARGE:
+        raise StrictJSONError(_TOO_MANY_DIGITS)
+
+
+_CHECKS: dict[type, Callable[[Any], None]] = {
+    str: _check_text,
+    list: _check_list,
+    float: _check_float,
+    int: _check_integer,
+}
+"""What is looked at in a value, by its type; objects were checked when they were put together."""
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -93,18 +123,3 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise StrictJSONError(f"{name} is not JSON; write null where there is no number")
-
-
-def _float(text: str) -> float:
-    value = float(text)
-    if math.isinf(value):
-        raise StrictJSONError(f"the number {text[:40]} is too large for a double")
-    return value
-
-
-def _integer(text: str) -> int:
-    if len(text.lstrip("-")) > MAX_INTEGER_DIGITS:
-        raise StrictJSONError(
-            f"an integer of {len(text.lstrip('-'))} digits; at most {MAX_INTEGER_DIGITS} are read"
-        )
-    return int(text)
