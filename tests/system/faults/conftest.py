@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +53,10 @@ def command_of(pid: int) -> bytes:
 class Victim:
     """A running stack with handles on its processes."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **env: str) -> None:
         self.data = folder / "data"
         kept = {name: value for name, value in os.environ.items() if not name.startswith("GRADKEEL_")}
-        self.env = kept | LEASE | {"XDG_CONFIG_HOME": str(folder / "config"), "OMP_NUM_THREADS": "1"}
+        self.env = kept | LEASE | {"XDG_CONFIG_HOME": str(folder / "config"), "OMP_NUM_THREADS": "1"} | env
         self.start()
 
     def start(self) -> None:
@@ -98,9 +99,10 @@ class Victim:
         assert self.server.process.wait(40) == 0, "\n".join(self.server.tail)
 
 
-@pytest.fixture
-def victim(tmp_path: Path) -> Iterator[Victim]:
-    victim = Victim(tmp_path)
+@contextmanager
+def running_victim(folder: Path, **env: str) -> Iterator[Victim]:
+    """A stack that is stopped in good order, or killed where the test failed."""
+    victim = Victim(folder, **env)
     try:
         yield victim
         victim.close()
@@ -109,11 +111,17 @@ def victim(tmp_path: Path) -> Iterator[Victim]:
 
 
 @pytest.fixture
-def table(tmp_path: Path) -> Path:
+def victim(tmp_path: Path) -> Iterator[Victim]:
+    with running_victim(tmp_path) as victim:
+        yield victim
+
+
+@pytest.fixture(scope="session")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A CSV with two features and a target y."""
     draws = np.random.default_rng(1).normal(size=(300, 3))
     lines = [f"{a:.4f},{b:.4f},{a - 2 * b + 0.1 * e:.4f}" for a, b, e in draws]
-    path = tmp_path / "table.csv"
+    path = tmp_path_factory.mktemp("table") / "table.csv"
     path.write_text("\n".join(["a,b,y", *lines]) + "\n")
     return path
 
