@@ -31,6 +31,14 @@ class UploadState(StrEnum):
     FAILED = "failed"
 
 
+class BatchState(StrEnum):
+    """reading → running (all lines are read) → ended (all jobs have ended)."""
+
+    READING = "reading"
+    RUNNING = "running"
+    ENDED = "ended"
+
+
 class Phase(StrEnum):
     PREPARE = "prepare"
     TRAIN = "train"

@@ -6,11 +6,14 @@ database. Whatever belongs to a project is asked for with that project, and anot
 
 from __future__ import annotations
 
+from gradkeel_store.records.batches import BatchRecords, NewJob, NewLine
 from gradkeel_store.records.database import Database
 from gradkeel_store.records.idempotency import Answering, IdempotencyRecords, Replay, Started
 from gradkeel_store.records.jobs import JobFilter, JobRecords
 from gradkeel_store.records.models import ModelRecords
 from gradkeel_store.records.rows import (
+    BatchLineRow,
+    BatchRow,
     DatasetRow,
     JobRow,
     KeyRow,
@@ -32,6 +35,8 @@ from gradkeel_store.settings import Settings
 
 __all__ = [
     "Answering",
+    "BatchLineRow",
+    "BatchRow",
     "Database",
     "DatasetRow",
     "JobFilter",
@@ -40,6 +45,8 @@ __all__ = [
     "Lease",
     "LifecycleEvent",
     "ModelRow",
+    "NewJob",
+    "NewLine",
     "Page",
     "Piece",
     "ProjectRow",
@@ -54,7 +61,14 @@ __all__ = [
 
 
 class Records(
-    SessionRecords, UsageRecords, UploadRecords, JobRecords, ModelRecords, WorkerRecords, IdempotencyRecords
+    SessionRecords,
+    UsageRecords,
+    UploadRecords,
+    JobRecords,
+    BatchRecords,
+    ModelRecords,
+    WorkerRecords,
+    IdempotencyRecords,
 ):
     """All records. ``Records.open(url)`` connects and migrates; it may be used from many threads.
 

@@ -69,8 +69,8 @@ class IdempotencyRecords(Database):
         """Start a request (``operation`` such as ``"POST /v1/jobs"``), or replay its answer.
 
         Raises ``IdempotencyMismatch`` (same key, another request) or ``InFlight`` (still running). A
-        request whose server died is taken over: at once when it had made its job or data set, which
-        the key then finds again, else after 10 s.
+        request whose server died is taken over: at once when it had made its job, data set or batch,
+        which the key then finds again, else after 10 s.
         """
         started = Started(project, key, secrets.token_hex(16))
         row = {
@@ -136,7 +136,7 @@ def _holder(started: Started) -> tuple[Any, ...]:
 
 def _has_made(connection: Connection, row: Mapping[str, Any]) -> bool:
     """Whether the earlier request came as far as its record."""
-    for table in (tables.jobs, tables.datasets):
+    for table in (tables.jobs, tables.datasets, tables.batches):
         made = (table.c.project == row["project"], table.c.idempotency_key == row["key"])
         if connection.execute(sa.select(table.c.id).where(*made).limit(1)).first() is not None:
             return True

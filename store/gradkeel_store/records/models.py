@@ -7,6 +7,7 @@ from itertools import product
 
 import sqlalchemy as sa
 
+from gradkeel.contract.states import BatchState
 from gradkeel_store.errors import NotFound
 from gradkeel_store.records import tables
 from gradkeel_store.records.database import Database
@@ -61,6 +62,8 @@ class ModelRecords(Database):
             for column, asked in product(columns, _lots(sorted(digests))):
                 query = sa.select(column).where(column.in_(asked)).distinct()
                 found.update(connection.scalars(query))
+            unread = tables.batches.c.state == BatchState.READING.value
+            found.update(connection.scalars(sa.select(tables.batches.c.sha256).where(unread)))
             for row in connection.scalars(sa.select(models.c.digests)):
                 found.update(digest.removeprefix("sha256:") for digest in row.values())
         return found & digests

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any, Generic, Self, TypeVar
 
-from gradkeel.contract.states import UploadState
+from gradkeel.contract.states import TERMINAL, JobState, UploadState
 
 
 def timestamp(value: datetime | None) -> str | None:
@@ -223,6 +223,115 @@ class JobRow(_Row):
             "created_at": timestamp(self.created_at),
             "started_at": timestamp(self.started_at),
             "ended_at": timestamp(self.ended_at),
+        }
+
+
+@dataclass(frozen=True)
+class BatchRow(_Row):
+    """A batch of configs. ``lines`` counts those that are not blank, ``counts`` its jobs by state.
+
+    ``bytes_read`` and ``last_line`` say how far its file was read.
+    """
+
+    id: str
+    project: str
+    state: str
+    priority: int
+    sha256: str
+    bytes: int
+    lines: int
+    created_at: datetime
+    lines_read: int = 0
+    rejected: int = 0
+    bytes_read: int = 0
+    last_line: int = 0
+    cancel_requested: bool = False
+    error: dict[str, Any] | None = None
+    counts: dict[str, int] | None = None
+    attempt: int = 0
+    max_attempts: int = 3
+    interruptions: int = 0
+    fence: int = 0
+    heartbeat_seq: int = 0
+    lease_owner: str | None = None
+    ended_at: datetime | None = None
+
+    @property
+    def counted(self) -> dict[str, int]:
+        """Jobs in each state, those with none included."""
+        return {state.value: 0 for state in JobState} | (self.counts or {})
+
+    @property
+    def fraction(self) -> float:
+        """The part of the lines of which it is known what became."""
+        if self.ended_at is not None:
+            return 1.0
+        done = self.rejected + sum(self.counted[state] for state in TERMINAL)
+        return done / max(self.lines, 1)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "state": self.state,
+            "priority": self.priority,
+            "lines": self.lines,
+            "rejected": self.rejected,
+            "counts": self.counted,
+            "progress": {"read": self.lines_read, "fraction": self.fraction},
+            "cancel_requested": self.cancel_requested,
+            "error": self.error,
+            "created_at": timestamp(self.created_at),
+            "ended_at": timestamp(self.ended_at),
+        }
+
+
+@dataclass(frozen=True)
+class BatchLineRow(_Row):
+    """A line of a batch and how its job stands. ``error`` is the problem that it was rejected with."""
+
+    line: int
+    custom_id: str | None
+    job_id: str | None
+    error: dict[str, Any] | None
+    state: str | None
+    metrics: dict[str, Any] | None
+    verdict: str | None
+    job_error: dict[str, Any] | None
+
+    def to_json(self) -> dict[str, Any]:
+        without_job = "cancelled" if self.error is None else "rejected"
+        return {
+            "line": self.line,
+            "custom_id": self.custom_id,
+            "job_id": self.job_id,
+            "state": self.state or without_job,
+            "metrics": self.metrics,
+            "verdict": self.verdict,
+            "error": self.error or self.job_error,
+        }
+
+
+@dataclass(frozen=True)
+class SubmissionRow(_Row):
+    """What became of a submission from the queue: a job, or the problem document ``error``."""
+
+    project: str
+    submission_id: str
+    state: str
+    config_sha256: str
+    created_at: datetime
+    job_id: str | None = None
+    error: dict[str, Any] | None = None
+    warnings: list[dict[str, str]] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "submission_id": self.submission_id,
+            "state": self.state,
+            "job_id": self.job_id,
+            "error": self.error,
+            "warnings": self.warnings or [],
+            "created_at": timestamp(self.created_at),
         }
 
 

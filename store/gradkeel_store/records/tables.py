@@ -263,6 +263,7 @@ batches = sa.Table(
     _count("lines_read"),
     _count("rejected"),
     sa.Column("bytes_read", sa.BigInteger, nullable=False, server_default="0"),
+    _count("last_line"),
     sa.Column("cancel_requested", sa.Boolean, nullable=False, server_default=sa.false()),
     _json("error"),
     _json("counts"),

@@ -36,6 +36,7 @@ def upgrade() -> None:
         sa.Column("lines_read", sa.Integer(), server_default="0", nullable=False),
         sa.Column("rejected", sa.Integer(), server_default="0", nullable=False),
         sa.Column("bytes_read", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("last_line", sa.Integer(), server_default="0", nullable=False),
         sa.Column("cancel_requested", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("error", sa.JSON(), nullable=True),
         sa.Column("counts", sa.JSON(), nullable=True),
