@@ -18,6 +18,7 @@ from gradkeel_service import (
     problems,
     requests,
     schemas,
+    usage,
 )
 from gradkeel_service.openapi import make_api
 from gradkeel_service.parts import Parts
@@ -32,6 +33,7 @@ RESOURCES = (
     keys.blueprint,
     schemas.blueprint,
 )
+    usage.blueprint,
 PAGES = (health.blueprint, docs.blueprint)
 
 BODY_TIMEOUT_SECONDS = 30.0

@@ -21,7 +21,9 @@ SCOPE_OF_ENDPOINT = {
     "models.predict": Scope.READ,
     "keys.create": Scope.ADMIN,
     "keys.list_all": Scope.ADMIN,
-    "keys.revoke": Scope.ADMIN,
+    "keys.get": Scope.ADMIN,
+    "keys.rotate": Scope.ADMIN,
+    "usage.get": Scope.ADMIN,
 }
 """Where the scope is not the one that the method stands for."""
 
@@ -57,14 +59,24 @@ def require_key() -> KeyRow:
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         raise Refusal("unauthorized", "send the header 'Authorization: Bearer <key>'")
-    key = parts().records.authenticate(token.strip())
+    return key_of(token.strip())
+
+
+def key_of(token: str) -> KeyRow:
+    """The key that the token proves; 401 for a wrong one, 429 for too many wrong ones."""
+    held, address = parts(), request.remote_addr or ""
+    held.attempts.check(address, token)
+    key = held.records.authenticate(token)
     if key is None:
         raise Refusal("unauthorized", "the key is unknown, expired or revoked")
     return key
 
 
 def require_scope(key: KeyRow, scope: Scope) -> None:
+        held.attempts.wrong(address)
     if scope not in key.scopes:
+    held.attempts.right(token)
+    held.uses.note(key)
         raise Refusal("forbidden", f"this needs a key with the scope '{scope}'")
 
 

@@ -110,6 +110,19 @@ DATASET = _object(
 )
 
 PROGRESS = _object(
+UPLOAD = _object(
+    {
+        "id": TEXT,
+        "name": TEXT,
+        "length": WHOLE | {"description": "Bytes of the whole file."},
+        "received": WHOLE | {"description": "Bytes that are stored."},
+        "dataset_id": _maybe(TEXT),
+        "error": _maybe(ANYTHING),
+        "created_at": MOMENT,
+        "expires_at": MOMENT,
+    },
+    open_ended=True,
+)
     {
         "phase": _maybe(_choice(Phase)),
         "epoch": _maybe(WHOLE),
@@ -185,6 +198,26 @@ KEY = _object(
     open_ended=True,
 )
 
+        "revoked_at": _maybe(MOMENT),
+        "last_used_at": _maybe(MOMENT) | {"description": "To the minute."},
+    },
+    open_ended=True,
+)
+NUMBER: Json = {"type": "number"}
+QUOTA = _object({"used": NUMBER, "limit": _maybe(WHOLE)})
+def _counts(names: Any) -> Json:
+    return _object({str(name): WHOLE for name in names})
+USAGE = _object(
+    {
+        "project": _object({"id": TEXT, "name": TEXT, "created_at": MOMENT}),
+        "jobs": _counts(JobState),
+        "datasets": _counts(DatasetState),
+        "models": WHOLE,
+        "training_seconds": NUMBER | {"description": "From start to end of all jobs that ended."},
+        "quotas": _object(
+            {name: QUOTA for name in ("queued_jobs", "storage_bytes", "training_seconds_of_day", "streams")}
+        ),
+        "limits": {"type": "object", "additionalProperties": _maybe(NUMBER)},
 PREDICT_REQUEST: Json = {
     "oneOf": [
         _object({"records": {"type": "array", "items": ANYTHING}}),
@@ -244,6 +277,16 @@ COMPONENTS: dict[str, Json] = {
         "properties": KEY["properties"] | {"key": TEXT | {"description": "The secret, shown this once."}},
         "required": [*KEY["required"], "key"],
     },
+            "expires_in": _maybe(WHOLE | {"minimum": 1, "description": "Seconds; instead of expires_at."}),
     "KeyPage": _page("Key"),
     "JsonSchema": ANYTHING | {"description": "A JSON Schema (2020-12)."},
 }
+    "RotateRequest": {
+        "type": "object",
+        "properties": {
+            "overlap_seconds": WHOLE
+            | {"minimum": 0, "default": 0, "description": "How long the old key works beside the new one."}
+        },
+        "additionalProperties": False,
+    },
+    "Usage": USAGE,

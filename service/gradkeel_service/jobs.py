@@ -145,7 +145,7 @@ def get(query: dict[str, Any], job_id: str) -> ResponseReturnValue:
     row = find(job_id)
     crowded = False
     if query["wait"] and row.state not in TERMINAL:
-        with parts().seats.seat() as seated:
+        with parts().seats.seat(project()) as seated:
             crowded = not seated
             if seated:
                 row = _await_change(row, query["wait"])

@@ -7,9 +7,11 @@ from celery import Celery
 from flask import current_app
 
 from gradkeel_service.admission import Admission
+from gradkeel_service.attempts import Attempts
 from gradkeel_service.measures import Measures
 from gradkeel_service.predictors import Predictors
 from gradkeel_service.waiting import Seats
+from gradkeel_service.uses import Uses
 from gradkeel_store.events import EventLog
 from gradkeel_store.objects import Objects, open_objects
 from gradkeel_store.queue import make_celery
@@ -29,6 +31,8 @@ class Parts:
     events: EventLog
     rates: RateLimiter
     seats: Seats
+    attempts: Attempts
+    uses: Uses
     predictors: Predictors
     measures: Measures = field(default_factory=Measures)
     stopping: threading.Event = field(default_factory=threading.Event)
@@ -40,16 +44,18 @@ class Parts:
 
     @classmethod
     def open(cls, settings: Settings, threads: int) -> "Parts":
-        objects = open_objects(settings)
+        objects, records = open_objects(settings), open_records(settings)
         objects.sweep()
         return cls(
             settings=settings,
-            records=open_records(settings),
+            records=records,
             objects=objects,
             celery=make_celery(settings, role="producer"),
             events=EventLog(settings),
             rates=RateLimiter(settings),
-            seats=Seats(max(1, threads // 4)),
+            attempts=Attempts(settings),
+            uses=Uses(records),
+            seats=Seats(max(1, threads // 4), settings.max_streams),
             predictors=Predictors(objects),
         )
 

@@ -8,6 +8,7 @@ from typing import Any
 import structlog
 from flask import Response, request
 
+from gradkeel_service.auth import project
 from gradkeel_service.errors import Refusal
 from gradkeel_service.parts import Parts, parts
 from gradkeel_service.waiting import client_gone
@@ -58,15 +59,21 @@ def stream(job_id: str, after: int) -> Response:
     if request.method == "HEAD":
         return response
     held = parts()
-    if not held.seats.take():
-        raise Refusal(
-            "unavailable", "too many streams are open; try again, or ask with Accept: application/json"
-        )
+    owner = project()
+    if not held.seats.take(owner):
+        raise _no_seat(held, owner)
     response.response = _lines(held, job_id, after, client_gone(request.environ))
-    response.call_on_close(held.seats.leave)
+    response.call_on_close(lambda: held.seats.leave(owner))
     return response
 
 
+def _no_seat(held: Parts, owner: str) -> Refusal:
+    most = held.seats.each
+    if held.seats.taken(owner) >= most:
+        return Refusal("quota", f"the project has {most} streams open already (GRADKEEL_MAX_STREAMS)")
+    return Refusal(
+        "unavailable", "too many streams are open; try again, or ask with Accept: application/json"
+    )
 def _lines(held: Parts, job_id: str, after: int, gone: Callable[[], bool]) -> Iterator[bytes]:
     yield f"retry: {RECONNECT_MILLISECONDS}\n\n".encode()
     sent = time.monotonic()

@@ -5,6 +5,7 @@ import select
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -15,27 +16,37 @@ PAUSES = (0.02, 0.05, 0.1, 0.2)
 
 
 class Seats:
-    """At most ``count`` requests wait at a time."""
+    """At most ``count`` requests wait at a time, and at most ``each`` of one project."""
 
-    def __init__(self, count: int) -> None:
-        self.count = count
-        self._free = threading.BoundedSemaphore(count)
+    def __init__(self, count: int, each: int) -> None:
+        self.count, self.each = count, each
+        self._lock = threading.Lock()
+        self._taken: Counter[str] = Counter()
 
     @contextlib.contextmanager
     def seat(self) -> Iterator[bool]:
         """Whether there was a free seat; it is held until the block ends."""
-        taken = self.take()
+        taken = self.take(project)
         try:
             yield taken
         finally:
             if taken:
-                self.leave()
+                self.leave(project)
 
-    def take(self) -> bool:
-        return self._free.acquire(blocking=False)
+    def take(self, project: str) -> bool:
+        with self._lock:
+            free = self._taken.total() < self.count and self._taken[project] < self.each
+            self._taken[project] += free
+        return free
 
-    def leave(self) -> None:
-        self._free.release()
+    def leave(self, project: str) -> None:
+        with self._lock:
+            self._taken[project] -= 1
+
+    def taken(self, project: str) -> int:
+        """How many seats the project holds now, in this process."""
+        with self._lock:
+            return self._taken[project]
 
 
 def poll(

@@ -39,8 +39,11 @@ class _Share:
 class RateLimiter:
     """Counts the requests of each caller. One per process; threads may share it."""
 
-    def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
-        self.limit = settings.rate_limit
+    def __init__(
+        self, settings: Settings, clock: Callable[[], float] = time.time, *, limit: int | None = None
+    ) -> None:
+        """``limit`` a minute for each caller (the settings' rate of a key unless given); 0: no limit."""
+        self.limit = settings.rate_limit if limit is None else limit
         self._redis = _client(settings.redis_url) if settings.redis_url and self.limit else None
         self._block = max(1, self.limit // BLOCKS)
         self._clock = clock
@@ -58,6 +61,13 @@ class RateLimiter:
             admitted = self._admit(self._share(int(window), caller), caller)
         return 0.0 if admitted else WINDOW_SECONDS - passed
 
+    def wait(self, caller: str) -> float:
+        """Count nothing: 0.0 until one was turned away, then the seconds until the next window begins."""
+        window, passed = divmod(self._clock(), WINDOW_SECONDS)
+        with self._lock:
+            share = self._shares.get(caller) if int(window) == self._window else None
+        turned_away = share is not None and (share.spent or share.asked > self.limit)
+        return WINDOW_SECONDS - passed if self.limit and turned_away else 0.0
     def _share(self, window: int, caller: str) -> _Share:
         if window != self._window:
             self._window = window

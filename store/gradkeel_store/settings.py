@@ -213,6 +213,7 @@ SETTINGS: tuple[Setting, ...] = (
         _count,
     ),
     Setting("max_columns", "GRADKEEL_MAX_COLUMNS", "10000", "Most columns of a data set.", _count),
+    Setting("max_rows", "GRADKEEL_MAX_ROWS", "0", "Most rows of a data set; 0: any number.", _amount),
     Setting(
         "max_body_bytes",
         "GRADKEEL_MAX_BODY_BYTES",
@@ -234,8 +235,29 @@ SETTINGS: tuple[Setting, ...] = (
         "Requests that one key may send in a minute; 0: any number.",
         _amount,
     ),
+    Setting(
+        "failed_key_limit",
+        "GRADKEEL_FAILED_KEY_LIMIT",
+        "600",
+        "Wrong keys that one address may send in a minute; 0: any number.",
+        _amount,
+    ),
     Setting("max_parameters", "GRADKEEL_MAX_PARAMETERS", "50000000", "Most parameters of a model.", _count),
     Setting("max_queued_jobs", "GRADKEEL_MAX_QUEUED_JOBS", "10000", "Most queued jobs of a project.", _count),
+    Setting(
+        "max_training_seconds",
+        "GRADKEEL_MAX_TRAINING_SECONDS",
+        "0",
+        "Training of a project in a day, seconds; 0: any. A project over it may submit nothing more.",
+        _amount,
+    ),
+    Setting(
+        "max_streams",
+        "GRADKEEL_MAX_STREAMS",
+        "100",
+        "Event streams and waiting requests of a project at a time, in one process.",
+        _count,
+    ),
     Setting(
         "max_storage_bytes",
         "GRADKEEL_MAX_STORAGE_BYTES",
@@ -282,11 +304,15 @@ class Settings:
     max_unpacked_bytes: int = 8 * GIB
     max_columns: int = 10_000
     max_body_bytes: int = 16 * 1024**2
+    max_rows: int = 0
     min_body_rate: int = 4096
     rate_limit: int = 60_000
     max_parameters: int = 50_000_000
+    failed_key_limit: int = 600
     max_queued_jobs: int = 10_000
     max_storage_bytes: int = 100 * GIB
+    max_training_seconds: int = 0
+    max_streams: int = 100
     event_stream_length: int = 20_000
 
     @classmethod

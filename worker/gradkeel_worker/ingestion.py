@@ -70,6 +70,7 @@ class _Reading:
         limits = {
             "unpacked_bytes": settings.max_unpacked_bytes,
             "columns": settings.max_columns,
+            "rows": settings.max_rows,
             "memory_mb": max(64, settings.ingest_memory_mb // DATABASE_SHARE),
         }
         document = {"options": self.dataset.options, "limits": limits}

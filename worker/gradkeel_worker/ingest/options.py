@@ -85,6 +85,7 @@ class Limits:
 
     unpacked_bytes: int = 8 << 30
     columns: int = 5_000
+    rows: int = 0  # 0: any number
     record_bytes: int = 2 << 20
     memory_mb: int = 160
     threads: int = 2

@@ -60,6 +60,9 @@ def ingest(source: Path, work: Path, options: Options, limits: Limits | None = N
     cells, form = READERS[kind](path, work, options, limits)
     if cells.rows == 0:
         raise rejected("header_only", "the file holds no row with any content")
+    if 0 < limits.rows < cells.rows:
+        detail = f"the file has {cells.rows} rows; a data set may have {limits.rows} (GRADKEEL_MAX_ROWS)"
+        raise rejected("too_many_rows", detail, row=limits.rows)
     return _typed(cells, {"compression": compression, **form}, work, options, limits)
 
 
