@@ -19,6 +19,11 @@ SCOPE_OF_METHOD = {
 
 SCOPE_OF_ENDPOINT = {
     "models.predict": Scope.READ,
+    "uploads.options": Scope.SUBMIT,
+    "uploads.head": Scope.SUBMIT,
+    "uploads.get": Scope.SUBMIT,
+    "uploads.append": Scope.SUBMIT,
+    "uploads.delete": Scope.SUBMIT,
     "keys.create": Scope.ADMIN,
     "keys.list_all": Scope.ADMIN,
     "keys.get": Scope.ADMIN,
@@ -68,15 +73,15 @@ def key_of(token: str) -> KeyRow:
     held.attempts.check(address, token)
     key = held.records.authenticate(token)
     if key is None:
+        held.attempts.wrong(address)
         raise Refusal("unauthorized", "the key is unknown, expired or revoked")
+    held.attempts.right(token)
+    held.uses.note(key)
     return key
 
 
 def require_scope(key: KeyRow, scope: Scope) -> None:
-        held.attempts.wrong(address)
     if scope not in key.scopes:
-    held.attempts.right(token)
-    held.uses.note(key)
         raise Refusal("forbidden", f"this needs a key with the scope '{scope}'")
 
 

@@ -27,6 +27,7 @@ blueprint = Blueprint("keys", __name__, url_prefix="/v1/keys", description="API 
 LONGEST_SECONDS = 100 * 366 * 86400
 LONGEST_OVERLAP_SECONDS = 366 * 86400
 
+
 class KeyRequest(ma.Schema):
     class Meta:
         unknown = ma.RAISE
@@ -38,16 +39,19 @@ class KeyRequest(ma.Schema):
         validate=ma.validate.Length(min=1, max=len(Scope)),
     )
     expires_at = Moment(load_default=None, allow_none=True)
-
     expires_in = ma.fields.Integer(
         strict=True, load_default=None, allow_none=True, validate=ma.validate.Range(1, LONGEST_SECONDS)
     )
+
+
 class RotateRequest(ma.Schema):
     class Meta:
         unknown = ma.RAISE
+
     overlap_seconds = ma.fields.Integer(
         strict=True, load_default=0, validate=ma.validate.Range(0, LONGEST_OVERLAP_SECONDS)
     )
+
 
 @blueprint.route("", methods=["POST"])
 @blueprint.arguments(Nothing, location="query")
@@ -79,10 +83,6 @@ def _load(schema: ma.Schema, document: dict[str, Any]) -> dict[str, Any]:
     return asked
 
 
-@blueprint.route("", methods=["GET"])
-@blueprint.arguments(PageQuery, location="query")
-@blueprint.answers(200, "KeyPage", "A page of keys; no secrets.")
-def list_all(query: dict[str, Any]) -> ResponseReturnValue:
 def _expiry(asked: dict[str, Any]) -> datetime | None:
     if asked["expires_in"] is None:
         moment: datetime | None = asked["expires_at"]
@@ -90,10 +90,18 @@ def _expiry(asked: dict[str, Any]) -> datetime | None:
     if asked["expires_at"] is not None:
         raise invalid("/expires_in", "conflict", "give expires_at or expires_in, not both")
     return datetime.now(UTC) + timedelta(seconds=asked["expires_in"])
+
+
 def _with_secret(row: KeyRow, token: str) -> ResponseReturnValue:
     response = json_response(row.to_json() | {"key": token}, 201)
     response.headers["Location"] = f"/v1/keys/{row.id}"
     return response
+
+
+@blueprint.route("", methods=["GET"])
+@blueprint.arguments(PageQuery, location="query")
+@blueprint.answers(200, "KeyPage", "A page of keys; no secrets.")
+def list_all(query: dict[str, Any]) -> ResponseReturnValue:
     """List the project's keys, ended ones included."""
     return json_response(page_document(parts().records.page_keys(project(), **query)))
 

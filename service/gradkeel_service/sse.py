@@ -74,6 +74,8 @@ def _no_seat(held: Parts, owner: str) -> Refusal:
     return Refusal(
         "unavailable", "too many streams are open; try again, or ask with Accept: application/json"
     )
+
+
 def _lines(held: Parts, job_id: str, after: int, gone: Callable[[], bool]) -> Iterator[bytes]:
     yield f"retry: {RECONNECT_MILLISECONDS}\n\n".encode()
     sent = time.monotonic()

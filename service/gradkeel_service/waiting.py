@@ -24,7 +24,7 @@ class Seats:
         self._taken: Counter[str] = Counter()
 
     @contextlib.contextmanager
-    def seat(self) -> Iterator[bool]:
+    def seat(self, project: str) -> Iterator[bool]:
         """Whether there was a free seat; it is held until the block ends."""
         taken = self.take(project)
         try:

@@ -301,18 +301,19 @@ class Settings:
     ingest_memory_mb: int = 1024
     ingest_seconds: float = 300.0
     max_upload_bytes: int = 2 * GIB
+    upload_seconds: float = 86400.0
     max_unpacked_bytes: int = 8 * GIB
     max_columns: int = 10_000
-    max_body_bytes: int = 16 * 1024**2
     max_rows: int = 0
+    max_body_bytes: int = 16 * 1024**2
     min_body_rate: int = 4096
     rate_limit: int = 60_000
-    max_parameters: int = 50_000_000
     failed_key_limit: int = 600
+    max_parameters: int = 50_000_000
     max_queued_jobs: int = 10_000
-    max_storage_bytes: int = 100 * GIB
     max_training_seconds: int = 0
     max_streams: int = 100
+    max_storage_bytes: int = 100 * GIB
     event_stream_length: int = 20_000
 
     @classmethod
@@ -327,7 +328,6 @@ class Settings:
         folder = folder.expanduser().absolute()
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         values = {setting.name: _value(setting, env) for setting in SETTINGS if setting.name != "data"}
-    upload_seconds: float = 86400.0
         given = {name: value for name, value in values.items() if value is not None}
         return cls(**(_derived(folder, given) | given | {"data": folder}))
 
