@@ -18,6 +18,7 @@ from gradkeel_service import (
     problems,
     requests,
     schemas,
+    uploads,
     usage,
 )
 from gradkeel_service.openapi import make_api
@@ -27,13 +28,14 @@ from gradkeel_store.settings import Settings
 
 RESOURCES = (
     datasets.blueprint,
+    uploads.blueprint,
     jobs.blueprint,
     outcomes.blueprint,
     models.blueprint,
     keys.blueprint,
+    usage.blueprint,
     schemas.blueprint,
 )
-    usage.blueprint,
 PAGES = (health.blueprint, docs.blueprint)
 
 BODY_TIMEOUT_SECONDS = 30.0

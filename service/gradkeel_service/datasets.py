@@ -13,7 +13,7 @@ from gradkeel_service import documents, intake
 from gradkeel_service.auth import project
 from gradkeel_service.conditional import json_response
 from gradkeel_service.errors import Refusal, invalid
-from gradkeel_service.idempotency import asked_key, once
+from gradkeel_service.idempotency import Keeping, asked_key, once
 from gradkeel_service.openapi import Blueprint
 from gradkeel_service.pagination import PageQuery, page_document
 from gradkeel_service.parts import parts
@@ -59,25 +59,25 @@ class PreviewQuery(ma.Schema):
 def upload(query: dict[str, Any]) -> ResponseReturnValue:
     """Upload a table: CSV, TSV, JSON lines or Parquet, plain, gzip or zstd; raw or as the file of a form."""
     asked_key()  # refused before a byte is stored
-    _check_encoding(query["encoding"])
-    _check_storage()
+    check_encoding(query["encoding"])
+    check_storage(min(request.content_length or 1, parts().settings.max_upload_bytes))
     stored = intake.receive(parts().objects, parts().settings.max_upload_bytes)
     name = query.pop("name") or stored.name or "upload"
     options = {key: value for key, value in query.items() if value is not None}
-    return once(stored.sha256, lambda keeping: _create(name, stored, options))
+    return once(stored.sha256, lambda keeping: _create(name, stored, options, keeping))
 
 
-def _check_storage() -> None:
-    """507 where the upload does not fit; one of unknown length is let in while there is any room."""
+def check_storage(coming: int) -> None:
+    """507 where so many bytes more do not fit into the project's quota."""
     most = parts().settings.max_storage_bytes
-    coming = min(request.content_length or 1, parts().settings.max_upload_bytes)
     if parts().records.stored_bytes(project()) + coming > most:
         raise Refusal(
             "storage_full", f"this does not fit into the project's quota of {most} bytes; delete data sets"
         )
 
 
-def _check_encoding(encoding: str | None) -> None:
+def check_encoding(encoding: str | None) -> None:
+    """422 for a text encoding that nobody knows."""
     if encoding is None:
         return
     try:
@@ -88,11 +88,21 @@ def _check_encoding(encoding: str | None) -> None:
         ) from error
 
 
-def _create(name: str, stored: intake.Stored, options: dict[str, Any]) -> Response:
+def _create(name: str, stored: intake.Stored, options: dict[str, Any], keeping: Keeping) -> Response:
     row = parts().records.create_dataset(
-        project(), name, stored.sha256, stored.size, options, idempotency_key=asked_key()
+        project(),
+        name,
+        stored.sha256,
+        stored.size,
+        options,
+        idempotency_key=asked_key(),
+        answering=keeping.along_with(_created),
     )
     ring_ingest(parts().celery, row.id)
+    return _created(row)
+
+
+def _created(row: DatasetRow) -> Response:
     response = json_response(row.to_json(), 201)
     response.headers["Location"] = f"/v1/datasets/{row.id}"
     return response
@@ -126,7 +136,7 @@ def get(query: dict[str, Any], dataset_id: str) -> ResponseReturnValue:
     row = find(dataset_id)
     crowded = False
     if query["wait"] and row.state == DatasetState.INGESTING:
-        with parts().seats.seat() as seated:
+        with parts().seats.seat(project()) as seated:
             crowded = not seated
             if seated:
                 row = poll(

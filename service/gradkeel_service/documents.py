@@ -10,6 +10,7 @@ from gradkeel.contract.states import (
     JobState,
     Phase,
     Scope,
+    UploadState,
     Verdict,
 )
 
@@ -109,13 +110,14 @@ DATASET = _object(
     open_ended=True,
 )
 
-PROGRESS = _object(
 UPLOAD = _object(
     {
         "id": TEXT,
         "name": TEXT,
+        "state": _choice(UploadState),
         "length": WHOLE | {"description": "Bytes of the whole file."},
         "received": WHOLE | {"description": "Bytes that are stored."},
+        "sha256": _maybe(TEXT) | {"description": "Declared at first, found once the upload is done."},
         "dataset_id": _maybe(TEXT),
         "error": _maybe(ANYTHING),
         "created_at": MOMENT,
@@ -123,6 +125,8 @@ UPLOAD = _object(
     },
     open_ended=True,
 )
+
+PROGRESS = _object(
     {
         "phase": _maybe(_choice(Phase)),
         "epoch": _maybe(WHOLE),
@@ -194,19 +198,20 @@ KEY = _object(
         "scopes": {"type": "array", "items": _choice(Scope)},
         "created_at": MOMENT,
         "expires_at": _maybe(MOMENT),
-    },
-    open_ended=True,
-)
-
         "revoked_at": _maybe(MOMENT),
         "last_used_at": _maybe(MOMENT) | {"description": "To the minute."},
     },
     open_ended=True,
 )
+
 NUMBER: Json = {"type": "number"}
 QUOTA = _object({"used": NUMBER, "limit": _maybe(WHOLE)})
+
+
 def _counts(names: Any) -> Json:
     return _object({str(name): WHOLE for name in names})
+
+
 USAGE = _object(
     {
         "project": _object({"id": TEXT, "name": TEXT, "created_at": MOMENT}),
@@ -218,6 +223,10 @@ USAGE = _object(
             {name: QUOTA for name in ("queued_jobs", "storage_bytes", "training_seconds_of_day", "streams")}
         ),
         "limits": {"type": "object", "additionalProperties": _maybe(NUMBER)},
+    },
+    open_ended=True,
+)
+
 PREDICT_REQUEST: Json = {
     "oneOf": [
         _object({"records": {"type": "array", "items": ANYTHING}}),
@@ -243,6 +252,7 @@ COMPONENTS: dict[str, Json] = {
     "Problem": PROBLEM,
     "Dataset": DATASET,
     "DatasetPage": _page("Dataset"),
+    "Upload": UPLOAD,
     "Profile": ANYTHING | {"description": "What is known of every column, and findings about the data."},
     "Preview": _object(
         {
@@ -267,20 +277,11 @@ COMPONENTS: dict[str, Json] = {
             "name": TEXT,
             "scopes": {"type": "array", "items": _choice(Scope), "minItems": 1},
             "expires_at": _maybe(MOMENT),
+            "expires_in": _maybe(WHOLE | {"minimum": 1, "description": "Seconds; instead of expires_at."}),
         },
         "required": ["scopes"],
         "additionalProperties": False,
     },
-    "Key": KEY,
-    "NewKey": KEY
-    | {
-        "properties": KEY["properties"] | {"key": TEXT | {"description": "The secret, shown this once."}},
-        "required": [*KEY["required"], "key"],
-    },
-            "expires_in": _maybe(WHOLE | {"minimum": 1, "description": "Seconds; instead of expires_at."}),
-    "KeyPage": _page("Key"),
-    "JsonSchema": ANYTHING | {"description": "A JSON Schema (2020-12)."},
-}
     "RotateRequest": {
         "type": "object",
         "properties": {
@@ -290,3 +291,12 @@ COMPONENTS: dict[str, Json] = {
         "additionalProperties": False,
     },
     "Usage": USAGE,
+    "Key": KEY,
+    "NewKey": KEY
+    | {
+        "properties": KEY["properties"] | {"key": TEXT | {"description": "The secret, shown this once."}},
+        "required": [*KEY["required"], "key"],
+    },
+    "KeyPage": _page("Key"),
+    "JsonSchema": ANYTHING | {"description": "A JSON Schema (2020-12)."},
+}

@@ -73,6 +73,11 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]
         decorate: Callable[[View], View] = self.doc(security=[])
         return decorate
 
+    def headers(self, *parameters: dict[str, Any]) -> Callable[[View], View]:
+        """Document request headers, each as a parameter object."""
+        decorate: Callable[[View], View] = self.doc(parameters=list(parameters))
+        return decorate
+
     def body(self, content: dict[str, Any], required: bool = True) -> Callable[[View], View]:
         """Document the request body: media type → media type object."""
         decorate: Callable[[View], View] = self.doc(requestBody={"content": content, "required": required})

@@ -7,11 +7,12 @@ from celery import Celery
 from flask import current_app
 
 from gradkeel_service.admission import Admission
+from gradkeel_service.assembly import Assembly
 from gradkeel_service.attempts import Attempts
 from gradkeel_service.measures import Measures
 from gradkeel_service.predictors import Predictors
-from gradkeel_service.waiting import Seats
 from gradkeel_service.uses import Uses
+from gradkeel_service.waiting import Seats
 from gradkeel_store.events import EventLog
 from gradkeel_store.objects import Objects, open_objects
 from gradkeel_store.queue import make_celery
@@ -30,10 +31,11 @@ class Parts:
     celery: Celery
     events: EventLog
     rates: RateLimiter
-    seats: Seats
     attempts: Attempts
     uses: Uses
+    seats: Seats
     predictors: Predictors
+    assembly: Assembly
     measures: Measures = field(default_factory=Measures)
     stopping: threading.Event = field(default_factory=threading.Event)
 
@@ -46,17 +48,20 @@ class Parts:
     def open(cls, settings: Settings, threads: int) -> "Parts":
         objects, records = open_objects(settings), open_records(settings)
         objects.sweep()
+        celery, stopping = make_celery(settings, role="producer"), threading.Event()
         return cls(
             settings=settings,
             records=records,
             objects=objects,
-            celery=make_celery(settings, role="producer"),
+            celery=celery,
             events=EventLog(settings),
             rates=RateLimiter(settings),
             attempts=Attempts(settings),
             uses=Uses(records),
             seats=Seats(max(1, threads // 4), settings.max_streams),
             predictors=Predictors(objects),
+            assembly=Assembly(records, objects, celery, stopping),
+            stopping=stopping,
         )
 
 

@@ -295,7 +295,7 @@ class Objects(ABC):
     def apart(self, name: str) -> Self:
         """A space of its own in the same store, for objects that come and go together.
 
-        Neither ``list`` nor ``collect`` of the store sees them. ``name`` is made of letters, digits and ``_``.
+        Neither ``list`` nor ``collect`` of the store sees them. ``name``: letters, digits and ``_``.
         """
         if not _SPACE.fullmatch(name):
             raise ValueError(f"{name[:80]!r} cannot name a space")

@@ -1,4 +1,4 @@
-"""Removing what nobody needs any more: stored answers of old requests, and objects that no record names."""
+"""Removing what nobody needs any more: old answers, expired uploads, and objects that no record names."""
 
 import threading
 
@@ -28,12 +28,28 @@ class Tidying:
     def _run(self) -> None:
         while not self._ended.wait(self._seconds):
             try:
-                answers, objects = tidy(self._parts.records, self._parts.objects)
-                self._parts.log.info("tidied", answers=answers, objects=objects)
+                self._parts.log.info("tidied", **tidy(self._parts.records, self._parts.objects))
             except StoreError as error:
                 self._parts.log.warning("tidying has to wait", error=str(error))
 
 
-def tidy(records: Records, objects: Objects) -> tuple[int, int]:
-    """Drop stored answers older than a day and unnamed objects older than an hour; how many of each."""
-    return records.purge_idempotent(), objects.collect(records.referenced)
+def tidy(records: Records, objects: Objects) -> dict[str, int]:
+    """Drop answers older than a day, expired uploads, and unnamed objects older than an hour; how many."""
+    return {
+        "answers": records.purge_idempotent(),
+        "uploads": records.drop_expired_uploads(),
+        "pieces_of_uploads": drop_pieces(records, objects),
+        "objects": objects.collect(records.referenced),
+    }
+
+
+def drop_pieces(records: Records, objects: Objects) -> int:
+    """Remove the pieces of uploads that ended or are gone; of how many uploads.
+
+    An upload's record is there before its first piece is, and no id is used twice.
+    """
+    found = set(objects.spaces())
+    idle = found - records.uploads_in_work(found)
+    for upload_id in idle:
+        objects.apart(upload_id).discard()
+    return len(idle)

@@ -108,9 +108,9 @@ class DatasetRow(_Row):
 
 @dataclass(frozen=True)
 class UploadRow(_Row):
-    """A file on its way in by pieces. ``metadata`` is as it was sent, ``sha256`` declared or, at the end, found.
+    """A file on its way in by pieces. ``metadata`` is as it was sent; ``holder`` is who works on it.
 
-    ``holder`` names the request that works on it.
+    ``sha256`` is what the sender declared, if anything, and in the end what was found.
     """
 
     id: str

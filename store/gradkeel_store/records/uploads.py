@@ -1,7 +1,7 @@
 """Resumable uploads: pieces come in one after the other, and become one data set.
 
-One request at a time holds an upload. What it does is bound to the hold (``WHERE holder = mine``), so that one
-that was taken for dead and is not changes nothing any more.
+One request at a time holds an upload. What it does is bound to the hold (``WHERE holder = mine``), so that
+one that was taken for dead and is not changes nothing any more.
 """
 
 from __future__ import annotations

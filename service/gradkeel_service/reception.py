@@ -1,0 +1,130 @@
+"""Bytes of a resumable upload on their way in: stored piece by piece, so that a cut loses little."""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from gradkeel_service import magic
+from gradkeel_service.assembly import SIGN_SECONDS, fail, kept
+from gradkeel_service.errors import Refusal
+from gradkeel_store.errors import NotFound, ObjectMissing
+from gradkeel_store.objects import Objects, Writer
+from gradkeel_store.records import Piece, Records, UploadRow
+
+PIECE_BYTES = 16 * 1024 * 1024
+"""A piece of this size is stored, and counts, while the next one comes in."""
+
+SMALL_PIECE_BYTES = 1024 * 1024
+PIECE_SECONDS = 5.0
+"""On slow lines a piece is stored after so long, once it has the smaller size."""
+
+
+@dataclass(frozen=True)
+class Yard:
+    """Where pieces are stored and counted. ``seconds``: how long an upload lives without new ones."""
+
+    records: Records
+    objects: Objects
+    seconds: float
+    clock: Callable[[], float] = time.monotonic
+
+
+def receive(yard: Yard, held: UploadRow, pieces: Iterable[bytes]) -> UploadRow:
+    """Add ``pieces`` to the upload: the upload as it stands then, still held.
+
+    When their stream breaks (a ``Refusal`` from it), what came before is kept and the refusal goes on. 415
+    when the first bytes are no table's: the upload is refused for good. ``Held``, ``NotFound``: it was taken
+    over or deleted meanwhile, and what was not yet counted does not count.
+    """
+    reception = _Reception(yard, held)
+    try:
+        try:
+            for piece in pieces:
+                reception.take(piece)
+        except Refusal:
+            reception.store()
+            raise
+        return reception.store()
+    except ObjectMissing as error:
+        raise NotFound(f"the upload {held.id} was deleted") from error
+    finally:
+        reception.close()
+
+
+class _Reception:
+    """One request's bytes: the piece being written, and the beginning of the file until it is checked."""
+
+    def __init__(self, yard: Yard, held: UploadRow) -> None:
+        self._yard = yard
+        self._held = held
+        self._space = yard.objects.apart(held.id)
+        self._head: bytearray | None = self._head_so_far()
+        self._writer: Writer | None = None
+        self._began = self._signed = yard.clock()
+
+    def take(self, data: bytes) -> None:
+        if self._writer is None:
+            self._writer, self._began = self._space.writer(), self._yard.clock()
+        self._look(data)
+        self._writer.write(data)
+        now = self._yard.clock()
+        if self._writer.size >= PIECE_BYTES or self._slow(now):
+            self.store()
+        elif now - self._signed >= SIGN_SECONDS:
+            self._yard.records.renew_upload(self._held)
+            self._signed = now
+
+    def _slow(self, now: float) -> bool:
+        assert self._writer is not None
+        return self._writer.size >= SMALL_PIECE_BYTES and now - self._began >= PIECE_SECONDS
+
+    def store(self) -> UploadRow:
+        """Make what came safe, and count it: the bytes are on the disk before the record says so."""
+        if self._writer is None or not self._writer.size:
+            return self._held
+        self._look_at_end()
+        with kept(self._yard.records, self._held):
+            digest = self._writer.commit()
+        piece = Piece(self._held.received, self._writer.size, digest)
+        self._writer = None
+        self._held = self._yard.records.add_piece(self._held, piece, self._yard.seconds)
+        self._signed = self._yard.clock()
+        return self._held
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.abort()
+
+    # The first bytes of the file
+
+    def _head_so_far(self) -> bytearray | None:
+        """What earlier requests brought of the beginning; None once that was checked."""
+        if self._held.received >= magic.HEAD_BYTES:
+            return None
+        head = bytearray()
+        for piece in self._yard.records.pieces_of(self._held.id):
+            head += self._space.read(piece.sha256)
+        return head
+
+    def _look(self, data: bytes) -> None:
+        if self._head is None:
+            return
+        self._head += data[: magic.HEAD_BYTES - len(self._head)]
+        if len(self._head) >= magic.HEAD_BYTES:
+            self._check(whole=False)
+
+    def _look_at_end(self) -> None:
+        assert self._writer is not None
+        if self._head is not None and self._held.received + self._writer.size == self._held.length:
+            self._check(whole=True)
+
+    def _check(self, whole: bool) -> None:
+        assert self._head is not None
+        try:
+            magic.check(bytes(self._head), whole)
+        except Refusal as refusal:
+            self.close()
+            self._writer = None
+            fail(self._yard.records, self._held, self._space, refusal)
+            raise
+        self._head = None
