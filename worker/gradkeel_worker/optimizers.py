@@ -6,7 +6,7 @@ tensors [n] that the model's parameters and their gradients are views of.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -19,6 +19,14 @@ class Optimizer(Protocol):
     """Changes ``values`` in place from ``gradient``; state that does not exist yet starts at zero."""
 
     def step(self, lr: float) -> None: ...
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps: the tensors themselves, not copies, and plain values."""
+        ...
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from a ``state``."""
+        ...
 
 
 class SGD:
@@ -47,6 +55,13 @@ class SGD:
         )
         self._first = False
 
+    def state(self) -> dict[str, Any]:
+        return {"momentum": list(self._momentum), "first": self._first}
+
+    def load(self, state: dict[str, Any]) -> None:
+        _fill(self._momentum, state["momentum"])
+        self._first = state["first"]
+
 
 class Adam:
     """torch.optim.Adam, and torch.optim.AdamW through ``decoupled``."""
@@ -61,7 +76,8 @@ class Adam:
     ) -> None:
         self._fused = torch._fused_adamw_ if decoupled else torch._fused_adam_
         self._steps = torch.zeros((), device=values.device)
-        first, second = torch.zeros_like(values), torch.zeros_like(values)
+        self._moments = [torch.zeros_like(values), torch.zeros_like(values)]
+        first, second = self._moments
         self._state: tuple[list[Tensor], ...] = ([values], [gradient], [first], [second], [], [self._steps])
         self._constants: dict[str, Any] = {
             "beta1": config.betas[0],
@@ -75,6 +91,12 @@ class Adam:
     def step(self, lr: float) -> None:
         self._steps += 1
         self._fused(*self._state, lr=lr, **self._constants)
+
+    def state(self) -> dict[str, Any]:
+        return {"moments": self._moments, "steps": self._steps}
+
+    def load(self, state: dict[str, Any]) -> None:
+        _fill([*self._moments, self._steps], [*state["moments"], state["steps"]])
 
 
 class AdamW(Adam):
@@ -104,6 +126,12 @@ class RMSprop:
             self._momentum.mul_(config.momentum).addcdiv_(gradient, scale)
             self._values.add_(self._momentum, alpha=-lr)
 
+    def state(self) -> dict[str, Any]:
+        return {"averages": [self._square] if self._momentum is None else [self._square, self._momentum]}
+
+    def load(self, state: dict[str, Any]) -> None:
+        _fill(self.state()["averages"], state["averages"])
+
 
 class Adagrad:
     """torch.optim.Adagrad without learning-rate decay."""
@@ -118,6 +146,17 @@ class Adagrad:
             gradient = gradient.add(self._values, alpha=self._config.weight_decay)
         self._sum.addcmul_(gradient, gradient)
         self._values.addcdiv_(gradient, self._sum.sqrt().add_(self._config.eps), value=-lr)
+
+    def state(self) -> dict[str, Any]:
+        return {"sum": self._sum}
+
+    def load(self, state: dict[str, Any]) -> None:
+        _fill([self._sum], [state["sum"]])
+
+
+def _fill(tensors: Sequence[Tensor], kept: Sequence[Any]) -> None:
+    for tensor, values in zip(tensors, kept, strict=True):
+        tensor.copy_(torch.as_tensor(values))
 
 
 OPTIMIZERS: dict[str, Callable[[Any, Tensor, Tensor], Optimizer]] = {

@@ -27,6 +27,13 @@ class Schedule:
     def epoch_ended(self, loss: float) -> None:
         """Told the validation loss (without a validation part: the training loss) after each epoch."""
 
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps: whatever the step alone does not decide."""
+        return {}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from a ``state``."""
+
 
 class Cosine(Schedule):
     """min_factor + (1 − min_factor) · ½(1 + cos(π · p)), p from 0 after warm-up to 1 at the last step."""
@@ -59,6 +66,12 @@ class Plateau(Schedule):
         if self._waited >= self._patience:
             self._current *= self._cut
             self._waited = 0
+
+    def state(self) -> dict[str, Any]:
+        return {"current": self._current, "best": self._best, "waited": self._waited}
+
+    def load(self, state: dict[str, Any]) -> None:
+        self._current, self._best, self._waited = state["current"], state["best"], state["waited"]
 
 
 SCHEDULES: dict[str, Callable[[Any, int], Schedule]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
@@ -88,16 +89,18 @@ class Batches:
         """The permutation of the training rows in an epoch, [n]."""
         return np.random.default_rng((self._seed, epoch)).permutation(self.rows)
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        """The batches of an epoch."""
+    def epoch(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch, without the first ``skip`` of them.
+
+        Blocks begin where they always do: a batch then lies at the same place in memory, on which the last
+        bit of a matrix product may depend.
+        """
         order = torch.from_numpy(self.order(epoch)).to(self._data.x.device)
-        first = 0
-        for start in range(0, len(self.sizes), self._batches_a_block):
+        for start in range(skip - skip % self._batches_a_block, len(self.sizes), self._batches_a_block):
+            first = sum(self.sizes[:start])
             sizes = self.sizes[start : start + self._batches_a_block]
             block = self._data.take(order[first : first + sum(sizes)])
-            for batch in _slices(block, sizes, first):
-                first += len(batch.y)
-                yield batch
+            yield from itertools.islice(_slices(block, sizes, first), max(0, skip - start), None)
 
 
 def _sizes(rows: int, batch_size: int, smallest: int) -> list[int]:

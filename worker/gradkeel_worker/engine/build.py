@@ -15,10 +15,11 @@ from gradkeel.contract.config import TrainConfig
 from gradkeel.contract.errors import ConfigError, FieldError
 from gradkeel_worker.data import Part, Prepared
 from gradkeel_worker.engine.batches import Batches, Tensors
-from gradkeel_worker.engine.checkpoint import Keeper
+from gradkeel_worker.engine.checkpoint import bond
+from gradkeel_worker.engine.keeper import Keeper
 from gradkeel_worker.engine.monitor import Monitor, interval
 from gradkeel_worker.engine.objective import Objective, as_model, takes_weight
-from gradkeel_worker.engine.parameters import flatten
+from gradkeel_worker.engine.parameters import Parameters, flatten
 from gradkeel_worker.engine.run import Hooks, Run
 from gradkeel_worker.engine.view import SideBatch, StepView
 from gradkeel_worker.losses import LOSSES
@@ -101,6 +102,7 @@ def build(
         keeper=Keeper(module, parameters, validated=validated),
         budget=config.budget,
         device=device,
+        belongs=lambda: bond(prepared, config, _names(parameters, model, loss)),
         hooks=hooks or Hooks(),
     )
 
@@ -147,6 +149,14 @@ def usable_rows(part: Part) -> NDArray[np.bool_] | None:
     """Rows with finite inputs alone, [n]; None where all are. Others occur under missing: propagate."""
     finite: NDArray[np.bool_] = np.asarray(np.isfinite(part.x).all(axis=1))
     return None if finite.all() else finite
+
+
+def _names(parameters: Parameters, *own: Any) -> str:
+    """The layers with their sizes, and what the caller's own model and loss are called."""
+    called = [
+        None if each is None else getattr(each, "__qualname__", type(each).__qualname__) for each in own
+    ]
+    return repr(([(layer.name, layer.size) for layer in parameters.layers], called))
 
 
 def _own(model: nn.Module, prepared: Prepared) -> nn.Module:

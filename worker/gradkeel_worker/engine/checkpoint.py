@@ -1,57 +1,221 @@
-"""Checkpoints: the weights that are returned."""
+"""Checkpoints: the whole state of a run as bytes, from which it goes on as if it had never stopped.
+
+A checkpoint is a safetensors file. Arrays are in it as they are; everything else is one JSON text among them.
+Its header names the format and what the checkpoint belongs to: a digest of the config, the prepared data, the
+model's layers and the versions of the code. Numpy needs no state here: whatever is drawn with it comes from a
+generator made from the seed on the spot.
+"""
 
 from __future__ import annotations
 
-import math
+import hashlib
+import importlib.metadata
+import json
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load
+from torch import Tensor
 
-from gradkeel_worker.engine.parameters import Parameters
+from gradkeel.contract.config import TrainConfig
+from gradkeel.contract.resolve import to_json
+
+if TYPE_CHECKING:
+    from gradkeel_worker.data import Part, Prepared
+    from gradkeel_worker.engine.run import Run
+
+FORMAT = "gradkeel-checkpoint-1"
+"""Another number for whatever makes older checkpoints unusable."""
+
+_TYPES = {
+    "float32": "F32",
+    "float64": "F64",
+    "float16": "F16",
+    "int64": "I64",
+    "int32": "I32",
+    "int8": "I8",
+    "uint8": "U8",
+    "bool": "BOOL",
+}
+_TREE = "state"
+_ARRAY = "$array"
+
+
+class UnusableCheckpoint(ValueError):
+    """The bytes are no checkpoint, or not one of this run; says why."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Copies of the trainable values and the model's buffers after an epoch, and the loss there."""
+    """State before ``step``, in ``epoch``, after ``seconds`` of training.
 
-    epoch: int
+    On the CPU its arrays are the run's own: write it or copy it before the run takes its next step.
+    """
+
     step: int
-    loss: float
-    values: Tensor
-    buffers: tuple[Tensor, ...]
+    epoch: int
+    seconds: float
+    head: bytes
+    arrays: tuple[NDArray[Any], ...]
+
+    def chunks(self) -> Iterator[memoryview]:
+        """Its bytes, piece by piece and without a copy."""
+        yield memoryview(self.head)
+        for each in self.arrays:
+            yield each.reshape(-1).view(np.uint8).data
+
+    def to_bytes(self) -> bytes:
+        return b"".join(self.chunks())
 
 
-class Keeper:
-    """Keeps the best weights: of the lowest validation loss, or without validation the last finite ones."""
+def checkpoint_of(run: Run) -> Checkpoint:
+    """The checkpoint of a run between two steps."""
+    arrays: dict[str, NDArray[Any]] = {}
+    state = _packed(_state(run), "", arrays)
+    arrays[_TREE] = np.frombuffer(json.dumps(state).encode(), np.uint8)
+    epoch, _ = run.position
+    return Checkpoint(run.step, epoch, run.seconds, _head(run, arrays), tuple(arrays.values()))
 
-    def __init__(self, model: nn.Module, parameters: Parameters, *, validated: bool) -> None:
-        self._model, self._parameters, self._validated = model, parameters, validated
-        self.best: Checkpoint | None = None
-        self.epochs_since_best = 0
 
-    def offer(self, epoch: int, step: int, loss: float) -> bool:
-        """Keep the present weights if they are the best so far; says whether they are."""
-        if not self._better(loss):
-            self.epochs_since_best += 1
-            return False
-        values, buffers = self._parameters.values.clone(), tuple(b.clone() for b in self._model.buffers())
-        self.best = Checkpoint(epoch, step, loss, values, buffers)
-        self.epochs_since_best = 0
-        return True
+def resume(run: Run, data: bytes) -> None:
+    """Have a freshly built run go on from a checkpoint.
 
-    def _better(self, loss: float) -> bool:
-        if not math.isfinite(loss):
-            return False
-        if self.best is None or not self._validated:
-            return bool(torch.isfinite(self._parameters.values).all())
-        return loss < self.best.loss
+    Raises:
+        UnusableCheckpoint: the run must be built anew.
+    """
+    arrays = _read(data, run.bond)
+    try:
+        state = _unpacked(json.loads(arrays[_TREE].tobytes()), arrays)
+        with np.errstate(all="ignore"):  # as in the training loop: what overflows is measured
+            _load(run, state)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise UnusableCheckpoint(f"the checkpoint does not fit: {type(error).__name__}: {error}") from error
 
-    def restore(self) -> Checkpoint | None:
-        """Put the best weights back into the model; None where there are none."""
-        if self.best is not None:
-            self._parameters.values.copy_(self.best.values)
-            with torch.no_grad():
-                for buffer, value in zip(self._model.buffers(), self.best.buffers, strict=True):
-                    buffer.copy_(value)
-        return self.best
+
+def bond(prepared: Prepared, config: TrainConfig, own: str = "") -> str:
+    """What a checkpoint has to belong to, as a digest. ``own``: names the caller's own model and loss."""
+    digest = hashlib.blake2b(digest_size=32)
+    versions = [importlib.metadata.version(name) for name in ("gradkeel", "torch", "numpy")]
+    digest.update(json.dumps([FORMAT, versions, to_json(config), own], sort_keys=True).encode())
+    for part in (prepared.train, prepared.validation):
+        _digest_part(part, digest)
+    return digest.hexdigest()
+
+
+def _digest_part(part: Part, digest: Any) -> None:
+    for array in (part.x, part.c, part.y, part.weight):
+        if array is not None:
+            digest.update(repr((array.dtype.str, array.shape)).encode())
+            digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+
+
+# ------------------------------------------------------------------------------------------ state of a run
+
+
+def _state(run: Run) -> dict[str, Any]:
+    return {
+        "step": run.step,
+        "seconds": run.seconds,
+        "loss_sum": run.loss_sum,
+        "losses": run.losses,
+        "ending": run.ending,
+        "epochs": run.epochs,
+        "resumed_at": run.resumed_at,
+        "nonfinite_event": run.nonfinite_event,
+        "nonfinite_batch": run.nonfinite_batch,
+        "values": run.parameters.values,
+        "buffers": list(run.model.buffers()),
+        "optimizer": run.optimizer.state(),
+        "schedule": run.schedule.state(),
+        "guards": [guard.state() for guard in run.guards],
+        "keeper": run.keeper.state(),
+        "monitor": run.monitor.state(),
+        "view": run.view.state(),
+        "random": torch.get_rng_state(),
+        "random_device": torch.cuda.get_rng_state(run.device) if run.device.type == "cuda" else None,
+    }
+
+
+def _load(run: Run, state: dict[str, Any]) -> None:
+    run.step, run.seconds_before, run.started = state["step"], state["seconds"], time.monotonic()
+    run.loss_sum, run.losses, run.ending = state["loss_sum"], state["losses"], state["ending"]
+    run.epochs, run.resumed_at = state["epochs"], [*state["resumed_at"], state["step"]]
+    run.nonfinite_event, run.nonfinite_batch = state["nonfinite_event"], state["nonfinite_batch"]
+    with torch.no_grad():
+        run.parameters.values.copy_(torch.as_tensor(state["values"]))
+        for buffer, values in zip(run.model.buffers(), state["buffers"], strict=True):
+            buffer.copy_(torch.as_tensor(values))
+    run.optimizer.load(state["optimizer"])
+    run.schedule.load(state["schedule"])
+    for guard, kept in zip(run.guards, state["guards"], strict=True):
+        guard.load(kept)
+    run.keeper.load(state["keeper"])
+    run.view.load(state["view"])
+    run.monitor.load(state["monitor"], run.view)
+    run.readings = run.monitor.readings()
+    torch.set_rng_state(torch.as_tensor(state["random"]))
+    if state["random_device"] is not None and run.device.type == "cuda":
+        torch.cuda.set_rng_state(torch.as_tensor(state["random_device"]), run.device)
+
+
+# -------------------------------------------------------------------------------------------------- bytes
+
+
+def _packed(value: Any, name: str, arrays: dict[str, NDArray[Any]]) -> Any:
+    """``value`` as JSON, its arrays and tensors moved to ``arrays``."""
+    if isinstance(value, Tensor):
+        value = value.detach().cpu().numpy()
+    if isinstance(value, np.ndarray):
+        arrays[name] = np.asarray(value, order="C")
+        return {_ARRAY: name}
+    if isinstance(value, dict):
+        return {key: _packed(item, f"{name}/{key}", arrays) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_packed(item, f"{name}/{i}", arrays) for i, item in enumerate(value)]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _unpacked(value: Any, arrays: dict[str, NDArray[Any]]) -> Any:
+    """Inverse of ``_packed``; the arrays are writable."""
+    if isinstance(value, dict):
+        if _ARRAY in value:
+            return arrays[value[_ARRAY]].copy()
+        return {key: _unpacked(item, arrays) for key, item in value.items()}
+    return [_unpacked(item, arrays) for item in value] if isinstance(value, list) else value
+
+
+def _head(run: Run, arrays: dict[str, NDArray[Any]]) -> bytes:
+    """The length and the JSON header that a safetensors file begins with."""
+    entries: dict[str, Any] = {"__metadata__": {"format": FORMAT, "bond": run.bond, "step": str(run.step)}}
+    stop = 0
+    for name, array in arrays.items():
+        start, stop = stop, stop + array.nbytes
+        entries[name] = {
+            "dtype": _TYPES[array.dtype.name],
+            "shape": list(array.shape),
+            "data_offsets": [start, stop],
+        }
+    text = json.dumps(entries).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
+
+
+def _read(data: bytes, bond: str) -> dict[str, NDArray[Any]]:
+    """The arrays of a checkpoint that belongs to ``bond``."""
+    try:
+        arrays: dict[str, NDArray[Any]] = load(data)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise UnusableCheckpoint(f"the checkpoint is torn, or none at all: {error}") from error
+    length = int.from_bytes(data[:8], "little")
+    about = json.loads(data[8 : 8 + length]).get("__metadata__", {})
+    if about.get("format") != FORMAT:
+        raise UnusableCheckpoint(f"the checkpoint has the format {str(about.get('format'))[:40]!r}")
+    if about.get("bond") != bond:
+        raise UnusableCheckpoint("the checkpoint belongs to another config, other data or another version")
+    return arrays

@@ -6,6 +6,7 @@ import math
 import time
 from typing import Any
 
+from gradkeel_worker.engine.checkpoint import checkpoint_of
 from gradkeel_worker.engine.run import Run
 from gradkeel_worker.engine.view import StepView
 
@@ -13,6 +14,10 @@ _READING_SECONDS = 0.1
 _EPOCH_SECONDS = 0.05
 """Between two epoch events: tiny epochs would flood those who listen. The report has every epoch."""
 _SPOOL_SECONDS, _SHORTEST_SPOOL_SECONDS = 2.0, 0.5
+_AT_EPOCHS = 0.1
+"""Checkpoints at ends of epochs may follow one another after this part of ``checkpoint_seconds``."""
+_PAUSE = 20.0
+"""A checkpoint that took long is followed by a pause of so many times as long."""
 
 
 class EpochEnds:
@@ -20,11 +25,12 @@ class EpochEnds:
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._loss_sum, self._losses = 0.0, 0
         self._next_reading = self._next_epoch = self._last_spool = 0.0
         self._should_stop = run.hooks.should_stop
         self._deadline = math.inf if run.hooks.deadline is None else run.hooks.deadline
         self._ends_at = run.ends_at
+        self._checkpoint_at = self._epoch_checkpoint_at = self._saved_step = 0.0
+        self._plan_checkpoints(time.monotonic(), 0.0)
 
     # -------------------------------------------------------------------------------------- every step
 
@@ -35,13 +41,18 @@ class EpochEnds:
             return "max_seconds"
         if now >= self._deadline:
             return "deadline"
-        return None if self._should_stop is None else self._should_stop()
+        if now >= self._checkpoint_at:
+            self._checkpoint()
+        reason = None if self._should_stop is None else self._should_stop()
+        if reason == "released":
+            self._checkpoint()
+        return reason
 
     def stepped(self, view: StepView) -> None:
         """Count the step's loss; now and then tell the world."""
         if math.isfinite(view.loss):
-            self._loss_sum += view.loss
-            self._losses += 1
+            self._run.loss_sum += view.loss
+            self._run.losses += 1
         now = time.monotonic()
         if now >= self._next_reading:
             self._next_reading = now + _READING_SECONDS
@@ -58,7 +69,7 @@ class EpochEnds:
     def _progress(self, now: float) -> dict[str, Any]:
         run = self._run
         fraction = run.step / run.planned_steps
-        elapsed = now - run.started
+        elapsed = run.seconds
         eta = elapsed / fraction - elapsed if fraction else None
         return {
             "phase": "train",
@@ -76,10 +87,37 @@ class EpochEnds:
         if self._run.hooks.spool is not None:
             self._run.hooks.spool(self._run.readings)
 
+    # ------------------------------------------------------------------------------------- checkpoints
+
+    def _checkpoint(self) -> None:
+        """Hand out what the run could go on from, unless that was done at this step before."""
+        hooks, begun = self._run.hooks, time.monotonic()
+        if hooks.checkpoint is None or self._saved_step == self._run.step:
+            return
+        hooks.checkpoint(checkpoint_of(self._run))
+        self._saved_step = self._run.step
+        self._plan_checkpoints(time.monotonic(), _PAUSE * (time.monotonic() - begun))
+
+    def _plan_checkpoints(self, now: float, pause: float) -> None:
+        hooks = self._run.hooks
+        seconds = math.inf if hooks.checkpoint is None else hooks.checkpoint_seconds
+        self._checkpoint_at = now + max(seconds, pause)
+        self._epoch_checkpoint_at = now + max(_AT_EPOCHS * seconds, pause)
+
     # ------------------------------------------------------------------------------------- every epoch
 
     def epoch(self, epoch: int) -> str | None:
-        """Evaluate, offer a checkpoint, report; says why the run ends, if it does."""
+        """Evaluate, offer the weights, report, make a checkpoint; says why the run ends, if it does."""
+        run = self._run
+        self._close(epoch)
+        patience = run.budget.patience
+        if run.validation is not None and patience and run.keeper.epochs_since_best >= patience:
+            run.ending = "patience"
+        if time.monotonic() >= self._epoch_checkpoint_at:
+            self._checkpoint()
+        return run.ending
+
+    def _close(self, epoch: int) -> None:
         run = self._run
         entry = self._entry(epoch)
         judged = entry["train_loss"] if run.validation is None else entry["validation_loss"]
@@ -93,15 +131,11 @@ class EpochEnds:
             run.hooks.emit("epoch", {name: _json_number(value) for name, value in entry.items()})
         if now - self._last_spool >= _SHORTEST_SPOOL_SECONDS:
             self._spool(now)
-        patience = run.budget.patience
-        if run.validation is not None and patience and run.keeper.epochs_since_best >= patience:
-            return "patience"
-        return None
 
     def _entry(self, epoch: int) -> dict[str, Any]:
         run = self._run
-        train_loss = self._loss_sum / self._losses if self._losses else None
-        self._loss_sum, self._losses = 0.0, 0
+        train_loss = run.loss_sum / run.losses if run.losses else None
+        run.loss_sum, run.losses = 0.0, 0
         entry = {
             "epoch": epoch,
             "step": run.step,
@@ -119,8 +153,8 @@ class EpochEnds:
     def finish(self, ending: str) -> None:
         """Close the run: an epoch cut short by max_seconds still counts; then the last readings."""
         run = self._run
-        if ending == "max_seconds" and self._losses:
-            self.epoch(run.view.epoch)
+        if ending == "max_seconds" and run.losses:
+            self._close(run.view.epoch)
         self._spool(time.monotonic())
         run.readings.stopped_by = ending
 
@@ -130,7 +164,7 @@ class EpochEnds:
         run.readings.epochs = run.epochs
         run.readings.nonfinite_event = run.nonfinite_event
         run.readings.best_epoch = None if run.keeper.best is None else run.keeper.best.epoch
-        run.readings.seconds_training = time.monotonic() - run.started
+        run.readings.seconds_training = run.seconds
 
 
 def _json_number(value: Any) -> Any:

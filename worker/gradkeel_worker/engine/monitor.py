@@ -116,6 +116,47 @@ class Monitor:
             self._interventions.append(record)
         return record
 
+    # ----------------------------------------------------------------------------------- for checkpoints
+
+    def state(self) -> dict[str, Any]:
+        """Everything measured so far, as it was measured."""
+        layers = len(self._readings.layers)
+        return {
+            "columns": {name: np.array(column) for name, column in self._columns().items()},
+            "layers": {n: blocks.with_rows(self._rows[n], layers) for n, blocks in self._blocks.items()},
+            "series": {
+                name: {"names": list(names), "steps": steps, "rows": np.asarray(rows, np.float64)}
+                for name, (names, steps, rows) in self._series.items()
+            },
+            "interventions": list(self._interventions),
+        }
+
+    def load(self, state: dict[str, Any], view: StepView) -> None:
+        """Go on from a ``state``, on a monitor that has measured nothing yet; the weights are in place."""
+        for name, column in self._columns().items():
+            column.frombytes(state["columns"][name].tobytes())
+        for name, blocks in self._blocks.items():
+            blocks.load(state["layers"][name])
+        self._series = {
+            name: (tuple(each["names"]), list(each["steps"]), each["rows"].tolist())
+            for name, each in state["series"].items()
+        }
+        self._interventions = list(state["interventions"])
+        if view.updates is not None:
+            view.updates()  # changes count from the weights as they are now
+
+    def _columns(self) -> dict[str, array[Any]]:
+        """What grows by numbers, by a name of its own each."""
+        own: dict[str, array[Any]] = {
+            "steps": self._steps,
+            "epochs": self._epochs,
+            "skipped": self._skipped,
+            "coefficients": self._coefficients,
+        }
+        numbers = {f"number/{name}": column for name, column in self._numbers.items()}
+        seconds = {f"seconds/{name}": column for name, column in self._timed.items()}
+        return {**own, **numbers, **seconds}
+
     # ------------------------------------------------------------------------------------ between epochs
 
     def readings(self) -> Readings:
@@ -168,6 +209,10 @@ class _Blocks:
 
     def __init__(self) -> None:
         self._packed: list[np.ndarray[Any, np.dtype[np.float32]]] = []
+
+    def load(self, rows: np.ndarray[Any, np.dtype[np.float32]]) -> None:
+        """Begin with rows from before."""
+        self._packed = [rows]
 
     def with_rows(self, rows: list[Any], layers: int) -> np.ndarray[Any, np.dtype[np.float32]]:
         """All rows so far, [s, layers]; ``rows`` is emptied."""

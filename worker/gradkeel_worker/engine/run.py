@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -15,7 +16,8 @@ from torch import nn
 
 from gradkeel.contract.config import Budget
 from gradkeel_worker.engine.batches import Batches, Tensors
-from gradkeel_worker.engine.checkpoint import Keeper
+from gradkeel_worker.engine.checkpoint import Checkpoint
+from gradkeel_worker.engine.keeper import Keeper
 from gradkeel_worker.engine.monitor import Monitor
 from gradkeel_worker.engine.objective import Objective
 from gradkeel_worker.engine.parameters import Parameters
@@ -28,19 +30,31 @@ from gradkeel_worker.stabilizers import Clip, Guard
 Emit = Callable[[str, dict[str, Any]], None]
 
 
+class Interrupted(BaseException):
+    """A request to stop, raised by the caller amid what the engine does; its text is the status."""
+
+
+class Released(Exception):
+    """The run stopped at a checkpoint and is to go on elsewhere."""
+
+
 def silent(name: str, data: dict[str, Any]) -> None:
     """Takes an event and does nothing."""
 
 
 @dataclass
 class Hooks:
-    """Callbacks. ``should_stop`` answers None, "cancelled" or "deadline"; ``deadline`` is a time.monotonic()
-    value; ``spool`` is given what was measured so far, at ends of epochs and at least every two seconds."""
+    """Callbacks. ``should_stop`` answers None, "cancelled", "deadline" or "released"; ``deadline`` is a
+    time.monotonic() value; ``spool`` is given what was measured so far, at ends of epochs and at least every
+    two seconds; ``checkpoint`` is given what a run goes on from, every ``checkpoint_seconds``, and at ends of
+    epochs ten times as often."""
 
     emit: Emit = silent
     should_stop: Callable[[], str | None] | None = None
     spool: Callable[[Readings], None] | None = None
     deadline: float | None = None
+    checkpoint: Callable[[Checkpoint], None] | None = None
+    checkpoint_seconds: float = 30.0
 
 
 @dataclass
@@ -69,14 +83,30 @@ class Run:
     keeper: Keeper
     budget: Budget
     device: torch.device
+    belongs: Callable[[], str]
+    """Works out ``bond``."""
     hooks: Hooks = field(default_factory=Hooks)
     readings: Readings = field(default_factory=Readings)
-    started: float = field(default_factory=time.monotonic)
+    started: float = field(default_factory=lambda: time.monotonic())
     step: int = 0
+    loss_sum: float = 0.0
+    losses: int = 0
+    """Sum and number of the finite losses of the epoch so far."""
+    ending: str | None = None
+    """Why the run ended at the end of an epoch; None before."""
+    seconds_before: float = 0.0
+    """Of earlier attempts, up to the checkpoint that this one went on from."""
+    resumed_at: list[int] = field(default_factory=list)
+    """Steps at which an interrupted run went on."""
     nonfinite_event: dict[str, Any] | None = None
     nonfinite_batch: NDArray[np.int64] | None = None
     """Positions in the training part of the rows of the first non-finite batch."""
     epochs: list[dict[str, Any]] = field(default_factory=list)
+
+    @functools.cached_property
+    def bond(self) -> str:
+        """What this run's checkpoints belong to; worked out when the first one is made or read."""
+        return self.belongs()
 
     @property
     def planned_steps(self) -> int:
@@ -85,5 +115,15 @@ class Run:
 
     @property
     def ends_at(self) -> float:
-        """time.monotonic() value at which ``budget.max_seconds`` are over."""
-        return self.started + (self.budget.max_seconds or math.inf)
+        """time.monotonic() value at which ``budget.max_seconds`` are over, those of earlier attempts too."""
+        return self.started - self.seconds_before + (self.budget.max_seconds or math.inf)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training so far, those of earlier attempts too."""
+        return time.monotonic() - self.started + self.seconds_before
+
+    @property
+    def position(self) -> tuple[int, int]:
+        """(epoch, batches of it that are done) before the next step."""
+        return divmod(self.step, len(self.batches))

@@ -22,29 +22,31 @@ from gradkeel_worker.engine.run import Run
 def fit(run: Run) -> str:
     """Train until the budget is spent or something ends it; says what did.
 
-    epochs, patience and max_seconds are ordinary ends; diverged, cancelled and deadline are not. The best
-    weights are in ``run.keeper`` and what was measured in ``run.readings`` whichever it was.
+    epochs, patience and max_seconds are ordinary ends; diverged, cancelled and deadline are not; released
+    is none, for the run is to go on elsewhere. The best weights are in ``run.keeper`` and what was measured
+    in ``run.readings`` whichever it was.
     """
     ends = EpochEnds(run)
     with np.errstate(all="ignore"):  # overflow is measured, not warned about
-        ending = _epochs(run, ends)
+        ending = run.ending or _epochs(run, ends)
     ends.finish(ending)
     return ending
 
 
 def _epochs(run: Run, ends: EpochEnds) -> str:
-    for epoch in range(run.budget.epochs):
+    first, done = run.position  # a run that goes on after an interruption begins where it was
+    for epoch in range(first, run.budget.epochs):
         run.model.train()
-        ending = _epoch(run, ends, epoch) or ends.epoch(epoch)
+        ending = _epoch(run, ends, epoch, done if epoch == first else 0) or ends.epoch(epoch)
         if ending is not None:
             return ending
     return "epochs"
 
 
-def _epoch(run: Run, ends: EpochEnds, epoch: int) -> str | None:
+def _epoch(run: Run, ends: EpochEnds, epoch: int, done: int) -> str | None:
     """The hot loop. None when the epoch is through, else why the run ends."""
     view, parameters, monitor, optimizer = run.view, run.parameters, run.monitor, run.optimizer
-    for batch in run.batches.epoch(epoch):
+    for batch in run.batches.epoch(epoch, done):
         if (ending := ends.interruption()) is not None:
             return ending
         view.begin(run.step, epoch, batch, run.lr * run.schedule.factor(run.step))

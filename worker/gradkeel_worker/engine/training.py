@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import platform
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,13 +25,17 @@ from gradkeel_worker.diagnosis import Evaluation, Evidence, diagnose
 from gradkeel_worker.diagnosis.evaluation import evaluate
 from gradkeel_worker.diagnosis.provenance import first_bad_cell
 from gradkeel_worker.engine.build import build, build_loss
+from gradkeel_worker.engine.checkpoint import Checkpoint, UnusableCheckpoint
+from gradkeel_worker.engine.checkpoint import resume as restore
 from gradkeel_worker.engine.readings import Readings
-from gradkeel_worker.engine.run import Emit, Hooks, Run, silent
+from gradkeel_worker.engine.run import Emit, Hooks, Interrupted, Released, Run, silent
 from gradkeel_worker.engine.trainer import fit
 
 Json = dict[str, Any]
 
-SUCCEEDED, DIVERGED = "succeeded", "diverged"
+SUCCEEDED, DIVERGED, RELEASED = "succeeded", "diverged", "released"
+_FINISHED = (SUCCEEDED, DIVERGED)
+_STOPPED = ("cancelled", "deadline")
 _STATUS = {"epochs": SUCCEEDED, "patience": SUCCEEDED, "max_seconds": SUCCEEDED}
 """Status by what ended the fit; the other endings are their own status."""
 
@@ -65,7 +71,11 @@ def train(
     model: nn.Module | None = None,
     on_event: Emit | None = None,
     should_stop: Callable[[], str | None] | None = None,
+    interruptible: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
     spool: Callable[[Readings], None] | None = None,
+    on_checkpoint: Callable[[Checkpoint], None] | None = None,
+    checkpoint_seconds: float = 30.0,
+    resume: bytes | None = None,
     profile: Json | None = None,
     submitted: Json | None = None,
     deadline: float | None = None,
@@ -83,8 +93,16 @@ def train(
             copied, never changed.
         on_event: called with the name and data of each event.
         should_stop: asked before every step and before the diagnosis; "cancelled" or "deadline" ends the
-            training with that status.
+            training with that status. "released" makes a checkpoint and raises ``Released``.
+        interruptible: makes a context within which ``Interrupted`` may be raised in this thread, as a signal
+            handler does: while the data is prepared, where it passes through, and while the model is
+            evaluated and diagnosed, where the training then ends with the reason as its status.
         spool: given the readings so far at ends of epochs and at least every two seconds.
+        on_checkpoint: given a checkpoint every ``checkpoint_seconds``, and at ends of epochs ten times as
+            often. Write it or copy it before you return.
+        resume: the bytes of a checkpoint of this training, which then ends as if it had never stopped: on the
+            same kind of CPU bit for bit. One that does not fit is told in a log event, and the training
+            begins anew.
         profile: the data set's profile, for the report.
         submitted: the config as submitted, when ``config`` is resolved: patches in the report are made
             against it,
@@ -96,53 +114,53 @@ def train(
         ConfigError: the config cannot be accepted, or not for this data or machine.
         DataError: the data cannot be used; with row, line and column.
         ValueError: your own model or loss does not suit the data.
+        Released: ``should_stop`` said so, and a checkpoint was made.
     """
     started = time.monotonic()
-    hooks = Hooks(on_event or silent, should_stop, spool, deadline)
+    hooks = Hooks(on_event or silent, should_stop, spool, deadline, on_checkpoint, checkpoint_seconds)
     hooks.emit("progress", _phase("prepare", 0.0))
     asked = config if isinstance(config, dict) else submitted
     shape = _shape(data, asked, profile)
-    prepared = _prepare(data, config if asked is None else resolve(asked, shape))
+    with interruptible():
+        prepared = _prepare(data, config if asked is None else resolve(asked, shape))
     config = _decided(prepared, config, asked, shape)
     prepared = dataclasses.replace(prepared, config=config)
     hooks.emit("resolved", {"config": to_json(config)})
     with torch.random.fork_rng():
         run = build(prepared, config, loss=loss, model=model, hooks=hooks)
         initial = copy.deepcopy(run.model).cpu()
+        if resume is not None and not _resumed(run, resume):
+            run = build(prepared, config, loss=loss, model=model, hooks=hooks)
         ending = fit(run)
+    if ending == RELEASED:
+        raise Released(run.step)
     best = _returned_model(run)
-    status = _STATUS.get(ending, ending)
-    status = DIVERGED if status == SUCCEEDED and best is None else status
     hooks.emit("progress", _phase("diagnose", 1.0, run))
-    evaluation = evaluate(best, prepared, config.seed) if status in (SUCCEEDED, DIVERGED) else Evaluation()
-    if status == SUCCEEDED and should_stop is not None:
-        status = should_stop() or SUCCEEDED
-    error = _error(status, run, prepared)
-    finished = status in (SUCCEEDED, DIVERGED)
-    origin = _provenance(run, config, ending) | (provenance or {})
-    report = diagnose(
-        Evidence(
-            config=config,
-            submitted=to_json(config) if asked is None else asked,
-            readings=run.readings,
-            status=status,
-            prepared=prepared,
-            model=best if finished else None,
-            initial_model=lambda: copy.deepcopy(initial),
-            loss_fn=build_loss(prepared, config, loss),
-            custom_loss=loss is not None,
-            batch=run.nonfinite_batch,
-            profile=profile,
-            evaluation=evaluation if finished else Evaluation(),
-            error=error,
-            seconds=time.monotonic() - started,
-            provenance=origin,
-        )
+    evidence = Evidence(
+        config=config,
+        submitted=to_json(config) if asked is None else asked,
+        readings=run.readings,
+        status=_status(ending, best),
+        prepared=prepared,
+        initial_model=lambda: copy.deepcopy(initial),
+        loss_fn=build_loss(prepared, config, loss),
+        custom_loss=loss is not None,
+        batch=run.nonfinite_batch,
+        profile=profile,
+        evaluation=Evaluation(),
+        seconds=time.monotonic() - started + run.seconds_before,
+        provenance=_provenance(run, config, ending) | (provenance or {}),
     )
+    try:
+        with interruptible():
+            evidence, report = _examined(evidence, best, run)
+    except Interrupted as stop:
+        evidence, report = _told(dataclasses.replace(evidence, status=str(stop)), run)
     for finding in report["findings"]:
         hooks.emit("finding", {key: finding[key] for key in ("rule", "family", "severity", "where")})
+    evaluation = evidence.evaluation or Evaluation()
     return Result(
-        status=status,
+        status=evidence.status,
         config=config,
         prepared=prepared,
         model=best,
@@ -150,9 +168,9 @@ def train(
         metrics={"validation": None, "test": None, **evaluation.metrics, "baselines": evaluation.baselines},
         predictions=evaluation.predictions,
         readings=run.readings,
-        error=error,
-        seconds=time.monotonic() - started,
-        provenance=origin,
+        error=evidence.error,
+        seconds=time.monotonic() - started + run.seconds_before,
+        provenance=evidence.provenance,
     )
 
 
@@ -190,6 +208,42 @@ def _shape(data: Table | Prepared, asked: Json | None, profile: Json | None) -> 
 # ------------------------------------------------------------------------------------------------ outcome
 
 
+def _resumed(run: Run, data: bytes) -> bool:
+    """Have the run go on from a checkpoint. False: it cannot, and the run is of no more use."""
+    try:
+        restore(run, data)
+    except UnusableCheckpoint as error:
+        message = f"the training begins anew: {error}"
+        run.hooks.emit("log", {"message": message, "step": 0})
+        return False
+    epoch, _ = run.position
+    run.hooks.emit("resumed", {"step": run.step, "epoch": epoch, "seconds": run.seconds_before})
+    return True
+
+
+def _status(ending: str, best: nn.Module | None) -> str:
+    status = _STATUS.get(ending, ending)
+    return DIVERGED if status == SUCCEEDED and best is None else status
+
+
+def _examined(evidence: Evidence, best: nn.Module | None, run: Run) -> tuple[Evidence, Json]:
+    """The evidence with everything that takes its time, and the report on it."""
+    if evidence.status not in _FINISHED or evidence.prepared is None:
+        return _told(evidence, run)
+    evaluation = evaluate(best, evidence.prepared, evidence.config.seed)
+    asked = run.hooks.should_stop() if run.hooks.should_stop is not None else None
+    if evidence.status == SUCCEEDED and asked in _STOPPED:
+        return _told(dataclasses.replace(evidence, status=asked), run)
+    return _told(dataclasses.replace(evidence, model=best, evaluation=evaluation), run)
+
+
+def _told(evidence: Evidence, run: Run) -> tuple[Evidence, Json]:
+    """The evidence with its error, and the report on it."""
+    assert evidence.prepared is not None
+    evidence = dataclasses.replace(evidence, error=_error(evidence.status, run, evidence.prepared))
+    return evidence, diagnose(evidence)
+
+
 def _returned_model(run: Run) -> nn.Module | None:
     """The model with the best weights, in memory of its own, on the CPU, in eval mode."""
     best = run.keeper.restore()
@@ -224,6 +278,7 @@ def _provenance(run: Run, config: TrainConfig, ending: str) -> Json:
         "precision": config.precision,
         "device": run.device.type,
         "reproducible": ending != "max_seconds",
+        "resumed_at": run.resumed_at,
         "hardware": {
             "machine": platform.machine(),
             "instructions": torch.backends.cpu.get_cpu_capability(),

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from gradkeel_worker.engine.batches import Batch
     from gradkeel_worker.engine.parameters import Parameters, Values
+
+_NUMBERS = ("step", "epoch", "loss", "lr", "global_norm", "clipped_norm", "skipped")
 
 
 class StepView:
@@ -43,6 +45,15 @@ class StepView:
         self.batch: Batch | None = None
         self.weight_norms: Values = ()
         self.updates: Callable[[], Values] | None = None
+
+    def state(self) -> dict[str, Any]:
+        """The numbers of the last step."""
+        return {name: getattr(self, name) for name in _NUMBERS}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Stand where a ``state`` stood."""
+        for name in _NUMBERS:
+            setattr(self, name, state[name])
 
     def begin(self, step: int, epoch: int, batch: Batch, lr: float) -> None:
         self.step, self.epoch, self.batch, self.lr, self.skipped = step, epoch, batch, lr, False

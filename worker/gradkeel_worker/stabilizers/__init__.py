@@ -14,6 +14,6 @@ CLIPS: dict[str, Callable[[Any], Clip]] = {
     "value": clips.value,
     "normalize": clips.normalize,
 }
-GUARDS: dict[str, Callable[[Any], Guard]] = {"skip_nonfinite": guards.skip_nonfinite}
+GUARDS: dict[str, Callable[[Any], Guard]] = {"skip_nonfinite": guards.SkipNonfinite}
 
 __all__ = ["CLIPS", "GUARDS", "Clip", "Guard"]

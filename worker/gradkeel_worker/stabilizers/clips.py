@@ -1,4 +1,7 @@
-"""Clips edit the gradient in place. Each returns by how much: the factor on the gradient's norm."""
+"""Clips edit the gradient in place. Each returns by how much: the factor on the gradient's norm.
+
+They remember nothing from step to step, so a checkpoint keeps nothing of them.
+"""
 
 from __future__ import annotations
 

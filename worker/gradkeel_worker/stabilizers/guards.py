@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
 
 from gradkeel.contract import config as contract
 from gradkeel_worker.engine.actions import Action, SkipStep, StopDiverged
@@ -19,25 +19,35 @@ class Step(Protocol):
     def global_norm(self) -> float: ...
 
 
-Guard = Callable[[Step], Sequence[Action]]
+class Guard(Protocol):
+    """Asked at every step. What it remembers from step to step is its ``state``, which checkpoints keep."""
+
+    def __call__(self, step: Step) -> Sequence[Action]: ...
+    def state(self) -> dict[str, Any]: ...
+    def load(self, state: dict[str, Any]) -> None: ...
 
 
-def skip_nonfinite(config: contract.SkipNonfinite) -> Guard:
+class SkipNonfinite:
     """Skip steps whose loss or gradient is NaN or infinite; too many in a row end the run as diverged."""
-    consecutive = 0
 
-    def guard(step: Step) -> Sequence[Action]:
-        nonlocal consecutive
+    def __init__(self, config: contract.SkipNonfinite) -> None:
+        self._most, self._consecutive = config.max_consecutive, 0
+
+    def __call__(self, step: Step) -> Sequence[Action]:
         if math.isfinite(step.loss) and math.isfinite(step.global_norm):
-            consecutive = 0
+            self._consecutive = 0
             return ()
-        consecutive += 1
+        self._consecutive += 1
         reason = f"the {_culprit(step)} is not finite"
-        if consecutive < config.max_consecutive:
+        if self._consecutive < self._most:
             return (SkipStep(reason),)
-        return (SkipStep(reason), StopDiverged(f"{reason}, {consecutive} steps in a row"))
+        return (SkipStep(reason), StopDiverged(f"{reason}, {self._consecutive} steps in a row"))
 
-    return guard
+    def state(self) -> dict[str, Any]:
+        return {"consecutive": self._consecutive}
+
+    def load(self, state: dict[str, Any]) -> None:
+        self._consecutive = state["consecutive"]
 
 
 def _culprit(step: Step) -> str:
