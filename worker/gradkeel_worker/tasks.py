@@ -1,5 +1,6 @@
 """The Celery side: tasks that wake the worker, and the signals of Celery's life."""
 
+import contextlib
 from typing import Any
 
 from celery import Celery, signals
@@ -10,6 +11,7 @@ from gradkeel_store.settings import Settings
 from gradkeel_worker.worker import Worker
 
 RING_THREADS = 2
+AGAIN_SECONDS = 0.1
 
 
 def make_app(settings: Settings, worker: Worker) -> Celery:
@@ -28,7 +30,6 @@ def make_app(settings: Settings, worker: Worker) -> Celery:
 def serve(settings: Settings) -> None:
     """Run a worker until SIGTERM or SIGINT. Jobs that run then go back to the queue."""
     worker = Worker(settings)
-    app = make_app(settings, worker)
 
     def begin_stop(**_: Any) -> None:
         worker.begin_stop()
@@ -36,6 +37,21 @@ def serve(settings: Settings) -> None:
     signals.worker_shutting_down.connect(begin_stop, weak=False)
     worker.start()
     try:
-        app.worker_main(["--quiet", "worker", *WORKER_FLAGS, "--loglevel", settings.log_level])
+        _listen(settings, worker)
     finally:
         worker.close()
+
+
+def _listen(settings: Settings, worker: Worker) -> None:
+    """Take rings until the worker stops.
+
+    A message that Celery cannot read ends its consumer (celery#4308, #7975), and takes nothing else along:
+    the worker goes on with what runs, looks for more by itself, and a new consumer takes the next message.
+    """
+    app = make_app(settings, worker)
+    while not worker.parts.stopping.is_set():
+        with contextlib.suppress(SystemExit):  # Celery's own way to end, whatever the reason
+            app.worker_main(["--quiet", "worker", *WORKER_FLAGS, "--loglevel", settings.log_level])
+        if not worker.parts.stopping.is_set():
+            worker.parts.log.warning("the consumer of rings ended and is started again")
+        worker.parts.stopping.wait(AGAIN_SECONDS)
