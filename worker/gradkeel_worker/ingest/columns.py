@@ -23,24 +23,29 @@ CODE = r"[+-]?0[0-9]+"
 _CLOCK = r"[0-9]{1,2}:[0-9]{2}(:[0-9]{2}([.,][0-9]+)?)?\s?(Z|[+-][0-9]{2}:?[0-9]{2})?"
 DATE = rf"[0-9]{{4}}[-/][0-9]{{1,2}}([-/][0-9]{{1,2}}([T ]{_CLOCK})?)?"
 
+_TRIM = r"trim(text, E' \t\r\n')"
+
+# A number without a point is a number by either mark, and only such a one can be a code; so most cells
+# are held against one pattern alone.
 _GROUPS = """
 CREATE OR REPLACE TEMP TABLE cell_groups AS
-SELECT *, kind = 'number' OR kind = 'either' AS is_number, kind = 'comma' OR kind = 'either' AS is_comma,
+SELECT text, n, first, kind, kind = 'number' OR kind = 'either' AS is_number,
+    kind = 'comma' OR kind = 'either' AS is_comma,
     CASE WHEN kind IN ('number', 'either') THEN try_cast(trimmed AS DOUBLE)
          WHEN kind = 'comma' THEN try_cast(replace(trimmed, ',', '.') AS DOUBLE) END AS value
 FROM (
     SELECT *, CASE
         WHEN text IS NULL OR trimmed IN {missing} THEN 'missing'
         WHEN trimmed IN {none} THEN 'none'
-        WHEN regexp_full_match(trimmed, '{code}') THEN 'code'
         WHEN regexp_full_match(trimmed, '{point}') THEN
-            CASE WHEN regexp_full_match(trimmed, '{comma}') THEN 'either' ELSE 'number' END
-        WHEN regexp_full_match(trimmed, '{comma}') THEN 'comma'
+            CASE WHEN contains(trimmed, '.') THEN 'number'
+                 WHEN regexp_full_match(trimmed, '{code}') THEN 'code' ELSE 'either' END
+        WHEN contains(trimmed, ',') AND regexp_full_match(trimmed, '{comma}') THEN 'comma'
         WHEN regexp_full_match(trimmed, '{date}') AND try_cast(
             CASE WHEN length(trimmed) <= 7 THEN replace(trimmed, '/', '-') || '-01'
                  ELSE replace(replace(trimmed, '/', '-'), ',', '.') END AS TIMESTAMP) IS NOT NULL THEN 'date'
         ELSE 'text' END AS kind
-    FROM (SELECT *, trim(text, E' \\t\\r\\n') AS trimmed, lower(trim(text, E' \\t\\r\\n')) AS lowered
+    FROM (SELECT *, {trim} AS trimmed
           FROM (SELECT {cell} AS text, count(*) AS n, min(__row__) AS first FROM one_column GROUP BY 1))
 )
 """
@@ -56,8 +61,10 @@ SELECT
     coalesce(sum(n) FILTER (kind <> 'missing'), 0)::BIGINT AS present,
     count(*) FILTER (kind <> 'missing') AS levels,
     coalesce(sum(n * length(text)) FILTER (kind <> 'missing'), 0)::BIGINT AS characters,
-    count(*) FILTER (is_number AND text IS DISTINCT FROM try_cast(text AS BIGINT)::VARCHAR) = 0 AS integers,
-    count(*) FILTER (is_number AND text IS DISTINCT FROM try_cast(text AS DOUBLE)::VARCHAR) = 0 AS doubles
+    count(*) FILTER (CASE kind WHEN 'number' THEN true
+        WHEN 'either' THEN text IS DISTINCT FROM try_cast(text AS BIGINT)::VARCHAR
+        ELSE false END) = 0 AS integers,
+    count(*) FILTER (is_number AND text IS DISTINCT FROM value::VARCHAR) = 0 AS doubles
 FROM cell_groups
 """
 
@@ -124,6 +131,7 @@ def _groups_query(cell: str, storage: str) -> str:
     expression = cell if storage == "VARCHAR" else f"{cell}::VARCHAR"
     return _GROUPS.format(
         cell=expression,
+        trim=_TRIM,
         missing=_sql_set(MISSING_TEXT),
         none=_sql_set(MISSING_NUMBER - MISSING_TEXT),
         code=CODE,
@@ -185,5 +193,5 @@ def _text_kind(connection: duckdb.DuckDBPyConnection, counts: Counts) -> ColumnT
 
 
 def _is_boolean(connection: duckdb.DuckDBPyConnection) -> bool:
-    query = "SELECT lowered FROM cell_groups WHERE kind <> 'missing' ORDER BY lowered"
+    query = f"SELECT lower({_TRIM}) AS word FROM cell_groups WHERE kind <> 'missing' ORDER BY word"
     return tuple(row[0] for row in connection.execute(query).fetchall()) in BOOLEAN_PAIRS

@@ -52,7 +52,8 @@ def _moments(v: Floats, n: Counts) -> tuple[float | None, float | None, float | 
     mean = float(weight @ u)
     variance = float(weight @ (u - mean) ** 2)
     std = float(np.sqrt(variance)) if v[0] != v[-1] else 0.0
-    skew = float(weight @ ((u - mean) / std) ** 3) if std > 0 else None
+    z = (u - mean) / (std or 1.0)
+    skew = float(weight @ (z * z * z)) if std > 0 else None
     return _finite(mean * scale), _finite(std * scale), skew
 
 
