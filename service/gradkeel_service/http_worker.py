@@ -1,12 +1,16 @@
-"""gunicorn's threaded worker with four gaps closed.
+"""gunicorn's threaded worker with five gaps closed.
 
 Headers that never come end the connection; faults of the transport are answered with problem documents;
-streams learn that the process is to stop; and the application may ask for the connection to be closed.
+streams learn that the process is to stop; the application may ask for the connection to be closed; and a
+process out of descriptors answers 503 where gunicorn's would die with everything that it was at.
 """
 
+import errno
 import json
+import os
 import socket
 import struct
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -18,6 +22,9 @@ from gradkeel.contract.ids import REQUEST, new_id
 from gradkeel.contract.problems import MEDIA_TYPE, Problem
 
 HEADER_TIMEOUT_SECONDS = 30
+TURN_AWAY_SECONDS = 0.2
+"""How long the request of a connection that is turned away may take to come."""
+EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 WsgiApp = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
@@ -41,9 +48,10 @@ def transport_problem(error: Exception) -> Problem | None:
 def raw_response(problem: Problem) -> bytes:
     """The whole HTTP response for a problem, after which the connection is closed."""
     body = json.dumps(problem.to_json(), ensure_ascii=True).encode()
+    later = "Retry-After: 5\r\n" if problem.status == 503 else ""
     head = (
         f"HTTP/1.1 {problem.status} {problem.title}\r\nConnection: close\r\nContent-Type: {MEDIA_TYPE}\r\n"
-        f"X-Request-Id: {problem.request_id}\r\nX-Content-Type-Options: nosniff\r\n"
+        f"{later}X-Request-Id: {problem.request_id}\r\nX-Content-Type-Options: nosniff\r\n"
         f"Content-Length: {len(body)}\r\n\r\n"
     )
     return head.encode("ascii", "replace") + body
@@ -68,6 +76,39 @@ class HttpWorker(ThreadWorker):  # type: ignore[misc]
 
     flask: Any = None
     wsgi: Any
+    _spare: int | None = None
+
+    def init_process(self) -> None:
+        self._spare = os.open(os.devnull, os.O_RDONLY)
+        super().init_process()
+
+    def accept(self, listener: Any) -> None:
+        try:
+            super().accept(listener)
+        except OSError as error:
+            if error.errno not in EXHAUSTED:
+                raise
+            self.log.error("no descriptor is left for a connection: %s", error)
+            self._turn_away(listener)
+
+    def _turn_away(self, listener: Any) -> None:
+        """Answer one connection with 503 through the descriptor that is kept for that."""
+        if self._spare is not None:
+            os.close(self._spare)
+            self._spare = None
+        try:
+            connection, _ = listener.accept()
+            with connection:
+                connection.settimeout(TURN_AWAY_SECONDS)
+                connection.recv(65536)  # closing over unread bytes would take the answer along
+                detail = "the server is out of descriptors; try again soon"
+                connection.sendall(raw_response(Problem("unavailable", detail, request_id=new_id(REQUEST))))
+        except OSError:
+            time.sleep(TURN_AWAY_SECONDS)  # or this thread would spin on a connection that it cannot take
+        try:
+            self._spare = os.open(os.devnull, os.O_RDONLY)
+        except OSError:
+            self.log.error("the spare descriptor is gone until there are others")
 
     def load_wsgi(self) -> None:
         super().load_wsgi()

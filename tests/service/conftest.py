@@ -63,7 +63,7 @@ class Service:
         self.reader = self._key(self.project, Scope.READ)
         self.submitter = self._key(self.project, Scope.READ, Scope.SUBMIT)
         self.stranger = self._key(self.records.project_named("another"), *Scope)
-        self._server: LoggedProcess | None = None
+        self.server: LoggedProcess | None = None
 
     def _key(self, project: str, *scopes: Scope) -> str:
         return self.records.create_key(project, scopes)[1]
@@ -74,19 +74,19 @@ class Service:
             *(sys.executable, "-m", "gunicorn", "--config", "python:gradkeel_service.gunicorn_settings"),
             *("--bind", f"127.0.0.1:{self.port}", "--threads", str(THREADS), "--log-level", "info", app),
         ]
-        self._server = LoggedProcess(command, r"Listening at", env=os.environ | self.env)
-        self._server.wait_ready()
+        self.server = LoggedProcess(command, r"Listening at", env=os.environ | self.env)
+        self.server.wait_ready()
         httpx.get(f"{self.url}/healthz", timeout=60).raise_for_status()
 
     @property
     def log(self) -> str:
-        assert self._server is not None
-        return "\n".join(self._server.tail)
+        assert self.server is not None
+        return "\n".join(self.server.tail)
 
     def stop(self) -> None:
-        if self._server is not None:
-            self._server.process.terminate()
-            self._server.process.wait(30)
+        if self.server is not None:
+            self.server.process.terminate()
+            self.server.process.wait(30)
         self.records.close()
 
     def client(self, key: str | None = None) -> httpx.Client:

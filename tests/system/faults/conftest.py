@@ -64,6 +64,11 @@ class Victim:
         self.server = LoggedProcess(command, r"ready at (http://\S+)", env=self.env)
         self.server.wait_ready()
 
+    @property
+    def key(self) -> str:
+        key: str = json.loads((self.data / "profile.json").read_text())["api_key"]
+        return key
+
     def client(self) -> Client:
         profile = json.loads((self.data / "profile.json").read_text())
         return Client(profile["url"], profile["api_key"], max_retries=8)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
@@ -43,11 +42,6 @@ def endless(stack: Victim, table: Path) -> Iterator[Job]:
         job.cancel().wait(timeout=60, check=False)
 
 
-def key_of(stack: Victim) -> str:
-    key: str = json.loads((stack.data / "profile.json").read_text())["api_key"]
-    return key
-
-
 def embedded_broker(stack: Victim) -> redis.Redis:
     return redis.Redis.from_url(
         redis_url_of(f"redis+socket://{stack.data}/broker/broker.sock?virtual_host=0")
@@ -61,7 +55,7 @@ def is_step(event: Event) -> bool:
 def test_one_key_makes_one_job_over_a_restart(stack: Victim, table: Path) -> None:
     client = stack.client()
     body = CONFIG | {"dataset_id": client.datasets.upload(str(table)).id}
-    headers = {"Authorization": f"Bearer {key_of(stack)}", "Idempotency-Key": "over-a-restart"}
+    headers = {"Authorization": f"Bearer {stack.key}", "Idempotency-Key": "over-a-restart"}
     first = httpx.post(f"{client.url}/v1/jobs", json=body, headers=headers, timeout=30)
     stack.kill("http")
     # The listening socket belongs to the supervisor: the request waits for the next server.
@@ -75,7 +69,7 @@ def test_one_key_makes_one_job_over_a_restart(stack: Victim, table: Path) -> Non
 def test_events_through_restarts_of_everything(stack: Victim, endless: Job) -> None:
     """The web server and the broker are killed and stopped, the broker forgets everything: no silent hole."""
     client = stack.client()
-    followers = [Follower(endless.stream()), Follower(browser(client, key_of(stack), endless.id))]
+    followers = [Follower(endless.stream()), Follower(browser(client, stack.key, endless.id))]
 
     def steps_go_on() -> None:
         for follower in followers:
@@ -102,14 +96,14 @@ def test_events_through_restarts_of_everything(stack: Victim, endless: Job) -> N
     assert endless.interruptions == 0
     for follower in followers:
         assert_nothing_silent(follower.all())
-    told = pages(client, key_of(stack), endless.id)
+    told = pages(client, stack.key, endless.id)
     assert_nothing_silent([Event(each["id"], each["event"], each["data"]) for each in told])
-    assert told == pages(client, key_of(stack), endless.id, limit=1000)
+    assert told == pages(client, stack.key, endless.id, limit=1000)
 
 
 def test_waits_end_when_the_server_stops(stack: Victim, endless: Job) -> None:
     """SIGTERM: a long poll is answered at once, a stream ends between two events."""
-    url, headers = stack.client().url, {"Authorization": f"Bearer {key_of(stack)}"}
+    url, headers = stack.client().url, {"Authorization": f"Bearer {stack.key}"}
     host = url.removeprefix("http://")
     Follower(endless.stream()).wait_for(is_step)
     asked = f"GET /v1/jobs/{endless.id}?wait=60 HTTP/1.1\r\nHost: {host}\r\n"
