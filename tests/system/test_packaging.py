@@ -1,8 +1,10 @@
 """The wheel in environments of its own: what each extra brings, and what the bare client leaves out."""
 
 import json
+import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +58,14 @@ def test_the_bare_client_is_light(bare: Path) -> None:
 def test_the_bare_command_line_names_the_extra_that_is_missing(bare: Path) -> None:
     assert "train" in run(bare / "gradkeel", "--help")
     assert "gradkeel[server]" in run(bare / "gradkeel", "up", code=2)
+
+
+def test_the_estimators_are_an_extra_that_names_all_they_import(bare: Path, wheel: Path) -> None:
+    assert "gradkeel[sklearn]" in run(bare / "python", "-c", "import gradkeel.sklearn", code=1)
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        asked = re.findall(r"^Requires-Dist: ([\w-]+).*extra == 'sklearn'", archive.read(name).decode(), re.M)
+    assert set(asked) == {"numpy", "pyarrow", "scikit-learn"}
 
 
 def test_a_bundle_predicts_where_torch_is_not_installed(wheel: Path, tmp_path: Path) -> None:
