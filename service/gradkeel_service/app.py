@@ -8,6 +8,7 @@ from flask import Flask
 
 from gradkeel_service import (
     auth,
+    batches,
     datasets,
     docs,
     health,
@@ -30,6 +31,7 @@ RESOURCES = (
     datasets.blueprint,
     uploads.blueprint,
     jobs.blueprint,
+    batches.blueprint,
     outcomes.blueprint,
     models.blueprint,
     keys.blueprint,

@@ -3,6 +3,7 @@
 from typing import Any
 
 from gradkeel.contract.states import (
+    BatchState,
     ColumnType,
     DatasetState,
     EventName,
@@ -172,6 +173,49 @@ JOB = _object(
     open_ended=True,
 )
 
+BATCH = _object(
+    {
+        "id": TEXT,
+        "state": _choice(BatchState),
+        "priority": WHOLE,
+        "lines": WHOLE | {"description": "Lines that are not blank."},
+        "rejected": WHOLE | {"description": "Lines that made no job; the results say why."},
+        "counts": _object({str(state): WHOLE for state in JobState})
+        | {"description": "Jobs by state; lines that the cancelling kept from becoming jobs are cancelled."},
+        "progress": _object(
+            {
+                "read": WHOLE | {"description": "Lines that have been read."},
+                "fraction": {"type": "number", "description": "Of the lines, whose outcome is known."},
+            }
+        ),
+        "cancel_requested": {"type": "boolean"},
+        "error": _maybe(_ref("Problem")),
+        "created_at": MOMENT,
+        "ended_at": _maybe(MOMENT),
+    },
+    open_ended=True,
+)
+
+BATCH_LINES: Json = {
+    "type": "string",
+    "format": "binary",
+    "description": 'JSON lines, each `{"custom_id": "…", "config": {…}}`, config as POST /v1/jobs takes it.',
+}
+
+BATCH_RESULT = _object(
+    {
+        "line": WHOLE | {"description": "Counted from 1 in the file."},
+        "custom_id": _maybe(TEXT),
+        "job_id": _maybe(TEXT),
+        "state": _choice([*JobState, "rejected"]),
+        "metrics": _maybe(ANYTHING),
+        "verdict": _maybe(_choice(Verdict)),
+        "error": _maybe(ANYTHING)
+        | {"description": "The job's error, or the problem document that a rejected line ended with."},
+    },
+    open_ended=True,
+)
+
 MODEL = _object(
     {
         "id": TEXT,
@@ -263,6 +307,10 @@ COMPONENTS: dict[str, Json] = {
     ),
     "Job": JOB,
     "JobPage": _page("Job"),
+    "Batch": BATCH,
+    "BatchPage": _page("Batch"),
+    "BatchLines": BATCH_LINES,
+    "BatchResult": BATCH_RESULT,
     "Event": _object({"id": WHOLE, "event": _choice(EventName), "data": ANYTHING}),
     "EventPage": _page("Event"),
     "Report": ANYTHING | {"description": "See /v1/schemas/report.json."},

@@ -14,6 +14,7 @@ from gradkeel.contract.resolve import check_name
 from gradkeel_service import magic
 from gradkeel_service.bodies import chunks, require_length
 from gradkeel_service.errors import Refusal, invalid
+from gradkeel_service.jsonl import LineCount
 from gradkeel_store.objects import Objects, Writer
 
 MULTIPART_OVERHEAD = 64 * 1024
@@ -32,6 +33,15 @@ class Stored:
     name: str | None
 
 
+@dataclass(frozen=True)
+class StoredLines:
+    """A file of JSON lines in the object store; ``lines`` counts those that are not blank."""
+
+    sha256: str
+    size: int
+    lines: int
+
+
 def receive(objects: Objects, limit: int) -> Stored:
     """Store the file that the current request carries, raw or as the one file part of a form.
 
@@ -44,13 +54,36 @@ def receive(objects: Objects, limit: int) -> Stored:
     else:
         name, pieces = None, chunks(limit)
     with objects.writer() as writer:
-        _copy(pieces, writer, expected, limit)
+        _copy(_checked_table(pieces), writer, expected, limit)
         writer.commit()
     return Stored(writer.digest, writer.size, name)
 
 
-def _copy(pieces: Iterator[bytes], writer: Writer, expected: dict[str, bytes], limit: int) -> None:
-    sha512 = hashlib.sha512() if "sha-512" in expected else None
+def receive_lines(objects: Objects, limit: int, most: int) -> StoredLines:
+    """Store the JSON lines that are the current request's body, ``most`` of them at most.
+
+    Refuses as ``receive`` does, 413 for too many lines and 422 for none; then nothing is kept.
+    """
+    require_length()
+    count = LineCount()
+    with objects.writer() as writer:
+        _copy(_counted(chunks(limit), count, most), writer, _declared_digests(), limit)
+        if not count.lines:
+            raise invalid("", "empty", "the batch has no line")
+        writer.commit()
+    return StoredLines(writer.digest, writer.size, count.lines)
+
+
+def _counted(pieces: Iterator[bytes], count: LineCount, most: int) -> Iterator[bytes]:
+    for piece in pieces:
+        count.add(piece)
+        if count.lines > most:
+            raise Refusal("too_large", f"the batch has more than {most} lines (GRADKEEL_MAX_BATCH_LINES)")
+        yield piece
+
+
+def _checked_table(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """The pieces, after a look at how the file begins."""
     head = bytearray()
     checked = False
     for piece in pieces:
@@ -58,13 +91,19 @@ def _copy(pieces: Iterator[bytes], writer: Writer, expected: dict[str, bytes], l
             head += piece
             if checked := len(head) >= magic.HEAD_BYTES:
                 magic.check(bytes(head[: magic.HEAD_BYTES]), whole=False)
+        yield piece
+    if not checked:
+        magic.check(bytes(head), whole=True)
+
+
+def _copy(pieces: Iterator[bytes], writer: Writer, expected: dict[str, bytes], limit: int) -> None:
+    sha512 = hashlib.sha512() if "sha-512" in expected else None
+    for piece in pieces:
         if sha512 is not None:
             sha512.update(piece)
         writer.write(piece)
         if writer.size > limit:
             raise Refusal("too_large", f"the file is over the limit of {limit} bytes")
-    if not checked:
-        magic.check(bytes(head), whole=True)
     found = {"sha-256": bytes.fromhex(writer.digest)} | ({"sha-512": sha512.digest()} if sha512 else {})
     for algorithm, digest in expected.items():
         if found[algorithm] != digest:

@@ -19,7 +19,7 @@ from gradkeel_service.idempotency import Keeping, asked_key, body_digest, once
 from gradkeel_service.openapi import Blueprint, component
 from gradkeel_service.pagination import PageQuery, page_document
 from gradkeel_service.parts import parts
-from gradkeel_service.queries import Flag, Moment, Nothing, WaitQuery, WholeNumber, WithoutNul
+from gradkeel_service.queries import Flag, Moment, Nothing, Priority, WaitQuery, WholeNumber, WithoutNul
 from gradkeel_service.waiting import client_gone, poll
 from gradkeel_store import event_ids
 from gradkeel_store.queue import ring_train
@@ -32,6 +32,7 @@ class CreateQuery(ma.Schema):
     validate_only = Flag(
         load_default=False, metadata={"description": "Only check: answers 200 with the resolved config."}
     )
+    priority = Priority(load_default=0)
 
 
 class JobsQuery(PageQuery):
@@ -44,6 +45,7 @@ class JobsQuery(PageQuery):
         load_default=None, metadata={"description": "Only jobs with this label: `key=value`, or `key` alone."}
     )
     dataset_id = WithoutNul(load_default=None, metadata={"description": "Only jobs on this data set."})
+    batch_id = WithoutNul(load_default=None, metadata={"description": "Only jobs of this batch."})
     created_after = Moment(load_default=None, metadata={"description": "Only jobs made after this moment."})
     created_before = Moment(load_default=None, metadata={"description": "Only jobs made before this moment."})
 
@@ -73,10 +75,10 @@ def create(query: dict[str, Any]) -> ResponseReturnValue:
     if query["validate_only"]:
         _, config = parts().admission.check(project(), submitted)
         return json_response(to_json(config))
-    return once(body_digest(body), lambda keeping: _create(submitted, keeping))
+    return once(body_digest(body), lambda keeping: _create(submitted, query["priority"], keeping))
 
 
-def _create(submitted: dict[str, Any], keeping: Keeping) -> Response:
+def _create(submitted: dict[str, Any], priority: int, keeping: Keeping) -> Response:
     admission = parts().admission
     dataset, config = admission.check(project(), submitted)
     admission.check_quota(project())
@@ -86,6 +88,7 @@ def _create(submitted: dict[str, Any], keeping: Keeping) -> Response:
         submitted,
         to_json(config),
         labels=dict(config.labels),
+        priority=priority,
         idempotency_key=asked_key(),
         answering=keeping.along_with(_accepted),
     )
@@ -107,7 +110,7 @@ def _accepted(row: JobRow) -> Response:
 @blueprint.arguments(JobsQuery, location="query")
 @blueprint.answers(200, "JobPage", "A page of jobs.")
 def list_all(query: dict[str, Any]) -> ResponseReturnValue:
-    """List jobs, by state, label, data set and time of creation."""
+    """List jobs, by state, label, data set, batch and time of creation."""
     place = {name: query.pop(name) for name in ("limit", "after", "order")}
     filters = JobFilter(**(query | {"label": _label(query["label"])}))
     return json_response(page_document(parts().records.list_jobs(project(), filters, **place)))

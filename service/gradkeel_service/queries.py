@@ -77,6 +77,14 @@ class WholeNumber(ma.fields.Integer):
         return int(value)
 
 
+class Priority(WholeNumber):
+    """The place of a job among those of its own project."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        told = "-100 to 100: a project's jobs of a higher priority run first. Says nothing across projects."
+        super().__init__(-100, 100, metadata={"description": told}, **kwargs)
+
+
 class WaitSeconds(ma.fields.Float):
     """How long to wait at most; longer than 60 s is cut to 60 s."""
 

@@ -259,6 +259,17 @@ SETTINGS: tuple[Setting, ...] = (
         _count,
     ),
     Setting(
+        "max_batch_bytes", "GRADKEEL_MAX_BATCH_BYTES", str(256 * 1024**2), "Largest batch, bytes.", _count
+    ),
+    Setting("max_batch_lines", "GRADKEEL_MAX_BATCH_LINES", "50000", "Most lines of a batch.", _count),
+    Setting(
+        "max_open_batches",
+        "GRADKEEL_MAX_OPEN_BATCHES",
+        "100",
+        "Most batches of a project that wait to be read.",
+        _count,
+    ),
+    Setting(
         "max_storage_bytes",
         "GRADKEEL_MAX_STORAGE_BYTES",
         str(100 * GIB),
@@ -313,6 +324,9 @@ class Settings:
     max_queued_jobs: int = 10_000
     max_training_seconds: int = 0
     max_streams: int = 100
+    max_batch_bytes: int = 256 * 1024**2
+    max_batch_lines: int = 50_000
+    max_open_batches: int = 100
     max_storage_bytes: int = 100 * GIB
     event_stream_length: int = 20_000
 

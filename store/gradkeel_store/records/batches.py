@@ -205,11 +205,11 @@ class BatchRecords(Database):
 
     def add_lines(
         self, batch: BatchRow, lines: Sequence[NewLine], bytes_read: int, *, at_end: bool = False
-    ) -> bool:
-        """Write lines that were read, up to but not including byte ``bytes_read``, and make their jobs.
+    ) -> list[str] | None:
+        """Write lines that were read, up to but not including byte ``bytes_read``; the ids of their jobs.
 
         ``at_end``: the file holds no more; the batch runs. Raises ``NotFound`` or ``DatasetRejected`` where
-        a data set is gone since the line was checked. False: the lease was lost, or the batch was cancelled
+        a data set is gone since the line was checked. None: the lease was lost, or the batch was cancelled
         since it was claimed; nothing was written.
         """
         place: dict[str, Any] = {"bytes_read": bytes_read, "attempt": 0}
@@ -224,12 +224,12 @@ class BatchRecords(Database):
         )
         with self._write() as connection:
             if connection.execute(change).rowcount == 0:
-                return False
+                return None
             hold_datasets(connection, batch.project, [line.job.dataset_id for line in lines if line.job])
             made = self._job_rows(batch, lines)
             insert_jobs(connection, list(made.values()))
             _insert_lines(connection, batch.id, lines, made)
-        return True
+        return [str(row["id"]) for row in made.values()]
 
     def _job_rows(self, batch: BatchRow, lines: Sequence[NewLine]) -> dict[int, dict[str, Any]]:
         """The rows of the lines' jobs, by line; a microsecond apart, so that age says their order."""

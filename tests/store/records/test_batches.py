@@ -46,7 +46,7 @@ def running(records: Records, project: str, dataset_id: str) -> BatchRow:
     submitted(records, project, priority=-10)
     batch = claimed(records)
     lines = [*good(dataset_id, 1, 2), *bad(3), *good(dataset_id, 4, 5)]
-    assert records.add_lines(batch, lines, 1000, at_end=True)
+    assert records.add_lines(batch, lines, 1000, at_end=True) is not None
     return records.get_batch(project, batch.id)
 
 
@@ -120,7 +120,7 @@ def test_results_come_in_pages(records: Records, running: BatchRow) -> None:
 
 def test_one_without_a_good_line_ends_at_once(records: Records, project: str) -> None:
     batch = submitted(records, project, lines=2)
-    assert records.add_lines(claimed(records), bad(1, 2), 1000, at_end=True)
+    assert records.add_lines(claimed(records), bad(1, 2), 1000, at_end=True) is not None
     assert records.end_batches() == [batch.id]
     assert records.get_batch(project, batch.id).rejected == 2
 
@@ -138,8 +138,8 @@ def test_a_stale_reader_writes_nothing(records: Records, project: str, dataset_i
     assert records.requeue_lost_batch(lease)
     assert not records.requeue_lost_batch(lease)
     fresh = claimed(records, "another")
-    assert records.add_lines(fresh, good(dataset_id, 1), 200)
-    assert not records.add_lines(stale, good(dataset_id, 1), 200)
+    assert records.add_lines(fresh, good(dataset_id, 1), 200) is not None
+    assert records.add_lines(stale, good(dataset_id, 1), 200) is None
     assert not records.release_batch(stale)
     assert not records.fail_batch(stale, PROBLEM)
     batch = records.get_batch(project, stale.id)
@@ -151,7 +151,7 @@ def test_a_reader_that_gave_a_sign_keeps_its_batch(records: Records, project: st
     submitted(records, project)
     batch = claimed(records)
     [lease] = records.batch_leases()
-    assert records.add_lines(batch, good(dataset_id, 1), 200)
+    assert records.add_lines(batch, good(dataset_id, 1), 200) is not None
     assert not records.requeue_lost_batch(lease)
 
 
@@ -160,7 +160,7 @@ def test_attempts_count_only_without_progress(records: Records, project: str, da
     for attempt in (1, 2):
         assert claimed(records).attempt == attempt
         assert records.requeue_lost_batch(records.batch_leases()[0])
-    assert records.add_lines(claimed(records), good(dataset_id, 1), 200)
+    assert records.add_lines(claimed(records), good(dataset_id, 1), 200) is not None
     assert records.requeue_lost_batch(records.batch_leases()[0])
     batch = claimed(records)
     assert batch.attempt == 1
@@ -175,7 +175,7 @@ def test_a_data_set_that_is_gone_stops_the_writing(records: Records, project: st
     with pytest.raises(NotFound):
         records.add_lines(batch, good(dataset_id, 1), 200)
     assert records.get_batch(project, batch.id).lines_read == 0
-    assert records.add_lines(batch, bad(1), 200)
+    assert records.add_lines(batch, bad(1), 200) is not None
 
 
 def test_readers_serve_batches_by_turns(database_url: str) -> None:
@@ -202,7 +202,7 @@ def test_readers_serve_batches_by_turns(database_url: str) -> None:
 def test_a_file_that_cannot_be_read_ends_the_batch(records: Records, project: str, dataset_id: str) -> None:
     submitted(records, project)
     batch = claimed(records)
-    assert records.add_lines(batch, good(dataset_id, 1, 2), 400)
+    assert records.add_lines(batch, good(dataset_id, 1, 2), 400) is not None
     assert records.fail_batch(batch, PROBLEM)
     assert records.claim_next_batch("another") is None
     assert end_all(records) == 2
@@ -238,15 +238,15 @@ def test_lines_unread_when_it_was_cancelled_make_no_jobs(
 ) -> None:
     submitted(records, project)
     batch = claimed(records)
-    assert records.add_lines(batch, good(dataset_id, 1), 200)
+    assert records.add_lines(batch, good(dataset_id, 1), 200) is not None
     records.request_cancel_batch(project, batch.id)
-    assert not records.add_lines(batch, good(dataset_id, 2), 400), "it was cancelled since it was claimed"
+    assert records.add_lines(batch, good(dataset_id, 2), 400) is None, "it was cancelled since it was claimed"
     assert records.release_batch(batch)
     assert records.cancel_batch_jobs(batch.id) == 1
     batch = claimed(records)
     assert batch.cancel_requested
     rest = [NewLine(number, f"run-{number}") for number in (2, 3, 4)]
-    assert records.add_lines(batch, [*rest, *bad(5)], 1000, at_end=True)
+    assert records.add_lines(batch, [*rest, *bad(5)], 1000, at_end=True) is not None
     assert records.end_batches() == [batch.id]
     assert [line["state"] for line in results(records, batch)] == [*["cancelled"] * 4, "rejected"]
     ended = records.get_batch(project, batch.id)
@@ -257,7 +257,7 @@ def test_many_are_cancelled_in_bounded_steps(records: Records, project: str, dat
     count = CANCELLED_AT_ONCE + 20
     submitted(records, project, lines=count)
     batch = claimed(records)
-    assert records.add_lines(batch, good(dataset_id, *range(1, count + 1)), 1000, at_end=True)
+    assert records.add_lines(batch, good(dataset_id, *range(1, count + 1)), 1000, at_end=True) is not None
     records.request_cancel_batch(project, batch.id)
     steps = list(iter(lambda: records.cancel_batch_jobs(batch.id), 0))
     assert steps == [CANCELLED_AT_ONCE, 20]
@@ -285,7 +285,7 @@ def test_custom_ids_of_what_was_read(records: Records, running: BatchRow) -> Non
 def test_the_file_is_needed_until_it_was_read(records: Records, project: str) -> None:
     submitted(records, project)
     assert records.referenced({SHA}) == {SHA}
-    assert records.add_lines(claimed(records), bad(1), 1000, at_end=True)
+    assert records.add_lines(claimed(records), bad(1), 1000, at_end=True) is not None
     assert records.referenced({SHA}) == set()
 
 
