@@ -15,10 +15,12 @@ from gradkeel_service import (
     jobs,
     keys,
     models,
+    origins,
     outcomes,
     problems,
     requests,
     schemas,
+    ui,
     uploads,
     usage,
 )
@@ -38,7 +40,7 @@ RESOURCES = (
     usage.blueprint,
     schemas.blueprint,
 )
-PAGES = (health.blueprint, docs.blueprint)
+PAGES = (health.blueprint, docs.blueprint, ui.blueprint)
 
 BODY_TIMEOUT_SECONDS = 30.0
 """A body that is silent for so long is answered 408; one that drips, when its rate is too low after it."""
@@ -51,6 +53,7 @@ def create_app(settings: Settings, *, threads: int = 32, body_timeout: float = B
     app.url_map.strict_slashes = True
     app.extensions["gradkeel"] = Parts.open(settings, threads)
     requests.register(app)
+    origins.register(app)
     auth.register(app)
     problems.register(app)
     api = make_api(app)

@@ -40,12 +40,13 @@ def _authenticate() -> None:
     if not request.path.startswith("/v1/") or request.endpoint in OPEN:
         return
     g.key = require_key()
-    _limit_rate(g.key)
+    limit_rate(g.key)
     if request.url_rule is not None:
         require_scope(g.key, needed_scope(request.endpoint or "", request.method))
 
 
-def _limit_rate(key: KeyRow) -> None:
+def limit_rate(key: KeyRow) -> None:
+    """Count a request of the key; 429 past its rate."""
     rates = parts().rates
     if seconds := rates.take(key.id):
         raise Refusal(

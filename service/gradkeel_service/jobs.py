@@ -112,11 +112,12 @@ def _accepted(row: JobRow) -> Response:
 def list_all(query: dict[str, Any]) -> ResponseReturnValue:
     """List jobs, by state, label, data set, batch and time of creation."""
     place = {name: query.pop(name) for name in ("limit", "after", "order")}
-    filters = JobFilter(**(query | {"label": _label(query["label"])}))
+    filters = JobFilter(**(query | {"label": label_of(query["label"])}))
     return json_response(page_document(parts().records.list_jobs(project(), filters, **place)))
 
 
-def _label(text: str | None) -> tuple[str, str | None] | None:
+def label_of(text: str | None) -> tuple[str, str | None] | None:
+    """A label to look for, as ``key=value`` or ``key`` alone; 422 for a value without a key."""
     if text is None:
         return None
     key, equals, value = text.partition("=")
@@ -176,7 +177,7 @@ def _await_change(row: JobRow, seconds: float) -> JobRow:
 def events(query: dict[str, Any], job_id: str) -> ResponseReturnValue:
     """What happens in a job: a live stream, or pages of JSON."""
     row = find(job_id)
-    after = _last_event_id(query["after"])
+    after = last_event_id(query["after"])
     if negotiated(["text/event-stream", "application/json"]) == "application/json":
         return json_response(sse.page(row.id, after, query["limit"]))
     if row.state in TERMINAL and after >= event_ids.ended(row.fence):
@@ -184,7 +185,7 @@ def events(query: dict[str, Any], job_id: str) -> ResponseReturnValue:
     return sse.stream(row.id, after)
 
 
-def _last_event_id(asked: str | None) -> int:
+def last_event_id(asked: str | None) -> int:
     text = request.headers.get("Last-Event-ID", asked)
     if not text:
         return 0

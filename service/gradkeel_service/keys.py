@@ -127,10 +127,11 @@ def get(query: dict[str, Any], key_id: str) -> ResponseReturnValue:
 @blueprint.answers(201, "NewKey", "The new key with its secret, which is shown this once.")
 def rotate(query: dict[str, Any], key_id: str) -> ResponseReturnValue:
     """Replace a key by a new one of the same name, scopes and lifetime; the old one ends after an overlap."""
+    parts().records.get_key(project(), check_id(key_id))
     body = read_all(MAX_JSON_BYTES)
     asked = _load(RotateRequest(), parse_object(body) if body else {})
     overlap = timedelta(seconds=asked["overlap_seconds"])
-    return _with_secret(*parts().records.rotate_key(project(), check_id(key_id), overlap))
+    return _with_secret(*parts().records.rotate_key(project(), key_id, overlap))
 
 
 @blueprint.route("/<key_id>", methods=["DELETE"])

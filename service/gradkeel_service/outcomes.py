@@ -5,6 +5,7 @@ import io
 import json
 from typing import Any
 
+from flask import Response
 from flask.typing import ResponseReturnValue
 
 from gradkeel.contract.report import empty_report
@@ -37,6 +38,11 @@ def report(query: dict[str, Any], job_id: str) -> ResponseReturnValue:
         if row.report_digest is not None:
             return object_response(row.report_digest, "application/json")
         return json_response(read_report(row))
+    return report_page(row)
+
+
+def report_page(row: JobRow) -> Response:
+    """The report of an ended job as one self-contained page."""
     page = render_report(read_report(row), title=_title(row), job=row.to_json())
     response = body_response(page.encode(), HTML)
     response.headers["Content-Security-Policy"] = f"{content_security_policy()}; frame-ancestors 'none'"

@@ -42,6 +42,7 @@ CODE_OF_STATUS = {
 
 ALWAYS_SENT = {
     "unauthorized": {"WWW-Authenticate": 'Bearer realm="gradkeel"'},
+    "foreign_origin": {"WWW-Authenticate": 'Bearer realm="gradkeel"'},
     "forbidden": {"WWW-Authenticate": 'Bearer realm="gradkeel", error="insufficient_scope"'},
     "rate_limited": {"Retry-After": RETRY_SECONDS},
     "quota": {"Retry-After": RETRY_SECONDS},
@@ -73,6 +74,9 @@ FAILURES_OF_STORE = ("unavailable", "storage_full")
 """Problems that the operator should see in the log."""
 
 
+UNEXPECTED = Refusal("internal", "an unexpected failure; the log holds it under the request_id")
+
+
 def problem_response(problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
     """The response for a problem; headers that its code calls for are added."""
     body = json.dumps(problem.to_json(), ensure_ascii=False).encode()
@@ -81,6 +85,11 @@ def problem_response(problem: Problem, headers: Mapping[str, str] | None = None)
     response.headers.update(headers or {})
     response.headers["Cache-Control"] = "no-store"
     return response
+
+
+def headers_of(refusal: Refusal) -> dict[str, str]:
+    """The headers that go with the refusal, whatever the form of its body."""
+    return ALWAYS_SENT.get(refusal.code, {}) | refusal.headers
 
 
 def answer(refusal: Refusal) -> Response:
@@ -117,7 +126,8 @@ def refusal_of(error: Exception) -> Refusal | None:
     return Refusal(code, str(error), cursor)
 
 
-def _on_known(error: Exception) -> Response:
+def on_known(error: Exception) -> Response:
+    """The response for an error of a known kind."""
     refusal = refusal_of(error)
     if refusal is None:
         return _on_failure(error)
@@ -146,14 +156,14 @@ def _on_os_error(error: OSError) -> Response:
 
 def _on_failure(error: Exception) -> Response:
     log.error("request_failed", request_id=g.get("request_id"), path=request.path, exc_info=error)
-    return answer(Refusal("internal", "an unexpected failure; the log holds it under the request_id"))
+    return answer(UNEXPECTED)
 
 
 def register(app: Flask) -> None:
     """Answer every error of the app with a problem document."""
     app.register_error_handler(Refusal, answer)
     for kind in (ConfigError, StrictJSONError, store.StoreError):
-        app.register_error_handler(kind, _on_known)
+        app.register_error_handler(kind, on_known)
     app.register_error_handler(HTTPException, _on_http_exception)
     app.register_error_handler(OSError, _on_os_error)
     app.register_error_handler(Exception, _on_failure)

@@ -68,6 +68,7 @@ class RateLimiter:
             share = self._shares.get(caller) if int(window) == self._window else None
         turned_away = share is not None and (share.spent or share.asked > self.limit)
         return WINDOW_SECONDS - passed if self.limit and turned_away else 0.0
+
     def _share(self, window: int, caller: str) -> _Share:
         if window != self._window:
             self._window = window

@@ -167,8 +167,15 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "cancel_poll_seconds",
         "GRADKEEL_CANCEL_POLL_SECONDS",
-        "1",
+        "0.25",
         "Between two looks of a worker for cancel requests.",
+        _seconds,
+    ),
+    Setting(
+        "checkpoint_seconds",
+        "GRADKEEL_CHECKPOINT_SECONDS",
+        "30",
+        "Between two checkpoints of a training; at ends of epochs they may come ten times as often.",
         _seconds,
     ),
     Setting(
@@ -304,7 +311,8 @@ class Settings:
     self_kill_seconds: float = 45.0
     poll_seconds: float = 5.0
     reconcile_seconds: float = 5.0
-    cancel_poll_seconds: float = 1.0
+    cancel_poll_seconds: float = 0.25
+    checkpoint_seconds: float = 30.0
     max_attempts: int = 3
     worker_concurrency: int = 1
     job_memory_mb: int = 4096

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
+
 import httpx2 as httpx
 import pytest
 
@@ -31,21 +32,26 @@ def test_a_revoked_key_ends_at_once(service: Service, client: httpx.Client) -> N
         assert_problem(reader.get("/v1/jobs"), 401, "unauthorized")
 
 
-@pytest.mark.parametrize(
 def make(client: httpx.Client, **fields: object) -> dict[str, Any]:
     made = client.post("/v1/keys", json={"scopes": ["read"]} | fields)
     assert made.status_code == 201, made.text
     document: dict[str, Any] = made.json()
     assert made.headers["Location"] == f"/v1/keys/{document['id']}"
     return document
+
+
 def wait_for(look: Callable[[], Any], seconds: float = 30) -> Any:
     """The first answer of ``look`` that is not empty; each look is a request, so this does not spin."""
     deadline = time.monotonic() + seconds
     while not (found := look()):
         assert time.monotonic() < deadline
     return found
+
+
 def moment(text: object) -> datetime:
     return datetime.fromisoformat(str(text))
+
+
 def test_a_key_may_end_after_some_seconds(service: Service, client: httpx.Client) -> None:
     made = make(client, expires_in=3600)
     assert moment(made["expires_at"]) - moment(made["created_at"]) == pytest.approx(
@@ -53,6 +59,8 @@ def test_a_key_may_end_after_some_seconds(service: Service, client: httpx.Client
     )
     with service.client(made["key"]) as reader:
         assert reader.get("/v1/jobs").status_code == 200
+
+
 def test_rotation_with_an_overlap(service: Service, client: httpx.Client) -> None:
     old = make(client, name="ci", scopes=["read", "submit"])
     answer = client.post(f"/v1/keys/{old['id']}/rotate", json={"overlap_seconds": 600})
@@ -66,6 +74,8 @@ def test_rotation_with_an_overlap(service: Service, client: httpx.Client) -> Non
             assert holder.get("/v1/jobs").status_code == 200
     ends = moment(client.get(f"/v1/keys/{old['id']}").json()["expires_at"])
     assert ends - datetime.now(UTC) == pytest.approx(timedelta(minutes=10), abs=timedelta(seconds=20))
+
+
 @pytest.mark.parametrize("body", [None, {}, {"overlap_seconds": 0}])
 def test_rotation_without_an_overlap(service: Service, client: httpx.Client, body: Any) -> None:
     old = make(client)
@@ -74,12 +84,16 @@ def test_rotation_without_an_overlap(service: Service, client: httpx.Client, bod
     with service.client(old["key"]) as holder:
         assert_problem(holder.get("/v1/jobs"), 401, "unauthorized")
     assert_problem(client.post(f"/v1/keys/{old['id']}/rotate", json={}), 409, "conflict")
+
+
 @pytest.mark.parametrize("overlap", [-1, 1.5, "60", True, None, 10**9])
 def test_bad_overlaps(client: httpx.Client, overlap: object) -> None:
     key = make(client)
     answer = client.post(f"/v1/keys/{key['id']}/rotate", json={"overlap_seconds": overlap})
     assert assert_problem(answer, 422, "invalid")["errors"][0]["pointer"] == "/overlap_seconds"
     assert client.get(f"/v1/keys/{key['id']}").json()["expires_at"] is None
+
+
 def test_who_rotates_their_own_key_goes_on_with_the_new_one(service: Service, client: httpx.Client) -> None:
     own = make(client, scopes=["admin"])
     with service.client(own["key"]) as holder:
@@ -87,6 +101,8 @@ def test_who_rotates_their_own_key_goes_on_with_the_new_one(service: Service, cl
         assert_problem(holder.get("/v1/keys"), 401, "unauthorized")
     with service.client(new["key"]) as holder:
         assert holder.get("/v1/keys").status_code == 200
+
+
 def test_the_last_admin_key_cannot_be_revoked(service: Service) -> None:
     project = service.records.project_named("lonely")
     row, token = service.records.create_key(project, ["admin"])
@@ -99,6 +115,8 @@ def test_the_last_admin_key_cannot_be_revoked(service: Service) -> None:
         shown = {key["id"]: key["revoked_at"] for key in admin.get("/v1/keys").json()["data"]}
     assert shown[row.id] is not None
     assert shown[second["id"]] is None
+
+
 def test_a_list_tells_when_a_key_was_used(service: Service, client: httpx.Client) -> None:
     key = make(client)
     assert client.get(f"/v1/keys/{key['id']}").json()["last_used_at"] is None
@@ -109,6 +127,8 @@ def test_a_list_tells_when_a_key_was_used(service: Service, client: httpx.Client
     with service.client(key["key"]) as reader:
         reader.get("/v1/jobs")
     assert client.get(f"/v1/keys/{key['id']}").json()["last_used_at"] == used
+
+
 def test_keys_are_listed_in_pages(service: Service) -> None:
     project = service.records.project_named("many keys")
     _, token = service.records.create_key(project, ["admin"])
@@ -119,6 +139,9 @@ def test_keys_are_listed_in_pages(service: Service) -> None:
         rest = admin.get("/v1/keys", params={"limit": 3, "after": first["next_cursor"]}).json()
     assert (len(first["data"]), first["has_more"]) == (3, True)
     assert (len(rest["data"]), rest["has_more"]) == (2, False)
+
+
+@pytest.mark.parametrize(
     ("body", "pointer"),
     [
         ({}, "/scopes"),
@@ -128,6 +151,10 @@ def test_keys_are_listed_in_pages(service: Service) -> None:
         ({"scopes": ["read"], "name": "n" * 201}, "/name"),
         ({"scopes": ["read"], "expires_at": "2001-01-01T00:00:00Z"}, "/expires_at"),
         ({"scopes": ["read"], "expires_at": "tomorrow"}, "/expires_at"),
+        ({"scopes": ["read"], "expires_in": 0}, "/expires_in"),
+        ({"scopes": ["read"], "expires_in": 1.5}, "/expires_in"),
+        ({"scopes": ["read"], "expires_in": 10**12}, "/expires_in"),
+        ({"scopes": ["read"], "expires_in": 60, "expires_at": "2099-01-01T00:00:00Z"}, "/expires_in"),
         ({"scopes": ["read"], "admin": True}, "/admin"),
     ],
 )
@@ -142,7 +169,3 @@ def test_keys_never_reach_the_log(service: Service, client: httpx.Client) -> Non
     secret = document["key"].partition(".")[2]
     assert secret not in service.log
     assert service.admin.partition(".")[2] not in service.log
-        ({"scopes": ["read"], "expires_in": 0}, "/expires_in"),
-        ({"scopes": ["read"], "expires_in": 1.5}, "/expires_in"),
-        ({"scopes": ["read"], "expires_in": 10**12}, "/expires_in"),
-        ({"scopes": ["read"], "expires_in": 60, "expires_at": "2099-01-01T00:00:00Z"}, "/expires_in"),

@@ -41,6 +41,9 @@ PROBLEMS: dict[str, ProblemKind] = {
     "forbidden": ProblemKind(
         403, "The key lacks the scope", "Use a key that has the scope that the detail names."
     ),
+    "foreign_origin": ProblemKind(
+        403, "The request comes from another site", "Use the service's own pages, or a key in the header."
+    ),
     "not_found": ProblemKind(404, "Not found", "Check the id; things of other projects are not shown."),
     "method_not_allowed": ProblemKind(405, "The method is not allowed here", "See Allow and /openapi.json."),
     "not_acceptable": ProblemKind(406, "No acceptable form of the answer", "Widen the Accept header."),

@@ -1,5 +1,5 @@
 """The report page: one self-contained HTML file drawn from the report's JSON."""
 
-from gradkeel_store.page.document import content_security_policy, render_report
+from gradkeel_store.page.document import content_security_policy, render_report, stylesheet
 
-__all__ = ["content_security_policy", "render_report"]
+__all__ = ["content_security_policy", "render_report", "stylesheet"]

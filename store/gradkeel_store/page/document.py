@@ -65,6 +65,11 @@ def content_security_policy() -> str:
     )
 
 
+def stylesheet() -> str:
+    """The page's style, for other pages that are to look like it."""
+    return _asset("page.css")
+
+
 def _digest(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 

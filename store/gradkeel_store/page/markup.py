@@ -12,7 +12,7 @@ Child = Any  # None, text, a number, Html, or an iterable of those
 # C0/C1 controls (but tab and newline), lone surrogates, and the marks that reorder text.
 _UNSHOWABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069\ufffe\uffff]")
 
-_VOID = frozenset({"meta", "link", "br", "hr", "col"})
+_VOID = frozenset({"meta", "link", "br", "hr", "col", "input"})
 
 
 class Html(str):

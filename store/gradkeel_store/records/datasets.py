@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -103,6 +103,14 @@ class DatasetRecords(Database):
             found = connection.execute(query.order_by(datasets.c.created_at.desc()).limit(1)).mappings()
             row = found.one_or_none()
         return None if row is None else DatasetRow.of(row)
+
+    def dataset_names(self, project: str, dataset_ids: Iterable[str]) -> dict[str, str]:
+        """Id → name of those of the data sets that are there."""
+        query = sa.select(datasets.c.id, datasets.c.name).where(
+            datasets.c.project == project, datasets.c.id.in_(list(dataset_ids))
+        )
+        with self._read() as connection:
+            return {row.id: row.name for row in connection.execute(query)}
 
     def list_datasets(
         self, project: str, limit: int = 20, after: str | None = None, order: str = "desc"

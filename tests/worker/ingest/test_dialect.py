@@ -115,6 +115,8 @@ def test_too_many_columns_are_refused_before_they_are_read(refuse: Refuse) -> No
     refusal = refuse(f"{wide}\n{wide}\n")
     assert refusal.places[0].code == "too_many_columns"
     assert refuse("a,b,c\n1,2,3\n", Limits(columns=2)).places[0].code == "too_many_columns"
+
+
 @pytest.mark.parametrize("content", ["a,b\n1,2\n3,4\n5,6\n", '{"a": 1}\n{"a": 2}\n{"a": 3}\n'])
 def test_too_many_rows_are_refused(read: Read, refuse: Refuse, content: str) -> None:
     place = refuse(content, Limits(rows=2)).places[0]
