@@ -10,21 +10,27 @@ import importlib
 import json
 import os
 import queue
+import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from gradkeel_worker import failures, limits, outcome
+from gradkeel_worker.interrupts import Interrupted
 from gradkeel_worker.outcome import Outcome
 
 HELD_BACK = 2000
 """Messages that wait for a slow supervisor; step events beyond are dropped, never the training delayed."""
 
 DROPPABLE = frozenset({"reading", "epoch", "progress"})
+
+INTERRUPT = signal.SIGUSR1
+INTERRUPTING = frozenset({"cancelled", "deadline"})
+INSIST_SECONDS = 0.05
 
 
 class Channel:
@@ -34,6 +40,8 @@ class Channel:
         self._connection = connection
         self._waiting: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._stop: str | None = None
+        self._at_mercy = False
+        signal.signal(INTERRUPT, self._interrupt)
         self._sender = threading.Thread(target=self._send, daemon=True)
         self._sender.start()
         threading.Thread(target=self._receive, daemon=True).start()
@@ -44,8 +52,24 @@ class Channel:
             self._waiting.put({"event": name, "data": data})
 
     def should_stop(self) -> str | None:
-        """Why to stop ("cancelled" or "deadline"), or None. Costs an attribute access."""
+        """Why to stop ("cancelled", "deadline" or "released"), or None. Costs an attribute access."""
         return self._stop
+
+    @contextlib.contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Within, in the main thread, a request to cancel or a deadline is raised as ``Interrupted``."""
+        self._at_mercy = True
+        try:
+            self._interrupt()
+            yield
+        finally:
+            self._at_mercy = False
+
+    def _interrupt(self, *_: object) -> None:
+        """Python runs signal handlers in the main thread, between two of its instructions."""
+        if self._at_mercy and self._stop in INTERRUPTING:
+            self._at_mercy = False
+            raise Interrupted(self._stop)
 
     def close(self) -> None:
         """Wait until everything is said."""
@@ -61,6 +85,13 @@ class Channel:
         with contextlib.suppress(OSError, EOFError):
             while True:
                 self._stop = json.loads(self._connection.recv_bytes())["stop"]
+                self._insist()
+
+    def _insist(self) -> None:
+        """An exception that is raised in a destructor is lost, so once may not be enough."""
+        while self._stop in INTERRUPTING and not self._connection.poll(INSIST_SECONDS):
+            if self._at_mercy:
+                signal.pthread_kill(threading.main_thread().ident or 0, INTERRUPT)
 
 
 def _plain(value: Any) -> Any:

@@ -17,6 +17,7 @@ UPLOAD = "upload"
 
 # what the child leaves
 READINGS = "readings.npz"
+CHECKPOINT = "checkpoint.safetensors"
 OUTCOME = "outcome.json"
 OUTPUT = "output.txt"
 REPORT = "report.json"
@@ -33,7 +34,7 @@ MODEL_FILES = {"bundle": BUNDLE, "onnx": ONNX, "safetensors": SAFETENSORS}
 class Outcome:
     """How a child that could still say so ended.
 
-    status: succeeded, diverged, cancelled, deadline, failed, or rejected (ingest).
+    status: succeeded, diverged, cancelled, deadline, released, failed, or rejected (ingest).
     error: {code, message, where}.    model: {target, task, columns, classes}, when its files are there.
     problem: problem document of a rejected upload.    profile: of one that was read.
     """

@@ -5,6 +5,7 @@ says how it ended. Whatever happens to the child, the job ends with a report or 
 """
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -20,6 +21,7 @@ from gradkeel.contract.states import JobErrorCode, JobState
 from gradkeel_store.errors import NotFound, ObjectError, StoreError
 from gradkeel_store.records import DatasetRow, JobRow, timestamp
 from gradkeel_worker import failures, outcome
+from gradkeel_worker.checkpoints import Checkpoints
 from gradkeel_worker.holdings import Holding
 from gradkeel_worker.joblog import JobLog
 from gradkeel_worker.kept import with_model_told
@@ -32,10 +34,13 @@ from gradkeel_worker.storing import persist
 from gradkeel_worker.watch import Ending, Watch
 
 PROGRESS_SECONDS = 1.0
-REPORT_SECONDS = 60.0
+REPORT_SECONDS = {True: 0.7, False: 60.0}
+"""For the last good model of a job whose child is gone; less where it was cancelled and somebody waits."""
+LONGEST_REPORT_SECONDS = 60.0
 PROGRESS_KEYS = ("phase", "epoch", "epochs", "step", "fraction", "eta_seconds")
 STATES = {"succeeded": JobState.SUCCEEDED, "cancelled": JobState.CANCELLED}
 FILE_MB = 1 << 15
+EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM)
 
 Json = dict[str, Any]
 T = TypeVar("T")
@@ -68,25 +73,36 @@ def supervise(parts: Parts, job: JobRow) -> None:
         work.mkdir(parents=True)
         if parts.stopping.is_set():
             holding.stop.request(Stop.RELEASED)
-        _Attempt(parts, job, work, holding, log).run()
+        attempt = _Attempt(parts, job, work, holding, log)
+        with contextlib.closing(attempt.checkpoints):
+            attempt.run()
     except StoreError as error:
         log.warning("the attempt is given up; its lease runs out", error=str(error))
-    except Exception:
+    except Exception as error:
         log.exception("the attempt failed in the worker itself")
         with contextlib.suppress(StoreError):
-            parts.records.requeue_lost(
-                job.id, job.fence, code=JobErrorCode.INTERNAL, message="the worker failed"
-            )
+            _give_up(parts, job, error)
     finally:
         parts.holdings.remove(holding)
         parts.events.close_run(job.id)
         shutil.rmtree(work, ignore_errors=True)
 
 
+def _give_up(parts: Parts, job: JobRow, error: Exception) -> None:
+    """Where this machine has no room for a process, no job is to blame: it goes back, attempt included."""
+    if isinstance(error, EOFError) or (isinstance(error, OSError) and error.errno in EXHAUSTED):
+        parts.stopping.wait(parts.settings.poll_seconds)
+        parts.records.release_job(job.id, job.fence, parts.events.numbered(job.id, job.fence))
+    else:
+        parts.records.requeue_lost(job.id, job.fence, code=JobErrorCode.INTERNAL, message="the worker failed")
+
+
 class _Attempt:
     def __init__(self, parts: Parts, job: JobRow, work: Path, holding: Holding, log: Any) -> None:
         self.parts, self.job, self.work, self.holding, self.log = parts, job, work, holding, log
         self.joblog = JobLog(work)
+        self.checkpoints = Checkpoints(parts, job, work, log)
+        self._watch: Watch | None = None
         self._progress: Json | None = None
         self._progress_at = 0.0
 
@@ -96,6 +112,7 @@ class _Attempt:
         )
         try:
             dataset = self._fetch_table()
+            self._persist(self.checkpoints.fetch)
         except (NotFound, ObjectError) as error:
             self._end(
                 End(JobState.FAILED, _error(JobErrorCode.BAD_DATA, f"the data set cannot be read: {error}"))
@@ -126,7 +143,12 @@ class _Attempt:
             "threads": max(1, len(os.sched_getaffinity(0)) // self.parts.settings.worker_concurrency),
             "dataset": {"id": dataset.id, "sha256": dataset.sha256, "name": dataset.name},
             "created_at": timestamp(job.created_at),
-            "provenance": {"dataset": {"id": dataset.id, "sha256": dataset.sha256}},
+            "checkpoint_seconds": self.parts.settings.checkpoint_seconds,
+            "provenance": {
+                "dataset": {"id": dataset.id, "sha256": dataset.sha256},
+                "attempts": job.attempt,
+                "interruptions": job.interruptions,
+            },
         }
 
     def _write_job(self, document: Json) -> None:
@@ -144,7 +166,7 @@ class _Attempt:
         self.log.info("training began", pid=child.pid)
         self.joblog.add("the training process began", pid=child.pid)
         settings = self.parts.settings
-        watch = Watch(
+        self._watch = Watch(
             child,
             self.holding,
             settings.job_max_seconds,
@@ -152,7 +174,7 @@ class _Attempt:
             self._take,
             self._flush_progress,
         )
-        ending = watch.until_end()
+        ending = self._watch.until_end()
         self.log.info("training ended", exit_code=ending.exit_code, stopped=ending.stopped)
         self.joblog.add("the training process ended", exit_code=ending.exit_code)
         return ending
@@ -164,11 +186,23 @@ class _Attempt:
             with contextlib.suppress(StoreError):
                 self.parts.records.set_config(self.job.id, self.job.fence, data["config"])
             return
+        if name == "checkpoint":
+            self.checkpoints.made()
+            return
+        if name == "resumed":
+            name, data = "log", self._resumed(data)
         if name == "progress":
             self._progress = {key: data.get(key) for key in PROGRESS_KEYS}
         if name == "log":
             self.joblog.add(str(data.get("message", "")), source="engine", **_without(data, "message"))
         self.parts.events.append(self.job.id, name, data | {"fence": self.job.fence})
+
+    def _resumed(self, data: Json) -> Json:
+        """What the log says of it. The time of earlier attempts counts towards the deadline."""
+        if self._watch is not None:
+            self._watch.seconds -= data["seconds"]
+        self.log.info("training resumed", **data)
+        return {"message": f"resumed from the checkpoint at step {data['step']}"} | data
 
     @property
     def _told(self) -> int:
@@ -193,8 +227,9 @@ class _Attempt:
         if ending.stopped is Stop.LOST:
             self.log.warning("the lease is lost; the attempt counts for nothing")
             return
+        self.checkpoints.settle()
         found = Outcome.read(self.work)
-        if found is None and ending.stopped is Stop.RELEASED:
+        if (found is None or found.status == "released") and ending.stopped is Stop.RELEASED:
             released = self._persist(
                 lambda: self.parts.records.release_job(self.job.id, self.job.fence, self._told)
             )
@@ -209,56 +244,67 @@ class _Attempt:
             self._requeue(end, {})
             return
         error = end.error if end.state is not None else _error(JobErrorCode(end.code), "")
-        verdict = found.verdict if found else None
         if not (self.work / outcome.REPORT).exists():
-            verdict = self._report_what_is_known(end, error)
+            found = self._report_what_is_known(end, error) or found
+        verdict = found.verdict if found else None
         if end.stopped is not None:
             verdict = self._tell_of_model(end.stopped, bool(found and found.model))
-        digests = self._store_files()
+        left: Json = self._store_files() | {
+            "metrics": found.metrics if found else None,
+            "verdict": verdict,
+        }
+        model = self._model(found, verdict) if found and found.model else None
         if end.state is None:
-            self._requeue(end, digests)
+            self._requeue(end, left, model)
             return
-        model = self._model(found) if found and found.model else None
         done = self._persist(
             lambda: self.parts.records.finish_job(
                 self.job.id,
                 self.job.fence,
                 end.state or JobState.FAILED,
                 model=model,
-                metrics=found.metrics if found else None,
-                verdict=verdict,
                 error=error,
                 events=self._told,
-                **digests,
+                **left,
             )
         )
+        if done:
+            self.checkpoints.drop()
         self.log.info("the job ended" if done else "the lease was lost before the end", state=end.state)
 
-    def _requeue(self, end: End, digests: Json) -> None:
+    def _requeue(self, end: End, left: Json, model: Json | None = None) -> None:
+        """Back to the queue; after the last attempt this is the job's end, with what is `left` of it."""
         message = (
             failures.out_of_memory()["message"]
             if end.code == JobErrorCode.OUT_OF_MEMORY
             else "the training process died again and again"
         )
-        given = {name: digests.get(name) for name in ("logs_digest", "report_digest")}
         row = self._persist(
             lambda: self.parts.records.requeue_lost(
-                self.job.id, self.job.fence, code=end.code, message=message, events=self._told, **given
+                self.job.id,
+                self.job.fence,
+                code=end.code,
+                message=message,
+                model=model,
+                left=left,
+                events=self._told,
             )
         )
+        if row is not None and row.checkpoint is None:
+            self.checkpoints.drop()
         self.log.warning("the training process died", state=row.state if row else None, code=end.code)
 
-    def _report_what_is_known(self, end: End, error: Json | None) -> str | None:
-        """A report of a job whose child wrote none, drawn up in a child of its own; its verdict."""
+    def _report_what_is_known(self, end: End, error: Json | None) -> Outcome | None:
+        """What a child of its own makes of what is there, of a job whose first child left no report."""
         status = "cancelled" if end.state is JobState.CANCELLED else (error or {}).get("code", "internal")
         if (self.work / outcome.JOB).exists():
             described = json.loads((self.work / outcome.JOB).read_text(encoding="utf-8"))
             self._write_job(described | {"status": status, "error": error})
             (self.work / outcome.OUTCOME).unlink(missing_ok=True)
-            self._draw_up()
+            self._draw_up(REPORT_SECONDS[status == "cancelled"])
             found = Outcome.read(self.work)
             if found is not None and (self.work / outcome.REPORT).exists():
-                return found.verdict
+                return found
         self.joblog.add("no report could be drawn up from the readings")
         outcome.write_json(self.work / outcome.REPORT, empty_report())
         return None
@@ -271,11 +317,15 @@ class _Attempt:
         verdict: str | None = report["verdict"]
         return verdict
 
-    def _draw_up(self) -> None:
+    def _draw_up(self, seconds: float) -> None:
+        """Report first, then the last good model if it comes in time; without a report there is no hurry."""
         child = Child("report", self.work, Bounds(memory_mb=self.parts.settings.job_memory_mb))
-        deadline = time.monotonic() + REPORT_SECONDS
-        while not child.ended and time.monotonic() < deadline and self.holding.stop.reason is not Stop.LOST:
-            child.wait(1.0)
+        begun = time.monotonic()
+        while not child.ended and self.holding.stop.reason is not Stop.LOST:
+            spent = time.monotonic() - begun
+            if spent > LONGEST_REPORT_SECONDS or (spent > seconds and Outcome.read(self.work)):
+                break
+            child.wait(0.1)
             for _ in child.messages():
                 pass
         child.kill()
@@ -296,12 +346,12 @@ class _Attempt:
     def _store(self, path: Path) -> str:
         return self._persist(lambda: self.parts.objects.put_file(path))
 
-    def _model(self, found: Outcome) -> Json:
+    def _model(self, found: Outcome, verdict: str | None) -> Json:
         assert found.model is not None
         paths = {form: self.work / name for form, name in outcome.MODEL_FILES.items()}
         digests = {form: f"sha256:{self._store(path)}" for form, path in paths.items() if path.exists()}
         fields = {key: found.model[key] for key in ("target", "task", "columns", "classes")}
-        return fields | {"digests": digests, "metrics": found.metrics, "verdict": found.verdict}
+        return fields | {"digests": digests, "metrics": found.metrics, "verdict": verdict}
 
     def _persist(self, action: Callable[[], T]) -> T:
         return persist(action, self.holding, self.parts.stopping.wait, self.log)

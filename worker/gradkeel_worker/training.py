@@ -4,7 +4,9 @@ Everything is left as files in the work folder; ``outcome.py`` names them.
 """
 
 import json
+import os
 import traceback
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,8 +25,10 @@ from gradkeel_worker.diagnosis import partial_report
 from gradkeel_worker.diagnosis.evaluation import evaluate
 from gradkeel_worker.engine import Result
 from gradkeel_worker.engine import train as run_engine
+from gradkeel_worker.engine.checkpoint import Checkpoint
 from gradkeel_worker.engine.readings import Readings
 from gradkeel_worker.export import write_bundle
+from gradkeel_worker.interrupts import Interrupted, Released
 from gradkeel_worker.kept import STOPPED, with_model_told
 from gradkeel_worker.outcome import Outcome
 from gradkeel_worker.series import write_predictions, write_series
@@ -50,18 +54,27 @@ def train(work: Path, channel: Channel) -> Outcome:
     job = json.loads((work / outcome.JOB).read_text(encoding="utf-8"))
     config = _config(job["submitted"], job["profile"], job["max_parameters"])
     torch.set_num_threads(_threads(config, job["profile"], job["threads"]))
-    channel.event("progress", _progress(Phase.PREPARE, config))
-    table = read_table(work / outcome.TABLE, job["profile"], config)
-    result = run_engine(
-        table,
-        config,
-        on_event=channel.event,
-        should_stop=channel.should_stop,
-        spool=lambda readings: outcome.write_bytes(work / outcome.READINGS, readings.to_bytes()),
-        profile=job["profile"],
-        submitted=job["submitted"],
-        provenance=job["provenance"],
-    )
+    try:
+        with channel.interruptible():
+            table = read_table(work / outcome.TABLE, job["profile"], config)
+        result = run_engine(
+            table,
+            config,
+            on_event=channel.event,
+            should_stop=channel.should_stop,
+            interruptible=channel.interruptible,
+            spool=lambda readings: outcome.write_bytes(work / outcome.READINGS, readings.to_bytes()),
+            on_checkpoint=_writer(work, channel),
+            checkpoint_seconds=job["checkpoint_seconds"],
+            resume=_checkpoint(work),
+            profile=job["profile"],
+            submitted=job["submitted"],
+            provenance=job["provenance"],
+        )
+    except Released:
+        return Outcome("released")
+    except Interrupted as stop:
+        return _leave_word(Readings(), job | {"status": str(stop), "error": None}, work)
     last = result.readings.epochs[-1]["epoch"] if result.readings.epochs else 0
     taken = int(result.readings.steps[-1]) + 1 if len(result.readings.steps) else 0
     channel.event("progress", _progress(Phase.EXPORT, result.config, epoch=last, step=taken, fraction=1.0))
@@ -84,6 +97,32 @@ def _threads(config: TrainConfig, profile: Json, available: int) -> int:
     parameters = parameter_count(config.model, shape.numeric + EMBEDDED * shape.categorical, 1)
     multiplications = FLOPS_PER_WEIGHT * parameters * config.budget.batch_size
     return available if multiplications > SMALL_STEP else 1
+
+
+def _checkpoint(work: Path) -> bytearray | None:
+    """The bytes to go on from, if there are any."""
+    try:
+        with (work / outcome.CHECKPOINT).open("rb") as file:
+            data = bytearray(os.fstat(file.fileno()).st_size)
+            file.readinto(data)
+            return data
+    except FileNotFoundError:
+        return None
+
+
+def _writer(work: Path, channel: Channel) -> Callable[[Checkpoint], None]:
+    """Leaves checkpoints in the work folder; the object store makes them outlast a loss of power."""
+
+    def write(checkpoint: Checkpoint) -> None:
+        try:
+            with outcome.whole(work / outcome.CHECKPOINT) as partial, partial.open("wb") as file:
+                file.writelines(checkpoint.chunks())
+        except OSError:
+            traceback.print_exc()  # the training itself needs no disk; the next one may fit
+        else:
+            channel.event("checkpoint", {"step": checkpoint.step, "epoch": checkpoint.epoch})
+
+    return write
 
 
 def _progress(
@@ -126,8 +165,9 @@ def _leave_in_time(result: Result, job: Json, work: Path) -> Outcome:
 
 
 def _leave_model(result: Result, job: Json, work: Path) -> Outcome:
-    told = replace(result, report=with_model_told(result.report, result.status, kept=True))
-    model = _write_model(told, job, work)
+    stopped = result.status in STOPPED
+    report = with_model_told(result.report, result.status, kept=True) if stopped else result.report
+    model = _write_model(replace(result, report=report), job, work)
     _write_predictions(result, work)
     outcome.write_json(work / outcome.REPORT, result.report)
     return _outcome(result, model)
@@ -193,6 +233,17 @@ def report_from_readings(work: Path) -> Outcome:
     """The report of a job whose child did not get to write one, from the readings that it kept."""
     job = json.loads((work / outcome.JOB).read_text(encoding="utf-8"))
     readings = _kept_readings(work)
+    known = _leave_word(readings, job, work)
+    known.write(work)  # it stands should the time not allow for more
+    try:
+        return _leave_last_good_model(readings, job, work) or known
+    except Exception:
+        traceback.print_exc()
+        return known
+
+
+def _leave_word(readings: Readings, job: Json, work: Path) -> Outcome:
+    """The report on readings alone, of a job that ended as its ``status`` says."""
     report = partial_report(
         readings,
         resolve(job["submitted"]),
@@ -200,11 +251,36 @@ def report_from_readings(work: Path) -> Outcome:
         job["status"],
         job["error"],
         profile=job["profile"],
+        provenance=job["provenance"],
     )
     outcome.write_json(work / outcome.REPORT, report)
     if len(readings.steps):
         _write_series(readings, work)
-    return Outcome("succeeded", verdict=report["verdict"])
+    return Outcome(job["status"], verdict=report["verdict"])
+
+
+def _leave_last_good_model(readings: Readings, job: Json, work: Path) -> Outcome | None:
+    """The best model of the last checkpoint, if any: the training goes on from there and stops at once."""
+    data = _checkpoint(work)
+    if data is None:
+        return None
+    config = _config(job["submitted"], job["profile"], job["max_parameters"])
+    result = run_engine(
+        read_table(work / outcome.TABLE, job["profile"], config),
+        config,
+        should_stop=lambda: job["status"],
+        resume=data,
+        profile=job["profile"],
+        submitted=job["submitted"],
+    )
+    if result.model is None:
+        return None
+    if len(readings.steps) < len(result.readings.steps):
+        readings = result.readings
+        _leave_word(readings, job, work)
+    report = json.loads((work / outcome.REPORT).read_text(encoding="utf-8"))
+    report["fit"] = (report["fit"] or {}) | {"best_epoch": result.readings.best_epoch}
+    return _leave_model(_evaluated(replace(result, status=job["status"], report=report)), job, work)
 
 
 def _kept_readings(work: Path) -> Readings:

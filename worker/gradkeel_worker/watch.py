@@ -1,5 +1,6 @@
 """Watches one child until it ends: passes on what it says, and stops it when there is a reason to."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,9 +12,10 @@ from gradkeel_worker.processes import Child
 from gradkeel_worker.signals import Stop
 
 TICK_SECONDS = 0.5
-GRACE_SECONDS = 0.6
-"""A child that was told to stop is killed after so long: with the second between two looks for cancel
-requests, and the storing of what there is, a cancel takes two seconds at most."""
+GRACE_SECONDS = {Stop.CANCELLED: 1.0, Stop.RELEASED: 8.0, Stop.DEADLINE: 20.0}
+"""A child that was told to stop is killed after so long. A cancel takes two seconds at most, with the time
+between two looks for requests and the storing of what there is; a worker has to stop within twenty; for a
+deadline nobody waits."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Watch:
     on_tick: Callable[[], None]
     _begun: float = field(default_factory=time.monotonic)
     _kills_before: int = field(default_factory=kernel_kills)
+    _asked: Stop | None = None
     _kill_at: float | None = None
 
     def until_end(self) -> Ending:
@@ -75,14 +78,15 @@ class Watch:
             stop.request(Stop.LOST)
         if now - self._begun > self.seconds:
             stop.request(Stop.DEADLINE)
-        if stop.reason in {Stop.LOST, Stop.RELEASED}:
+        if stop.reason is Stop.LOST:
             self.child.kill()
         elif stop.reason is not None:
             self._ask_to_stop(stop.reason, now)
 
     def _ask_to_stop(self, reason: Stop, now: float) -> None:
-        if self._kill_at is None:
-            self._kill_at = now + GRACE_SECONDS
+        if reason is not self._asked:
+            self._asked = reason
+            self._kill_at = min(now + GRACE_SECONDS[reason], self._kill_at or math.inf)
             self.child.send({"stop": reason.name.lower()})
-        elif now > self._kill_at:
+        elif self._kill_at is not None and now > self._kill_at:
             self.child.kill()

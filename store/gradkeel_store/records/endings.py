@@ -48,7 +48,13 @@ def end_queued_jobs(
 ) -> list[Any]:
     """End the queued jobs that ``which`` selects; their rows."""
     change = jobs.update().where(jobs.c.state == JobState.QUEUED.value, *which)
-    change = change.values(state=state.value, ended_at=now, error=error, cancel_requested=_requested(state))
+    change = change.values(
+        state=state.value,
+        ended_at=now,
+        error=error,
+        cancel_requested=_requested(state),
+        checkpoint=None,
+    )
     rows = connection.execute(change.returning(*jobs.c)).mappings().all()
     events = [
         event_row(row["id"], event_ids.ended(row["fence"]), now, ending(row), terminal=True) for row in rows

@@ -275,6 +275,13 @@ class JobRecords(Database):
         """Keep the config as resolved on the data."""
         return self._hold_job(job_id, fence, {"config": dict(config)})
 
+    def save_checkpoint(self, job_id: str, fence: int, digest: str | None) -> bool:
+        """Name the stored object from which the job's next attempt goes on; None: it begins anew.
+
+        The object named before is no longer needed then. False: the lease is lost and nothing was written.
+        """
+        return self._hold_job(job_id, fence, {"checkpoint": digest})
+
     def _hold_job(self, job_id: str, fence: int, values: dict[str, Any]) -> bool:
         with self._write() as connection:
             change = jobs.update().where(*_holds(job_id, fence)).values(values)
@@ -305,10 +312,8 @@ class JobRecords(Database):
         """
         if JobState(state) not in TERMINAL:
             raise ValueError(f"{state} is no end")
-        model_id = None if model is None else str(model.get("id") or new_id(MODEL))
         values: dict[str, Any] = {
             "state": JobState(state).value,
-            "model_id": model_id,
             "report_digest": report_digest,
             "series_digest": series_digest,
             "predictions_digest": predictions_digest,
@@ -318,17 +323,29 @@ class JobRecords(Database):
             "error": error,
         }
         with self._write() as connection:
-            row = self._end_job(connection, _holds(job_id, fence), values, counted(events))
-            if row is not None and model is not None:
-                fields = {"verdict": verdict, "metrics": metrics, "classes": None} | dict(model)
-                _insert_model(connection, row, fields | {"id": model_id}, self.now())
+            row = self._end_with_model(connection, _holds(job_id, fence), values, model, counted(events))
         return row is not None
+
+    def _end_with_model(
+        self,
+        connection: Connection,
+        which: tuple[Any, ...],
+        values: dict[str, Any],
+        model: Mapping[str, Any] | None,
+        count: dict[str, Any],
+    ) -> Any:
+        model_id = None if model is None else str(model.get("id") or new_id(MODEL))
+        row = self._end_job(connection, which, values | {"model_id": model_id}, count)
+        if row is not None and model is not None:
+            told = {"verdict": row["verdict"], "metrics": row["metrics"], "classes": None}
+            _insert_model(connection, row, told | dict(model) | {"id": model_id}, self.now())
+        return row
 
     def _end_job(
         self, connection: Connection, which: tuple[Any, ...], values: dict[str, Any], count: dict[str, Any]
     ) -> Any:
         now = self.now()
-        ended = {"ended_at": now, "lease_owner": None, "lease_expires": None}
+        ended = {"ended_at": now, "lease_owner": None, "lease_expires": None, "checkpoint": None}
         change = jobs.update().where(*which).values(values | ended).returning(*jobs.c)
         row = connection.execute(change).mappings().one_or_none()
         if row is not None:
@@ -351,32 +368,29 @@ class JobRecords(Database):
         *,
         code: str = JobErrorCode.WORKER_LOST,
         message: str = "the training process or its worker died",
-        logs_digest: str | None = None,
-        report_digest: str | None = None,
+        model: Mapping[str, Any] | None = None,
+        left: Mapping[str, Any] | None = None,
         events: int | None = None,
     ) -> JobRow | None:
         """Take a job from a holder that is gone: back to the queue, or failed after the last attempt.
 
         With ``heartbeat_seq``, only if the holder gave no sign since: two reapers then make one requeue.
-        ``code`` and the digests are used only for a failure. Where nobody knows how many ``events`` the
-        run numbered, readers are shown a gap. None: nothing was changed.
+        ``code``, ``model`` and ``left`` (other fields, as those of ``finish_job``) are used only for a
+        failure. Where nobody knows how many ``events`` the run numbered, readers are shown a gap. None:
+        nothing was changed.
         """
         which = _holds(job_id, fence)
         if heartbeat_seq is not None:
             which += (jobs.c.heartbeat_seq == heartbeat_seq,)
         lost: dict[str, Any] = {"interruptions": jobs.c.interruptions + 1}
         with self._write() as connection:
-            left = (jobs.c.attempt < jobs.c.max_attempts) | jobs.c.cancel_requested
+            again = (jobs.c.attempt < jobs.c.max_attempts) | jobs.c.cancel_requested
             told = {"reason": "interrupted", "events": events}
-            row = self._requeue_job(connection, (*which, left), lost, told)
+            row = self._requeue_job(connection, (*which, again), lost, told)
             if row is None:
-                failed: dict[str, Any] = lost | {
-                    "state": JobState.FAILED.value,
-                    "error": {"code": JobErrorCode(code).value, "message": message, "where": {}},
-                    "logs_digest": logs_digest,
-                    "report_digest": report_digest,
-                }
-                row = self._end_job(connection, which, failed, {"events": events})
+                error: dict[str, Any] = {"code": JobErrorCode(code).value, "message": message, "where": {}}
+                failed = {**lost, **(left or {}), "state": JobState.FAILED.value, "error": error}
+                row = self._end_with_model(connection, which, failed, model, {"events": events})
         return None if row is None else JobRow.of(row)
 
     def _requeue_job(

@@ -162,7 +162,7 @@ def test_a_lost_one_runs_again_and_fails_at_last(records: Records, project: str)
         claimed = records.claim_job(job.id, "w")
         assert claimed is not None
         assert claimed.attempt == attempt
-        lost = records.requeue_lost(job.id, claimed.fence, logs_digest="5" * 64)
+        lost = records.requeue_lost(job.id, claimed.fence, left={"logs_digest": "5" * 64})
         assert lost is not None
         assert lost.interruptions == attempt
         assert lost.state == ("queued" if attempt < 3 else "failed")
@@ -275,3 +275,45 @@ def test_queued_for_long_counts_from_the_last_time(database_url: str) -> None:
     assert claimed is not None
     assert records.release_job(job.id, claimed.fence)
     assert records.queued_older_than(5) == []
+
+
+def test_a_checkpoint_belongs_to_the_holder_of_the_lease(records: Records, project: str) -> None:
+    first = running_job(records, project)
+    assert records.save_checkpoint(first.id, first.fence, "5" * 64)
+    assert records.requeue_lost(first.id, first.fence) is not None
+    second = records.claim_job(first.id, "worker-2")
+    assert second is not None and second.checkpoint == "5" * 64
+    assert not records.save_checkpoint(first.id, first.fence, "6" * 64)
+    assert records.referenced({"5" * 64, "6" * 64}) == {"5" * 64}
+    assert records.save_checkpoint(second.id, second.fence, "7" * 64)
+    assert records.get_job(project, first.id).checkpoint == "7" * 64
+
+
+def test_an_ended_job_keeps_no_checkpoint(records: Records, project: str) -> None:
+    succeeds, fails, cancelled = (running_job(records, project) for _ in range(3))
+    for job in (succeeds, fails, cancelled):
+        assert records.save_checkpoint(job.id, job.fence, "5" * 64)
+    assert records.finish_job(succeeds.id, succeeds.fence, "succeeded")
+    for _ in range(fails.max_attempts):
+        lost = records.requeue_lost(fails.id, fails.fence)
+        assert lost is not None
+        fails = records.claim_job(fails.id, "worker-1") or lost
+    assert fails.state == "failed"
+    assert records.release_job(cancelled.id, cancelled.fence)
+    assert records.get_job(project, cancelled.id).checkpoint == "5" * 64
+    records.request_cancel(project, cancelled.id)
+    for job in (succeeds, fails, cancelled):
+        assert records.get_job(project, job.id).checkpoint is None
+    assert records.referenced({"5" * 64}) == set()
+
+
+def test_a_lost_job_s_last_attempt_may_leave_a_model(records: Records, project: str) -> None:
+    job = running_job(records, project)
+    for _ in range(job.max_attempts):
+        row = records.requeue_lost(job.id, job.fence, model=MODEL, left=DIGESTS)
+        assert row is not None
+        assert (row.model_id is None) == (row.state == "queued")
+        job = records.claim_job(job.id, "worker-1") or row
+    assert job.state == "failed" and job.model_id is not None
+    assert {name: getattr(job, name) for name in DIGESTS} == DIGESTS
+    assert records.get_model(project, job.model_id).job_id == job.id

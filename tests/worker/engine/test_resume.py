@@ -16,7 +16,7 @@ from gradkeel.contract import config as contract
 from gradkeel_worker.data import Table
 from gradkeel_worker.engine import Result, train
 from gradkeel_worker.engine.checkpoint import Checkpoint
-from gradkeel_worker.engine.run import Interrupted, Released
+from gradkeel_worker.interrupts import Interrupted, Released
 from gradkeel_worker.optimizers import OPTIMIZERS
 from gradkeel_worker.schedules import SCHEDULES
 from gradkeel_worker.stabilizers import CLIPS, GUARDS

@@ -65,7 +65,7 @@ def assert_model_kept(desk: Desk, ended: JobRow) -> None:
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A child that was told to stop has as long as it needs, however busy the machine is."""
-    monkeypatch.setattr(watch, "GRACE_SECONDS", 60.0)
+    monkeypatch.setattr(watch, "GRACE_SECONDS", dict.fromkeys(Stop, 60.0))
 
 
 def test_a_job_runs_without_any_broker(lonely: Settings, start_worker: Start) -> None:

@@ -19,8 +19,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load
 from torch import Tensor
 
 from gradkeel.contract.config import TrainConfig
@@ -43,6 +41,7 @@ _TYPES = {
     "uint8": "U8",
     "bool": "BOOL",
 }
+_NAMES = {short: name for name, short in _TYPES.items()}
 _TREE = "state"
 _ARRAY = "$array"
 
@@ -79,23 +78,26 @@ def checkpoint_of(run: Run) -> Checkpoint:
     arrays: dict[str, NDArray[Any]] = {}
     state = _packed(_state(run), "", arrays)
     arrays[_TREE] = np.frombuffer(json.dumps(state).encode(), np.uint8)
+    arrays = dict(sorted(arrays.items(), key=lambda entry: -entry[1].itemsize))  # each begins aligned
     epoch, _ = run.position
     return Checkpoint(run.step, epoch, run.seconds, _head(run, arrays), tuple(arrays.values()))
 
 
-def resume(run: Run, data: bytes) -> None:
-    """Have a freshly built run go on from a checkpoint.
+def resume(run: Run, data: bytes | bytearray) -> None:
+    """Have a freshly built run go on from a checkpoint. A bytearray is read without a copy.
 
     Raises:
         UnusableCheckpoint: the run must be built anew.
     """
-    arrays = _read(data, run.bond)
     try:
+        arrays = _read(data if isinstance(data, bytearray) else bytearray(data), run)
         state = _unpacked(json.loads(arrays[_TREE].tobytes()), arrays)
         with np.errstate(all="ignore"):  # as in the training loop: what overflows is measured
             _load(run, state)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise UnusableCheckpoint(f"the checkpoint does not fit: {type(error).__name__}: {error}") from error
+    except UnusableCheckpoint:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise UnusableCheckpoint(f"it does not fit: {type(error).__name__}: {error}") from error
 
 
 def bond(prepared: Prepared, config: TrainConfig, own: str = "") -> str:
@@ -146,7 +148,11 @@ def _load(run: Run, state: dict[str, Any]) -> None:
     run.step, run.seconds_before, run.started = state["step"], state["seconds"], time.monotonic()
     run.loss_sum, run.losses, run.ending = state["loss_sum"], state["losses"], state["ending"]
     run.epochs, run.resumed_at = state["epochs"], [*state["resumed_at"], state["step"]]
-    run.nonfinite_event, run.nonfinite_batch = state["nonfinite_event"], state["nonfinite_batch"]
+    batch = state["nonfinite_batch"]
+    run.nonfinite_event, run.nonfinite_batch = (
+        state["nonfinite_event"],
+        None if batch is None else batch.copy(),
+    )
     with torch.no_grad():
         run.parameters.values.copy_(torch.as_tensor(state["values"]))
         for buffer, values in zip(run.model.buffers(), state["buffers"], strict=True):
@@ -182,10 +188,10 @@ def _packed(value: Any, name: str, arrays: dict[str, NDArray[Any]]) -> Any:
 
 
 def _unpacked(value: Any, arrays: dict[str, NDArray[Any]]) -> Any:
-    """Inverse of ``_packed``; the arrays are writable."""
+    """Inverse of ``_packed``. The arrays are views of all the bytes: whoever keeps one copies it."""
     if isinstance(value, dict):
         if _ARRAY in value:
-            return arrays[value[_ARRAY]].copy()
+            return arrays[value[_ARRAY]]
         return {key: _unpacked(item, arrays) for key, item in value.items()}
     return [_unpacked(item, arrays) for item in value] if isinstance(value, list) else value
 
@@ -206,16 +212,22 @@ def _head(run: Run, arrays: dict[str, NDArray[Any]]) -> bytes:
     return len(text).to_bytes(8, "little") + text
 
 
-def _read(data: bytes, bond: str) -> dict[str, NDArray[Any]]:
-    """The arrays of a checkpoint that belongs to ``bond``."""
-    try:
-        arrays: dict[str, NDArray[Any]] = load(data)
-    except (SafetensorError, ValueError, KeyError) as error:
-        raise UnusableCheckpoint(f"the checkpoint is torn, or none at all: {error}") from error
-    length = int.from_bytes(data[:8], "little")
-    about = json.loads(data[8 : 8 + length]).get("__metadata__", {})
+def _read(data: bytearray, run: Run) -> dict[str, NDArray[Any]]:
+    """The arrays of a checkpoint of ``run``, as views of its bytes."""
+    begin = 8 + int.from_bytes(data[:8], "little")
+    if not 8 < begin <= len(data):
+        raise UnusableCheckpoint("it is torn, or none at all")
+    entries = json.loads(data[8:begin])
+    about = entries.pop("__metadata__", {})
     if about.get("format") != FORMAT:
-        raise UnusableCheckpoint(f"the checkpoint has the format {str(about.get('format'))[:40]!r}")
-    if about.get("bond") != bond:
-        raise UnusableCheckpoint("the checkpoint belongs to another config, other data or another version")
-    return arrays
+        raise UnusableCheckpoint(f"its format is {str(about.get('format'))[:40]!r}, not {FORMAT!r}")
+    if about.get("bond") != run.bond:
+        raise UnusableCheckpoint("it belongs to another config, other data or another version")
+    return {name: _view(data, begin, entry) for name, entry in entries.items()}
+
+
+def _view(data: bytearray, begin: int, entry: dict[str, Any]) -> NDArray[Any]:
+    start, stop = (begin + offset for offset in entry["data_offsets"])
+    if not begin <= start <= stop <= len(data):
+        raise UnusableCheckpoint("it is torn")
+    return np.frombuffer(memoryview(data)[start:stop], _NAMES[entry["dtype"]]).reshape(entry["shape"])

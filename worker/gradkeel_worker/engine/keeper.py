@@ -67,5 +67,5 @@ class Keeper:
         self.epochs_since_best = state["epochs_since_best"]
         best, device = state["best"], self._parameters.values.device
         if best is not None:
-            kept = [torch.as_tensor(each, device=device) for each in (best["values"], *best["buffers"])]
+            kept = [torch.tensor(each, device=device) for each in (best["values"], *best["buffers"])]
             self.best = Best(best["epoch"], best["step"], best["loss"], kept[0], tuple(kept[1:]))

@@ -212,7 +212,7 @@ class _Blocks:
 
     def load(self, rows: np.ndarray[Any, np.dtype[np.float32]]) -> None:
         """Begin with rows from before."""
-        self._packed = [rows]
+        self._packed = [rows.copy()]
 
     def with_rows(self, rows: list[Any], layers: int) -> np.ndarray[Any, np.dtype[np.float32]]:
         """All rows so far, [s, layers]; ``rows`` is emptied."""

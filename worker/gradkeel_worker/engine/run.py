@@ -30,14 +30,6 @@ from gradkeel_worker.stabilizers import Clip, Guard
 Emit = Callable[[str, dict[str, Any]], None]
 
 
-class Interrupted(BaseException):
-    """A request to stop, raised by the caller amid what the engine does; its text is the status."""
-
-
-class Released(Exception):
-    """The run stopped at a checkpoint and is to go on elsewhere."""
-
-
 def silent(name: str, data: dict[str, Any]) -> None:
     """Takes an event and does nothing."""
 

@@ -28,8 +28,9 @@ from gradkeel_worker.engine.build import build, build_loss
 from gradkeel_worker.engine.checkpoint import Checkpoint, UnusableCheckpoint
 from gradkeel_worker.engine.checkpoint import resume as restore
 from gradkeel_worker.engine.readings import Readings
-from gradkeel_worker.engine.run import Emit, Hooks, Interrupted, Released, Run, silent
+from gradkeel_worker.engine.run import Emit, Hooks, Run, silent
 from gradkeel_worker.engine.trainer import fit
+from gradkeel_worker.interrupts import Interrupted, Released
 
 Json = dict[str, Any]
 
@@ -75,7 +76,7 @@ def train(
     spool: Callable[[Readings], None] | None = None,
     on_checkpoint: Callable[[Checkpoint], None] | None = None,
     checkpoint_seconds: float = 30.0,
-    resume: bytes | None = None,
+    resume: bytes | bytearray | None = None,
     profile: Json | None = None,
     submitted: Json | None = None,
     deadline: float | None = None,
@@ -208,12 +209,12 @@ def _shape(data: Table | Prepared, asked: Json | None, profile: Json | None) -> 
 # ------------------------------------------------------------------------------------------------ outcome
 
 
-def _resumed(run: Run, data: bytes) -> bool:
+def _resumed(run: Run, data: bytes | bytearray) -> bool:
     """Have the run go on from a checkpoint. False: it cannot, and the run is of no more use."""
     try:
         restore(run, data)
     except UnusableCheckpoint as error:
-        message = f"the training begins anew: {error}"
+        message = f"the checkpoint is set aside and the training begins anew: {error}"
         run.hooks.emit("log", {"message": message, "step": 0})
         return False
     epoch, _ = run.position

@@ -192,5 +192,6 @@ def _write_zip(path: Path, members: dict[str, bytes]) -> None:
             info = zipfile.ZipInfo(name, _EPOCH)
             info.external_attr = _READABLE
             info.create_system = 3
-            info.compress_type = zipfile.ZIP_DEFLATED
+            # weights do not compress: three quarters of a large model's export went into trying
+            info.compress_type = zipfile.ZIP_STORED if name in (WEIGHTS, ONNX) else zipfile.ZIP_DEFLATED
             archive.writestr(info, data)
