@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         WaitTimeout,
     )
     from gradkeel.reports import Finding, Report
+    from gradkeel.resources.batches import AsyncBatch, Batch, BatchResult
     from gradkeel.resources.datasets import AsyncDataset, Dataset
     from gradkeel.resources.jobs import AsyncJob, Job
     from gradkeel.resources.keys import Key
@@ -43,12 +44,15 @@ __all__ = [
     "APIConnectionError",
     "APIStatusError",
     "APITimeoutError",
+    "AsyncBatch",
     "AsyncClient",
     "AsyncDataset",
     "AsyncJob",
     "AsyncModel",
     "AuthenticationError",
     "BadRequestError",
+    "Batch",
+    "BatchResult",
     "Client",
     "ConflictError",
     "Dataset",
@@ -76,6 +80,7 @@ __all__ = [
 _HOMES = {
     "gradkeel.client": ("AsyncClient", "Client"),
     "gradkeel.reports": ("Finding", "Report"),
+    "gradkeel.resources.batches": ("AsyncBatch", "Batch", "BatchResult"),
     "gradkeel.resources.datasets": ("AsyncDataset", "Dataset"),
     "gradkeel.resources.jobs": ("AsyncJob", "Job"),
     "gradkeel.resources.keys": ("Key",),

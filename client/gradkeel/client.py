@@ -13,6 +13,7 @@ from typing import Any, Self, TypeVar
 import httpx2
 
 from gradkeel.profile import Access, find_access, is_loopback
+from gradkeel.resources.batches import AsyncBatches, Batches
 from gradkeel.resources.datasets import AsyncDatasets, Datasets
 from gradkeel.resources.jobs import AsyncJobs, Jobs
 from gradkeel.resources.keys import AsyncKeys, Keys
@@ -178,7 +179,9 @@ class _Copied:
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._transport is not None:
-            raise TypeError("a client with a transport of its own cannot be pickled: it lives in this process")
+            raise TypeError(
+                "a client with a transport of its own cannot be pickled: it lives in this process"
+            )
         return _reopened, (type(self), self.url, self.timeout, self.policy.max_retries)
 
     def __repr__(self) -> str:
@@ -214,6 +217,7 @@ class Client(_Copied):
         self._http = httpx2.Client(**_settings(access, timeout), transport=transport)
         self.datasets = Datasets(self)
         self.jobs = Jobs(self)
+        self.batches = Batches(self)
         self.models = Models(self)
         self.keys = Keys(self)
 
@@ -357,6 +361,7 @@ class AsyncClient(_Copied):
         self._http = httpx2.AsyncClient(**_settings(access, timeout), transport=transport)
         self.datasets = AsyncDatasets(self)
         self.jobs = AsyncJobs(self)
+        self.batches = AsyncBatches(self)
         self.models = AsyncModels(self)
         self.keys = AsyncKeys(self)
 

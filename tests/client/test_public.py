@@ -12,7 +12,7 @@ import pytest
 import gradkeel
 from gradkeel import errors
 from gradkeel.client import AsyncClient, Client
-from gradkeel.resources import datasets, jobs, keys, models
+from gradkeel.resources import batches, datasets, jobs, keys, models
 
 HEAVY = {
     "numpy",
@@ -87,6 +87,8 @@ PAIRS: list[tuple[Any, Any]] = [
     (datasets.Dataset, datasets.AsyncDataset),
     (jobs.Jobs, jobs.AsyncJobs),
     (jobs.Job, jobs.AsyncJob),
+    (batches.Batches, batches.AsyncBatches),
+    (batches.Batch, batches.AsyncBatch),
     (models.Models, models.AsyncModels),
     (models.Model, models.AsyncModel),
     (keys.Keys, keys.AsyncKeys),

@@ -10,6 +10,7 @@ from importlib.metadata import EntryPoint, entry_points
 import click
 
 from gradkeel.cli.access import Access
+from gradkeel.cli.batch import batch
 from gradkeel.cli.datasets import datasets
 from gradkeel.cli.doctor import doctor
 from gradkeel.cli.jobs import jobs
@@ -28,6 +29,7 @@ COMMANDS: dict[str, click.Command] = {
     "predict": predict,
     "report": report,
     "jobs": jobs,
+    "batch": batch,
     "datasets": datasets,
     "models": models,
     "keys": keys,

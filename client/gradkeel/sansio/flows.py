@@ -32,6 +32,7 @@ from gradkeel.sansio.problems import error_of, not_json, read_object
 from gradkeel.sansio.retry import RetryPolicy
 
 LONG_POLL_SECONDS = 30
+WATCHED_POLL_SECONDS = 1
 SHORTEST_POLL_SECONDS = 0.2
 EVENT_SILENCE_SECONDS = 45.0  # three missed heartbeats of 15 s
 SHORT_SILENCE_SECONDS = 10.0  # below the heartbeat: heartbeats do not show, and a caller's deadline must
@@ -163,28 +164,44 @@ def pages(
 
 
 def poll(
-    path: str, done: Callable[[Json], bool], policy: RetryPolicy, timeout: float | None, what: str
+    path: str,
+    done: Callable[[Json], bool],
+    policy: RetryPolicy,
+    timeout: float | None,
+    what: str,
+    on_look: Callable[[Json], Any] | None = None,
 ) -> Flow[Json]:
     """The document of ``polled``."""
-    return (yield from polled(path, done, policy, timeout, what))[0]
+    return (yield from polled(path, done, policy, timeout, what, on_look))[0]
 
 
 def polled(
-    path: str, done: Callable[[Json], bool], policy: RetryPolicy, timeout: float | None, what: str
+    path: str,
+    done: Callable[[Json], bool],
+    policy: RetryPolicy,
+    timeout: float | None,
+    what: str,
+    on_look: Callable[[Json], Any] | None = None,
 ) -> Flow[tuple[Json, str | None]]:
     """Read a document, long-polling, until ``done`` says so: it, and the id of the request that brought it.
 
-    Raises ``WaitTimeout`` after ``timeout`` seconds. Tolerates a service that is away for a while.
+    ``on_look`` is shown the document about once a second, and at the end. Raises ``WaitTimeout`` after
+    ``timeout`` seconds. Tolerates a service that is away for a while.
     """
     patient = replace(policy, max_retries=max(policy.max_retries, PATIENCE))
     deadline = yield from _deadline(timeout)
+    longest = LONG_POLL_SECONDS if on_look is None else WATCHED_POLL_SECONDS
     answer = yield from _object_answer(get(path), patient)
     while not done(answer.json()):
+        if on_look is not None:
+            yield Call(on_look, answer.json())
         left = yield from _left(deadline, what, answer.request_id)
-        wait = max(1, int(min(LONG_POLL_SECONDS, left)))
+        wait = max(1, int(min(longest, left)))
         answer = yield from _object_answer(get(path, {"wait": wait}, timeout=wait + 30.0), patient)
         if not done(answer.json()) and "retry-after" in answer.headers:
             yield Sleep(min(left, SHORTEST_POLL_SECONDS))
+    if on_look is not None:
+        yield Call(on_look, answer.json())
     return answer.json(), answer.request_id
 
 
