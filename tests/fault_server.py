@@ -83,7 +83,7 @@ class FaultServer:
                 if self.command != "HEAD":
                     self.wfile.write(body[: reply.cut])
 
-            do_GET = do_POST = do_HEAD = do_DELETE = answer
+            do_GET = do_POST = do_HEAD = do_PATCH = do_DELETE = answer
 
             def log_message(self, format: str, *args: Any) -> None:
                 """Keep the test's output clean."""

@@ -17,6 +17,7 @@ def bare_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """No profile, no address, no key; and retries that follow one another at once."""
     home = tmp_path / "home"
     monkeypatch.setenv("XDG_CONFIG_HOME", str(home))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))
     for name in ("GRADKEEL_URL", "GRADKEEL_API_KEY", "GRADKEEL_DATA"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(START, 0.001)

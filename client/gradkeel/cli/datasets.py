@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from gradkeel.cli.access import Access, json_option, service_options
-from gradkeel.cli.live import upload_bar
+from gradkeel.cli.live import send_file
 from gradkeel.cli.outcome import table_of
 from gradkeel.cli.screen import Screen
 
@@ -70,19 +70,18 @@ def _show(screen: Screen, document: dict[str, Any]) -> None:
 @click.option("--decimal", type=click.Choice([".", ","]), help="The decimal mark.")
 @click.option("--encoding", help="The text encoding, such as latin-1.")
 @click.option("--header/--no-header", default=None, help="Whether the first line names the columns.")
+@click.option(
+    "--resumable/--in-one-go",
+    default=None,
+    help="Whether a cut, or Ctrl-C, leaves what was sent for the next try [default: from 64 MiB on].",
+)
 @json_option
 @service_options
 def upload(access: Access, file: Path, name: str | None, as_json: bool, **options: Any) -> None:
     """Upload a table and wait until it is read."""
     screen = Screen(as_json)
-    with access.client() as client, upload_bar(screen.errors, file.name) as bar:
-        task = bar.task_ids[0]
-        found = client.datasets.upload(
-            file,
-            name=name,
-            progress=lambda sent, total: bar.update(task, completed=sent, total=total),
-            **options,
-        )
+    with access.client() as client:
+        found = send_file(client, screen.errors, file, name=name, **options)
     if not as_json:
         _show(screen, found.raw)
     screen.document(found.raw)

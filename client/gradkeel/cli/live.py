@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TaskID, TextColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.text import Text
 
 from gradkeel.cli.screen import number
+from gradkeel.client import Client
+from gradkeel.resources.datasets import Dataset, goes_resumably
 from gradkeel.sansio.flows import Event
 
 LINES_A_RUN = 10
@@ -195,14 +207,57 @@ def view_on(console: Console) -> View:
 
 
 def upload_bar(console: Console, name: str) -> Progress:
-    """A bar of bytes for an upload; it shows nothing where there is no terminal."""
-    progress = Progress(
+    """A bar of bytes for one upload."""
+    bar = bytes_bar(console)
+    bar.add_task(f"Sending {name}", total=None)
+    return bar
+
+
+def bytes_bar(console: Console) -> Progress:
+    """Bars of bytes, with their rate and the time left; nothing is shown where there is no terminal."""
+    return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(compact=True),
         console=console,
         transient=True,
         disable=not console.is_terminal,
     )
-    progress.add_task(f"Sending {name}", total=None)
-    return progress
+
+
+def send_file(client: Client, console: Console, file: Path, **options: Any) -> Dataset:
+    """Upload a file and wait until it is read, with a bar for its digest and one for its bytes.
+
+    Ctrl-C says that a large one goes on where it was, when the same command is run again.
+    """
+    with bytes_bar(console) as bar:
+        try:
+            return client.datasets.upload(
+                file,
+                hashing=_counted(bar, f"Reading {file.name}"),
+                progress=_counted(bar, f"Sending {file.name}"),
+                **options,
+            )
+        except KeyboardInterrupt:
+            if goes_resumably(file.stat().st_size, options.get("resumable")):
+                bar.stop()
+                console.print(Text("What was sent is kept for a while: run the same command again to go on."))
+            raise
+
+
+def _counted(bar: Progress, description: str) -> Callable[[int, int], None]:
+    """A callback that shows its counts under ``description``, from its first call on."""
+    tasks: list[TaskID] = []
+
+    def count(done: int, total: int) -> None:
+        if not tasks:
+            for former in bar.task_ids:
+                bar.update(former, visible=False)
+            tasks.append(
+                bar.add_task(description, total=total, completed=done)
+            )  # no rate from what was there
+        bar.update(tasks[0], completed=done, total=total)
+
+    return count

@@ -10,7 +10,7 @@ import click
 
 from gradkeel.cli.access import Access, json_option, service_options
 from gradkeel.cli.config_files import read_config
-from gradkeel.cli.live import upload_bar, view_on
+from gradkeel.cli.live import send_file, view_on
 from gradkeel.cli.outcome import detached, no_job, outcome_of, problem_of, save, show
 from gradkeel.cli.screen import Screen
 from gradkeel.client import Client
@@ -125,11 +125,7 @@ def _mended(client: Client, screen: Screen, job_id: str) -> Json:
 
 
 def _upload(client: Client, screen: Screen, file: Path) -> str:
-    with upload_bar(screen.errors, file.name) as bar:
-        task = bar.task_ids[0]
-        dataset = client.datasets.upload(
-            file, progress=lambda sent, total: bar.update(task, completed=sent, total=total)
-        )
+    dataset = send_file(client, screen.errors, file)
     screen.warn(f"{file.name}: {dataset.rows} rows, {len(dataset.columns)} columns ({dataset.id})")
     return dataset.id
 

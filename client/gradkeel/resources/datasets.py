@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from gradkeel.bookmarks import FileBookmark
 from gradkeel.contract.states import DatasetState
 from gradkeel.documents import Document, Field, many, moment, optional, text, whole
 from gradkeel.errors import DatasetRejected
-from gradkeel.sansio import flows
+from gradkeel.sansio import flows, uploads
 from gradkeel.sansio.commands import Answer, Failure, Flow, Request
 from gradkeel.sansio.problems import describe, error_of
 from gradkeel.sansio.retry import RetryPolicy
@@ -43,6 +45,17 @@ class DatasetData(Document):
     created_at = Field(moment)
 
 
+@dataclass(frozen=True)
+class Way:
+    """How a source is sent: in one request, or resumably, with the upload's id remembered."""
+
+    resumable: bool = False
+    bookmark: uploads.Bookmark | None = None
+
+
+PLAIN = Way()
+
+
 def path_of(dataset_id: str, *rest: str) -> str:
     return "/".join([PATH, flows.segment(dataset_id), *rest])
 
@@ -64,16 +77,32 @@ def wait_flow(dataset_id: str, policy: RetryPolicy, timeout: float | None) -> Fl
     return document
 
 
-def upload_flow(source: Source, options: Mapping[str, Any], policy: RetryPolicy) -> Flow[Json]:
+def upload_flow(
+    source: Source, options: Mapping[str, Any], policy: RetryPolicy, way: Way = PLAIN
+) -> Flow[Json]:
     """Send a source, unless the project already has these bytes, read with the same (default) options."""
     if all(value is None for value in options.values()):
         known = yield from known_flow(source.sha256, policy)
         if known is not None:
             return known
+    if way.resumable:
+        dataset_id = yield from uploads.send(source, options, policy, way.bookmark)
+        return (yield from flows.document_of(flows.get(path_of(dataset_id)), policy))
     params = {"name": source.name, **options}
     headers = {"Repr-Digest": source.repr_digest}
     request = flows.post_body(PATH, source, params=params, headers=headers, key=None)
     return (yield from flows.document_of(request, policy))
+
+
+def way_of(source: Source, options: Mapping[str, Any], resumable: bool | None, url: str) -> Way:
+    """Large sources go resumably, unless the caller says which way to go."""
+    if not goes_resumably(source.size, resumable):
+        return PLAIN
+    return Way(True, FileBookmark.of(url, source.sha256, source.name, options))
+
+
+def goes_resumably(size: int, resumable: bool | None) -> bool:
+    return size >= uploads.RESUMABLE_BYTES if resumable is None else resumable
 
 
 def known_flow(sha256: str, policy: RetryPolicy) -> Flow[Json | None]:
@@ -149,6 +178,8 @@ class Datasets:
         name: str | None = None,
         columns: Sequence[str] | None = None,
         progress: Progress | None = None,
+        hashing: Progress | None = None,
+        resumable: bool | None = None,
         wait: bool = True,
         delimiter: str | None = None,
         decimal: str | None = None,
@@ -159,12 +190,16 @@ class Datasets:
 
         A table is a pandas or polars frame, an Arrow table, a dict of columns, or an array whose columns
         ``columns`` names; its index is left out and its types are kept.
-        ``progress(sent, total)`` counts bytes. Waits until the data set is ready, unless ``wait`` is False.
+        ``progress(sent, total)`` counts bytes, and so does ``hashing`` before that, while a file is read for
+        its digest. From 64 MiB on, or where ``resumable`` is True, what was sent is kept when the connection
+        is cut, and when this process ends: the same call, made again, goes on.
+        Waits until the data set is ready, unless ``wait`` is False.
         Raises ``DatasetRejected`` with row, line and column where the content cannot be used.
         """
-        source = source_of(data, name, columns).watched(progress)
+        source = source_of(data, name, columns, hashing).watched(progress)
         options = read_options(delimiter, decimal, encoding, header)
-        dataset = self._bind(self._client.run(upload_flow(source, options, self._client.policy)))
+        way = way_of(source, options, resumable, self._client.url)
+        dataset = self._bind(self._client.run(upload_flow(source, options, self._client.policy, way)))
         return dataset.wait() if wait else dataset
 
     def get(self, dataset_id: str) -> Dataset:
@@ -230,6 +265,8 @@ class AsyncDatasets:
         name: str | None = None,
         columns: Sequence[str] | None = None,
         progress: Progress | None = None,
+        hashing: Progress | None = None,
+        resumable: bool | None = None,
         wait: bool = True,
         delimiter: str | None = None,
         decimal: str | None = None,
@@ -237,9 +274,10 @@ class AsyncDatasets:
         header: bool | None = None,
     ) -> AsyncDataset:
         """See ``Datasets.upload``; ``progress`` is called in a thread."""
-        source = (await self._client.in_thread(source_of, data, name, columns)).watched(progress)
+        source = (await self._client.in_thread(source_of, data, name, columns, hashing)).watched(progress)
         options = read_options(delimiter, decimal, encoding, header)
-        raw = await self._client.run(upload_flow(source, options, self._client.policy))
+        way = way_of(source, options, resumable, self._client.url)
+        raw = await self._client.run(upload_flow(source, options, self._client.policy, way))
         dataset = self._bind(raw)
         return await dataset.wait() if wait else dataset
 
