@@ -276,6 +276,7 @@ class FakeService(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
             "config": config,
             "dataset_id": config["dataset_id"],
             "batch_id": None,
+            "priority": 0,
             "model_id": None,
             "progress": None,
             "attempts": 0,
