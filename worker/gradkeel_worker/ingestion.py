@@ -17,7 +17,7 @@ from gradkeel_worker.holdings import Holding
 from gradkeel_worker.limits import Bounds
 from gradkeel_worker.outcome import Outcome
 from gradkeel_worker.parts import Parts
-from gradkeel_worker.processes import Child
+from gradkeel_worker.processes import CannotStart, Child
 from gradkeel_worker.signals import Stop
 from gradkeel_worker.storing import persist
 from gradkeel_worker.watch import Ending, Watch
@@ -31,11 +31,15 @@ DATABASE_SHARE = 6
 def read_upload(parts: Parts, dataset: DatasetRow) -> None:
     """Read a claimed data set. Raises nothing that concerns one data set alone."""
     work = parts.folder / f"{dataset.id}-{dataset.fence}"
-    holding = Holding(
-        dataset.id, dataset.fence, lambda: parts.records.heartbeat_dataset(dataset.id, dataset.fence)
-    )
-    parts.holdings.add(holding)
     log = parts.log.bind(dataset_id=dataset.id, fence=dataset.fence)
+    try:
+        holding = Holding(
+            dataset.id, dataset.fence, lambda: parts.records.heartbeat_dataset(dataset.id, dataset.fence)
+        )
+    except OSError as error:
+        _wait_for_room(parts, dataset, error, log)
+        return
+    parts.holdings.add(holding)
     try:
         work.mkdir(parents=True)
         if parts.stopping.is_set():
@@ -43,6 +47,8 @@ def read_upload(parts: Parts, dataset: DatasetRow) -> None:
         _Reading(parts, dataset, work, holding, log).run()
     except StoreError as error:
         log.warning("the reading is given up; its lease runs out", error=str(error))
+    except CannotStart as error:
+        _wait_for_room(parts, dataset, error, log)
     except Exception:
         log.exception("the reading failed in the worker itself")
         with contextlib.suppress(StoreError):
@@ -50,6 +56,14 @@ def read_upload(parts: Parts, dataset: DatasetRow) -> None:
     finally:
         parts.holdings.remove(holding)
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _wait_for_room(parts: Parts, dataset: DatasetRow, error: Exception, log: Any) -> None:
+    """Give the data set back, attempt included: it is not to blame that nothing can be started here."""
+    log.error("this machine has no room for the reading", error=str(error))
+    parts.stopping.wait(parts.settings.poll_seconds)
+    with contextlib.suppress(StoreError):
+        parts.records.release_dataset(dataset.id, dataset.fence)
 
 
 class _Reading:

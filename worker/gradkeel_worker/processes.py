@@ -10,6 +10,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -26,6 +27,9 @@ ENVIRONMENT = {
     "JE_ARROW_MALLOC_CONF": "background_thread:false",
 }
 
+_starter = ThreadPoolExecutor(1, "starter")
+"""Starts every child, and so a forkserver in place of one that died: it dies with the thread that made it."""
+
 # start() also polls the children of other threads, and what it reaps there reads as exit code 255
 _lifecycle = threading.Lock()
 _context = multiprocessing.get_context("forkserver")
@@ -40,19 +44,33 @@ def start_forkserver() -> None:
     forkserver.ensure_running()
 
 
+class CannotStart(Exception):
+    """No child can be started now: this machine is out of descriptors, processes or memory."""
+
+
 class Child:
-    """One running child. Its body is named in ``gradkeel_worker.child.BODIES``."""
+    """One running child. Its body is named in ``gradkeel_worker.child.BODIES``.
+
+    Raises:
+        CannotStart: there is no room for it.
+    """
 
     def __init__(self, body: str, work: Path, bounds: Bounds) -> None:
+        try:
+            self._start(body, work, bounds)
+        except (OSError, EOFError) as error:
+            raise CannotStart(f"no process can be started: {error or 'the forkserver died'}") from error
+
+    def _start(self, body: str, work: Path, bounds: Bounds) -> None:
         ours, theirs = _context.Pipe()
-        self._process = _context.Process(
-            target=child.main, args=(body, str(work), theirs, bounds), daemon=True
-        )
         self._channel: Connection[Any, Any] = ours
         self._open = True
-        with _lifecycle:
-            self._process.start()
-        theirs.close()
+        with theirs:
+            self._process = _context.Process(
+                target=child.main, args=(body, str(work), theirs, bounds), daemon=True
+            )
+            with _lifecycle:
+                _starter.submit(self._process.start).result()
 
     @property
     def pid(self) -> int:

@@ -5,7 +5,6 @@ says how it ended. Whatever happens to the child, the job ends with a report or 
 """
 
 import contextlib
-import errno
 import json
 import os
 import shutil
@@ -28,7 +27,7 @@ from gradkeel_worker.kept import with_model_told
 from gradkeel_worker.limits import Bounds
 from gradkeel_worker.outcome import Outcome
 from gradkeel_worker.parts import Parts
-from gradkeel_worker.processes import Child
+from gradkeel_worker.processes import CannotStart, Child
 from gradkeel_worker.signals import Stop
 from gradkeel_worker.storing import persist
 from gradkeel_worker.watch import Ending, Watch
@@ -40,7 +39,6 @@ LONGEST_REPORT_SECONDS = 60.0
 PROGRESS_KEYS = ("phase", "epoch", "epochs", "step", "fraction", "eta_seconds")
 STATES = {"succeeded": JobState.SUCCEEDED, "cancelled": JobState.CANCELLED}
 FILE_MB = 1 << 15
-EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM)
 
 Json = dict[str, Any]
 T = TypeVar("T")
@@ -66,9 +64,13 @@ class End:
 def supervise(parts: Parts, job: JobRow) -> None:
     """Run a claimed job to its end. Raises nothing that concerns one job alone."""
     work = parts.folder / f"{job.id}-{job.fence}"
-    holding = Holding(job.id, job.fence, lambda: parts.records.heartbeat_job(job.id, job.fence))
-    parts.holdings.add(holding)
     log = parts.log.bind(job_id=job.id, fence=job.fence, attempt=job.attempt)
+    try:
+        holding = Holding(job.id, job.fence, lambda: parts.records.heartbeat_job(job.id, job.fence))
+    except OSError as error:
+        _wait_for_room(parts, job, error, log)
+        return
+    parts.holdings.add(holding)
     try:
         work.mkdir(parents=True)
         if parts.stopping.is_set():
@@ -78,23 +80,26 @@ def supervise(parts: Parts, job: JobRow) -> None:
             attempt.run()
     except StoreError as error:
         log.warning("the attempt is given up; its lease runs out", error=str(error))
-    except Exception as error:
+    except CannotStart as error:
+        _wait_for_room(parts, job, error, log)
+    except Exception:
         log.exception("the attempt failed in the worker itself")
         with contextlib.suppress(StoreError):
-            _give_up(parts, job, error)
+            parts.records.requeue_lost(
+                job.id, job.fence, code=JobErrorCode.INTERNAL, message="the worker failed"
+            )
     finally:
         parts.holdings.remove(holding)
         parts.events.close_run(job.id)
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _give_up(parts: Parts, job: JobRow, error: Exception) -> None:
-    """Where this machine has no room for a process, no job is to blame: it goes back, attempt included."""
-    if isinstance(error, EOFError) or (isinstance(error, OSError) and error.errno in EXHAUSTED):
-        parts.stopping.wait(parts.settings.poll_seconds)
+def _wait_for_room(parts: Parts, job: JobRow, error: Exception, log: Any) -> None:
+    """Give the job back, attempt included: it is not to blame that nothing can be started here."""
+    log.error("this machine has no room for the job", error=str(error))
+    parts.stopping.wait(parts.settings.poll_seconds)
+    with contextlib.suppress(StoreError):
         parts.records.release_job(job.id, job.fence, parts.events.numbered(job.id, job.fence))
-    else:
-        parts.records.requeue_lost(job.id, job.fence, code=JobErrorCode.INTERNAL, message="the worker failed")
 
 
 class _Attempt:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,19 @@ def command_of(pid: int) -> bytes:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     except FileNotFoundError:
         return b""
+
+
+@contextmanager
+def few_descriptors(pid: int, free: int) -> Iterator[None]:
+    """Leave a process so many descriptors beside those that it holds."""
+    before, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    held = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
+    unused = (number for number in range(hard) if number not in held)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (next(islice(unused, free, None)), hard))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (before, hard))
 
 
 class Victim:
@@ -113,6 +128,13 @@ def running_victim(folder: Path, **env: str) -> Iterator[Victim]:
         victim.close()
     finally:
         victim.server.kill()
+
+
+@pytest.fixture(scope="session")
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Victim]:
+    """One stack for all faults that leave it whole."""
+    with running_victim(tmp_path_factory.mktemp("lasting")) as running:
+        yield running
 
 
 @pytest.fixture

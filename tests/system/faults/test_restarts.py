@@ -17,7 +17,7 @@ from gradkeel import Client, Event
 from gradkeel.resources.jobs import Job
 from gradkeel_store.settings import redis_url_of
 
-from .conftest import CONFIG, Victim, running_victim
+from .conftest import CONFIG, Victim
 from .followers import Follower, assert_nothing_silent, browser, pages
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
@@ -25,11 +25,9 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
 ENDLESS = CONFIG | {"budget": CONFIG["budget"] | {"epochs": 1_000_000}}
 
 
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Victim]:
-    """One stack for all restarts here."""
-    with running_victim(tmp_path_factory.mktemp("restarts")) as running:
-        yield running
+@pytest.fixture
+def stack(lasting: Victim) -> Victim:
+    return lasting
 
 
 @pytest.fixture

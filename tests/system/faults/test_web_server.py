@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import socket
 import threading
@@ -21,7 +20,7 @@ from processes import children_of
 from servers import Valkey
 from service.conftest import TABLE, Service, assert_problem, running_service
 
-from .conftest import CONFIG, Victim, running_victim
+from .conftest import CONFIG, Victim, few_descriptors, running_victim
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
 LONGEST = 60.0
@@ -135,30 +134,19 @@ def test_sigterm_under_load(service: Service) -> None:
     assert {job_id for _, job_id in answered} == kept, "a job was made and its maker was not told"
 
 
-def limit_descriptors(pid: int, soft: int) -> int:
-    """Set how many descriptors a process may hold; how many it was."""
-    before, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
-    return before
-
-
 def test_no_descriptors_left(service: Service) -> None:
     """503 meanwhile, for open connections and new ones; then all is as before, in the same process."""
     assert service.server is not None
     (worker,) = children_of(service.server.process.pid)
     with service.client() as client:
         assert client.get("/v1/jobs").status_code == 200
-        held = {int(name) for name in os.listdir(f"/proc/{worker}/fd")}
-        before = limit_descriptors(worker, min(set(range(max(held) + 2)) - held))
-        try:
+        with few_descriptors(worker, free=0):
             answer = client.post("/v1/datasets", content=TABLE.encode())
-            assert "Retry-After" in answer.headers
             assert_problem(answer, 503, "unavailable")
+            assert "Retry-After" in answer.headers
             fresh = httpx.get(f"{service.url}/v1/jobs", timeout=30)
             assert (fresh.status_code, fresh.headers["Retry-After"]) == (503, "5")
             assert fresh.json()["type"] == "urn:gradkeel:problem:unavailable"
-        finally:
-            limit_descriptors(worker, before)
         assert client.post("/v1/datasets", content=TABLE.encode()).status_code == 201
     assert httpx.get(f"{service.url}/healthz", timeout=30).status_code == 200
     assert children_of(service.server.process.pid) == [worker]
