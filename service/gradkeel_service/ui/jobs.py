@@ -20,7 +20,7 @@ from gradkeel_service.ui.models import files_of
 from gradkeel_service.ui.signing import see_other
 from gradkeel_store.errors import NotFound
 from gradkeel_store.page.layout import laid_out
-from gradkeel_store.page.markup import Child, Html, name, table, tag
+from gradkeel_store.page.markup import Child, Html, details, escape, name, table, tag
 from gradkeel_store.page.wording import METRICS, duration, figure, percent
 from gradkeel_store.queue import ring_train
 from gradkeel_store.records import JobFilter, JobRow
@@ -43,15 +43,16 @@ FILES: dict[str, tuple[str, str, str]] = {
 
 
 def show_list() -> ResponseReturnValue:
-    asked = query_of("state", "label", "dataset_id", "after")
+    asked = query_of("state", "label", "dataset_id", "batch_id", "after")
     wanted = JobFilter(
         state=asked["state"] or None,
         label=label_of(asked["label"] or None),
         dataset_id=asked["dataset_id"] or None,
+        batch_id=asked["batch_id"] or None,
     )
     found = parts().records.list_jobs(project(), wanted, limit=SHOWN, after=asked["after"] or None)
     names = parts().records.dataset_names(project(), {row.dataset_id for row in found.rows})
-    filtered = any(asked[key] for key in ("state", "label", "dataset_id"))
+    filtered = any(asked[key] for key in asked if key != "after")
     body = _table(list(found.rows), names) if found.rows else _nothing(filtered)
     return page("Jobs", heading("Jobs"), _filters(asked), body, layout.pager(PATH, asked, found.next_cursor))
 
@@ -69,9 +70,11 @@ def _filters(asked: dict[str, str]) -> Html:
             "Label",
             tag("input", name="label", value=asked["label"], placeholder="team or team=a", maxlength=200),
         ),
-        tag("input", type="hidden", name="dataset_id", value=asked["dataset_id"])
-        if asked["dataset_id"]
-        else None,
+        [
+            tag("input", type="hidden", name=key, value=asked[key])
+            for key in ("dataset_id", "batch_id")
+            if asked[key]
+        ],
         tag("button", "Show"),
         cls="filters",
     )
@@ -126,9 +129,15 @@ def show(job_id: str) -> ResponseReturnValue:
         _heading(row),
         _live(row) if alive else _result(row),
         None if alive else _files(row),
-        section("Config", tag("pre", laid_out(row.config), tabindex=0, role="region", aria_label="Config")),
+        section("Config", _config(row)),
         live=alive,
     )
+
+
+def _config(row: JobRow) -> Html:
+    whole = tag("pre", laid_out(row.config), tabindex=0, role="region", aria_label="Config")
+    sent = tag("pre", laid_out(row.submitted), tabindex=0, role="region", aria_label="Config as it was sent")
+    return escape([sent, details("With every option that the preset filled in", whole)])
 
 
 def _heading(row: JobRow) -> Html:

@@ -13,7 +13,7 @@ from gradkeel.contract.states import Scope
 from gradkeel_service import auth, problems
 from gradkeel_service.conditional import body_response
 from gradkeel_service.errors import Refusal
-from gradkeel_service.ui import datasets, jobs, keys, models, signing
+from gradkeel_service.ui import batches, datasets, jobs, keys, models, signing
 from gradkeel_service.ui.layout import heading, page
 from gradkeel_store.errors import StoreError
 from gradkeel_store.page import stylesheet
@@ -66,6 +66,8 @@ PAGES: tuple[tuple[str, str, View, Scope | None], ...] = (
     ("GET", "/datasets/<dataset_id>", datasets.show, Scope.READ),
     ("GET", "/models", models.show_list, Scope.READ),
     ("GET", "/models/<model_id>/files/<form>", models.file, Scope.READ),
+    ("GET", "/batches", batches.show_list, Scope.READ),
+    ("POST", "/batches/<batch_id>/cancel", batches.cancel, Scope.SUBMIT),
     ("GET", "/keys", keys.show_list, Scope.ADMIN),
     ("POST", "/keys", keys.create, Scope.ADMIN),
     ("POST", "/keys/<key_id>/rotate", keys.rotate, Scope.ADMIN),

@@ -59,6 +59,10 @@ def _form(target: str, complaint: str | None = None, status: int = 200) -> Respo
         notice(complaint, "bad") if complaint else None,
         tag(
             "form",
+            # Password managers keep a key beside a name.
+            tag(
+                "input", name="user", value="gradkeel", autocomplete="username", readonly=True, hidden=True
+            ),
             tag("label", "Your key", for_="key"),
             tag(
                 "input", id="key", name="key", type="password", required=True,
@@ -67,8 +71,8 @@ def _form(target: str, complaint: str | None = None, status: int = 200) -> Respo
             ),
             tag(
                 "p",
-                "It looks like key_….…; the file profile.json of the data folder of ",
-                tag("code", "gradkeel up"), " holds one, and ", tag("code", "gradkeel keys create"),
+                "It begins with key_. The file profile.json in the data folder of ",
+                tag("code", "gradkeel up"), " holds one; ", tag("code", "gradkeel keys create"),
                 " makes more.",
                 id="key-hint", cls="hint",
             ),

@@ -6,12 +6,12 @@ const AGAIN_MS = 3000;
 const NAMES = ["state", "progress", "epoch", "reading", "intervention", "gap", "end"];
 
 class Chart {
-  constructor(place, title, lines, logarithmic) {
+  // Values on a logarithmic scale; those that have no logarithm are left out.
+  constructor(place, title, lines) {
     this.lines = lines.map(() => []);
-    this.logarithmic = logarithmic;
     const figure = place.appendChild(document.createElement("figure"));
     const caption = figure.appendChild(document.createElement("figcaption"));
-    caption.textContent = title + (logarithmic ? " (logarithmic)" : "");
+    caption.textContent = title + " (logarithmic)";
     this.scale = caption.appendChild(document.createElement("span"));
     this.scale.className = "scale";
     this.svg = figure.appendChild(svg("svg"));
@@ -34,10 +34,10 @@ class Chart {
   }
 
   add(which, step, value) {
-    if (!Number.isFinite(step) || !Number.isFinite(value) || (this.logarithmic && value <= 0)) return;
+    if (!Number.isFinite(step) || !Number.isFinite(value) || value <= 0) return;
     const points = this.lines[which];
     if (points.length && step < points[points.length - 1][0]) points.length = 0; // it began anew
-    points.push([step, this.logarithmic ? Math.log10(value) : value]);
+    points.push([step, Math.log10(value)]);
     if (points.length > KEPT) this.lines[which] = points.filter((_, index) => index % 2);
   }
 
@@ -60,8 +60,7 @@ class Chart {
       });
       this.drawn[which].setAttribute("points", places.join(" "));
     });
-    const [from, to] = this.logarithmic ? [10 ** low, 10 ** high] : [low, high];
-    this.scale.textContent = number(from) + " to " + number(to);
+    this.scale.textContent = number(10 ** low) + " to " + number(10 ** high);
   }
 }
 
@@ -88,8 +87,8 @@ class Live {
     this.last = "";
     this.due = false;
     const charts = document.getElementById("charts");
-    this.loss = new Chart(charts, "Loss", [["training", "first"], ["validation", "second"]], false);
-    this.norm = new Chart(charts, "Gradient norm", [["before clipping", "first"]], true);
+    this.loss = new Chart(charts, "Loss", [["training", "line-a"], ["validation", "line-b"]]);
+    this.norm = new Chart(charts, "Gradient norm", [["before clipping", "line-a"]]);
     this.step = 0;
     this.open();
   }
