@@ -1,0 +1,159 @@
+"""A proxy that misbehaves as told, in front of a real service. It keeps what came through."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import http.server
+import re
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from fault_server import Seen
+
+DEADLINE = 30.0
+
+
+@dataclass
+class Fault:
+    """What happens to the next ``times`` requests whose line matches ``on``.
+
+    ``how``: ``before`` cuts the connection before the request is passed on, ``after`` once the service has
+    answered, ``truncate`` in the middle of its answer, ``stall`` holds the answer until the client has hung
+    up, ``answer`` gives ``status`` and ``headers`` itself. ``stream`` cuts after so many bytes of the body.
+    """
+
+    how: str
+    on: str = ""
+    times: int = 1
+    status: int = 503
+    headers: Mapping[str, str] = field(default_factory=dict)
+    bytes: int = 0
+
+
+class FaultProxy:
+    """Listens on loopback at ``url``; ``seen`` holds the requests, ``faults`` what is to happen."""
+
+    def __init__(self, upstream: str, *faults: Fault) -> None:
+        self.upstream = upstream
+        self.faults = list(faults)
+        self.seen: list[Seen] = []
+        self._lock = threading.Lock()
+        self._port = 0
+        self.open()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._port}"
+
+    def open(self) -> None:
+        """Listen, on the same port as before if there was one."""
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", self._port), self._handler())
+        self._server.daemon_threads = True
+        self._port = self._server.server_port
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Refuse connections from now on."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def fault_for(self, seen: Seen) -> Fault | None:
+        with self._lock:
+            self.seen.append(seen)
+            line = f"{seen.method} {seen.path}"
+            fault = next((f for f in self.faults if f.times > 0 and re.search(f.on, line)), None)
+            if fault is not None:
+                fault.times -= 1
+            return fault
+
+    def sent(self, on: str) -> list[Seen]:
+        """The requests whose line matches."""
+        return [seen for seen in self.seen if re.search(on, f"{seen.method} {seen.path}")]
+
+    def _handler(self) -> type[http.server.BaseHTTPRequestHandler]:
+        proxy = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def answer(self) -> None:
+                self.close_connection = True
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                seen = Seen(self.command, self.path, headers, body)
+                fault = proxy.fault_for(seen) or Fault("pass")
+                if fault.how == "answer":
+                    self._head(fault.status, {**fault.headers, "Content-Length": "0"})
+                elif fault.how != "before":
+                    with contextlib.closing(_forwarded(proxy.upstream, seen)) as upstream:
+                        self._pass_on(upstream.getresponse(), fault)
+
+            def _pass_on(self, response: http.client.HTTPResponse, fault: Fault) -> None:
+                if fault.how == "after":
+                    response.read()
+                    return
+                if fault.how == "stall":
+                    _wait_for_hang_up(self.connection)
+                    return
+                kept = ("Content-Length", "Transfer-Encoding", "Connection")
+                headers = {name: value for name, value in response.getheaders() if name not in kept}
+                length = response.getheader("Content-Length")
+                framing = {"Content-Length": length} if length else {"Transfer-Encoding": "chunked"}
+                bodyless = self.command == "HEAD" or response.status in (204, 304)
+                self._head(response.status, {**headers, **({} if bodyless and not length else framing)})
+                if not bodyless:
+                    self._body(response, fault, chunked=length is None)
+
+            def _body(self, response: http.client.HTTPResponse, fault: Fault, *, chunked: bool) -> None:
+                limit = fault.bytes if fault.how in ("truncate", "stream") else None
+                for piece in _pieces(response, limit):
+                    framed = b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece
+                    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                        self.wfile.write(framed)
+                if chunked and limit is None:
+                    self.wfile.write(b"0\r\n\r\n")
+
+            def _head(self, status: int, headers: Mapping[str, str]) -> None:
+                self.send_response_only(status)
+                for name, value in {**headers, "Connection": "close"}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+
+            do_GET = do_POST = do_HEAD = do_DELETE = answer
+
+            def log_message(self, format: str, *args: Any) -> None:
+                """Keep the test's output clean."""
+
+        return Handler
+
+
+def _forwarded(upstream: str, seen: Seen) -> http.client.HTTPConnection:
+    where = urlsplit(upstream)
+    connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=DEADLINE)
+    passed = {k: v for k, v in seen.headers.items() if k not in ("host", "connection", "transfer-encoding")}
+    connection.request(seen.method, seen.path, seen.body or None, passed)
+    return connection
+
+
+def _pieces(response: http.client.HTTPResponse, limit: int | None) -> Iterator[bytes]:
+    """The body as it comes, up to so many bytes."""
+    left = limit
+    while left is None or left > 0:
+        piece = response.read1(65536 if left is None else left)
+        if not piece:
+            return
+        yield piece
+        left = None if left is None else left - len(piece)
+
+
+def _wait_for_hang_up(connection: socket.socket) -> None:
+    connection.settimeout(DEADLINE)
+    with contextlib.suppress(OSError):
+        connection.recv(1)
