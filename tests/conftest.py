@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from servers import S3, Postgres, Valkey, running_postgres
+from servers import S3, Postgres, Rabbit, Valkey, running_postgres, running_rabbit
 
 
 @pytest.fixture
@@ -18,6 +18,13 @@ def valkey() -> Iterator[Valkey]:
         yield server
     finally:
         server.close()
+
+
+@pytest.fixture(scope="session")
+def rabbit() -> Iterator[Rabbit]:
+    """One RabbitMQ for the whole run. Skipped where it is not installed (a failure when CI is set)."""
+    with running_rabbit() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

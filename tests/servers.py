@@ -1,4 +1,4 @@
-"""Real servers for tests: Valkey, PostgreSQL and an S3-speaking server, each in a folder of its own.
+"""Real servers for tests: Valkey, RabbitMQ, PostgreSQL and one that speaks S3, each in a folder of its own.
 
 A server counts as ready when it says so in its own log; nothing here sleeps. What the machine lacks is
 skipped with the reason, except where the environment variable `CI` is set: there it is a failure.
@@ -168,6 +168,106 @@ class Valkey:
         if self._server is not None:
             self._server.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+RABBIT_FOLDERS = ("/usr/lib/rabbitmq/bin", "/usr/sbin", "/usr/local/sbin", "/opt/rabbitmq/sbin")
+RABBIT_CONFIG = """\
+listeners.tcp.1 = 127.0.0.1:{port}
+log.console = true
+log.file = false
+default_user = gradkeel
+default_pass = {password}
+vm_memory_high_watermark.absolute = 512MB
+disk_free_limit.absolute = 50MB
+"""
+
+
+class Rabbit:
+    """A RabbitMQ node of its own on loopback: name, cookie, data and port mapper in one folder.
+
+    It keeps port and data over a restart. The first start takes some seconds.
+    """
+
+    def __init__(self, program: Path) -> None:
+        self.program = program
+        self.folder = Path(tempfile.mkdtemp(prefix="gkr-"))
+        self.port, self._distribution, self._mapper_port = free_port(), free_port(), free_port()
+        self.password = secrets.token_hex(16)
+        (self.folder / "rabbitmq.conf").write_text(
+            RABBIT_CONFIG.format(port=self.port, password=self.password)
+        )
+        self._server: LoggedProcess | None = None
+        # Erlang would start its port mapper as a daemon that outlives the node; this one ends with the tests.
+        mapper = [shutil.which("epmd") or "epmd", "-port", str(self._mapper_port), "-address", "127.0.0.1"]
+        self._mapper = subprocess.Popen(
+            mapper, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=die_with_parent
+        )
+
+    @property
+    def url(self) -> str:
+        return f"amqp://gradkeel:{self.password}@127.0.0.1:{self.port}//"
+
+    def _environment(self) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("RABBITMQ_")}
+        own = {
+            "HOME": self.folder,
+            "ERL_EPMD_PORT": self._mapper_port,
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODENAME": f"{self.folder.name}@localhost",
+            "RABBITMQ_DIST_PORT": self._distribution,
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
+            "RABBITMQ_MNESIA_BASE": self.folder / "data",
+            "RABBITMQ_LOG_BASE": self.folder / "log",
+            "RABBITMQ_LOGS": "-",
+            "RABBITMQ_CONFIG_FILE": self.folder / "rabbitmq.conf",
+            "RABBITMQ_CONF_ENV_FILE": self.folder / "none",
+            "RABBITMQ_ENABLED_PLUGINS_FILE": self.folder / "plugins",
+            "RABBITMQ_GENERATED_CONFIG_DIR": self.folder / "config",
+            "RABBITMQ_SCHEMA_DIR": self.folder / "schema",
+            "RABBITMQ_PID_FILE": self.folder / "pid",
+        }
+        return kept | {name: str(value) for name, value in own.items()}
+
+    def start(self) -> None:
+        self._server = LoggedProcess(
+            [str(self.program)], r"startup complete|completed with \d+ plugins", env=self._environment()
+        )
+        self._server.wait_ready()
+
+    def kill(self) -> None:
+        """kill -9 of the node, with everything that its scripts have started."""
+        assert self._server is not None, "not started"
+        self._server.kill()
+
+    def close(self) -> None:
+        if self._server is not None:
+            self._server.kill()
+        self._mapper.kill()
+        self._mapper.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def rabbit_program() -> Path | None:
+    """RabbitMQ's own start script; Debian's one in /usr/sbin changes the user and the folders."""
+    programs = [Path(folder) / "rabbitmq-server" for folder in RABBIT_FOLDERS]
+    return next((program for program in programs if program.exists()), None)
+
+
+@contextmanager
+def running_rabbit() -> Iterator[Rabbit]:
+    """A node of the caller's own. Skipped where RabbitMQ is not installed (a failure when CI is set)."""
+    program = rabbit_program()
+    if program is None:
+        missing(
+            "RabbitMQ is not installed: looked for rabbitmq-server in /usr/lib/rabbitmq/bin and /usr/sbin"
+        )
+    assert program is not None
+    server = Rabbit(program)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
 
 
 def postgres_binaries() -> Path | None:

@@ -3,6 +3,7 @@
 Nothing here knows of a request; the project is named by the caller, who has checked its key.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -70,6 +71,14 @@ class Admission:
         """Seconds of training of the project's jobs that ended within the last 24 hours."""
         return self.records.training_seconds(project, self.records.now() - timedelta(days=1))
 
+    def room(self, project: str) -> int:
+        """How many more jobs the project may queue now; 0 where a quota is used up."""
+        try:
+            self.check_quota(project)
+        except Refusal:
+            return 0
+        return self.settings.max_queued_jobs - self.records.queued_jobs(project)
+
     def live_workers(self) -> list[WorkerRow]:
         """Workers whose last heartbeat is recent."""
         return list(self.records.live_workers(self.settings.heartbeat_seconds * HEARTBEATS_MISSED))
@@ -86,6 +95,35 @@ class Admission:
         devices = [str(device) for worker in self.live_workers() for device in worker.info.get("devices", ())]
         if not any(device.startswith("cuda") for device in devices):
             raise invalid("/device", "no_device", "no live worker offers a CUDA device")
+
+
+def checked_object(document: Any) -> dict[str, Any]:
+    """A document from outside, which must be an object that every database can hold; refusals are 422."""
+    if not isinstance(document, dict):
+        raise Refusal("invalid", "the body must be a JSON object", [FieldError("", "type", "not an object")])
+    faults = list(_nul_places(document, ""))
+    if faults:
+        raise Refusal("invalid", "a string holds a NUL character", faults)
+    return document
+
+
+def _nul_places(value: Any, pointer: str) -> Iterator[FieldError]:
+    if isinstance(value, str) and "\0" in value:
+        yield FieldError(pointer, "nul", "a NUL character is not accepted")
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _nul_places(item, f"{pointer}/{index}")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            place = f"{pointer}/{escape_pointer(key)}"
+            if "\0" in key:
+                yield FieldError(place.replace("\0", ""), "nul", "a NUL character in a key is not accepted")
+            yield from _nul_places(item, place)
+
+
+def escape_pointer(key: str) -> str:
+    """One reference token of a JSON pointer (RFC 6901)."""
+    return key.replace("~", "~0").replace("/", "~1")
 
 
 def _refuse(faults: list[FieldError]) -> None:

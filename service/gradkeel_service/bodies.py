@@ -9,7 +9,7 @@ from gunicorn.http.errors import NoMoreData, ParseException
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from gradkeel.contract import strict_json
-from gradkeel.contract.errors import FieldError
+from gradkeel_service.admission import checked_object
 from gradkeel_service.errors import Refusal
 from gradkeel_service.pace import paced
 from gradkeel_service.parts import parts
@@ -130,34 +130,9 @@ def parse_object(body: bytes) -> dict[str, Any]:
     """``body`` as a strict JSON object. 415 for another content type, 400 for bad JSON, 422 for no object."""
     if media_type() != "application/json":
         raise Refusal("unsupported_media_type", "send the body as Content-Type: application/json")
-    document = strict_json.loads(body)
-    if not isinstance(document, dict):
-        raise Refusal("invalid", "the body must be a JSON object", [FieldError("", "type", "not an object")])
-    faults = list(_nul_places(document, ""))
-    if faults:
-        raise Refusal("invalid", "a string holds a NUL character", faults)
-    return document
+    return checked_object(strict_json.loads(body))
 
 
 def read_object() -> dict[str, Any]:
     """The body of the current request as a strict JSON object."""
     return parse_object(read_all(MAX_JSON_BYTES))
-
-
-def _nul_places(value: Any, pointer: str) -> Iterator[FieldError]:
-    if isinstance(value, str) and "\0" in value:
-        yield FieldError(pointer, "nul", "a NUL character is not accepted")
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from _nul_places(item, f"{pointer}/{index}")
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            place = f"{pointer}/{escape_pointer(key)}"
-            if "\0" in key:
-                yield FieldError(place.replace("\0", ""), "nul", "a NUL character in a key is not accepted")
-            yield from _nul_places(item, place)
-
-
-def escape_pointer(key: str) -> str:
-    """One reference token of a JSON pointer (RFC 6901)."""
-    return key.replace("~", "~0").replace("/", "~1")

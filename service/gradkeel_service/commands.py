@@ -1,4 +1,4 @@
-"""up, down, serve, consumer, bootstrap-key: the commands that need the service, found through entry points."""
+"""The commands that need the service, through entry points: up, down, serve, consumer, bootstrap-key."""
 
 import importlib
 import os

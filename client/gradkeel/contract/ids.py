@@ -8,7 +8,7 @@ _ALPHABET = string.digits + string.ascii_letters
 _LENGTH = 22
 
 DATASET, JOB, MODEL, KEY, PROJECT, REQUEST = "ds", "job", "mdl", "key", "prj", "req"
-BATCH, UPLOAD = "bat", "upl"
+BATCH, UPLOAD, SUBMISSION = "bat", "upl", "sub"
 
 
 def new_id(prefix: str) -> str:

@@ -39,6 +39,13 @@ class BatchState(StrEnum):
     ENDED = "ended"
 
 
+class SubmissionState(StrEnum):
+    """What became of a job that came by the queue."""
+
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+
+
 class Phase(StrEnum):
     PREPARE = "prepare"
     TRAIN = "train"

@@ -23,11 +23,13 @@ from gradkeel_store.records.rows import (
     Page,
     Piece,
     ProjectRow,
+    SubmissionRow,
     UploadRow,
     WorkerRow,
     timestamp,
 )
 from gradkeel_store.records.sessions import SessionRecords
+from gradkeel_store.records.submissions import NewSubmission, Recorded, SubmissionRecords
 from gradkeel_store.records.uploads import UploadRecords
 from gradkeel_store.records.usage import UsageRecords
 from gradkeel_store.records.workers import WorkerRecords
@@ -47,12 +49,15 @@ __all__ = [
     "ModelRow",
     "NewJob",
     "NewLine",
+    "NewSubmission",
     "Page",
     "Piece",
     "ProjectRow",
+    "Recorded",
     "Records",
     "Replay",
     "Started",
+    "SubmissionRow",
     "UploadRow",
     "WorkerRow",
     "open_records",
@@ -61,6 +66,7 @@ __all__ = [
 
 
 class Records(
+    SubmissionRecords,
     SessionRecords,
     UsageRecords,
     UploadRecords,

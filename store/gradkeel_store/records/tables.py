@@ -292,12 +292,14 @@ submissions = sa.Table(
     metadata,
     _id("project", primary_key=True),
     sa.Column("submission_id", sa.String(200), primary_key=True),
+    _id(nullable=False),
     sa.Column("state", sa.String(16), nullable=False),
     sa.Column("config_sha256", sa.String(64), nullable=False),
     _id("job_id"),
     _json("error"),
     _json("warnings"),
     _when("created_at", nullable=False),
+    sa.Index(None, "project", "created_at", "id"),
 )
 
 uploads = sa.Table(

@@ -17,6 +17,7 @@ def upgrade() -> None:
         "submissions",
         sa.Column("project", sa.String(length=40), nullable=False),
         sa.Column("submission_id", sa.String(length=200), nullable=False),
+        sa.Column("id", sa.String(length=40), nullable=False),
         sa.Column("state", sa.String(length=16), nullable=False),
         sa.Column("config_sha256", sa.String(length=64), nullable=False),
         sa.Column("job_id", sa.String(length=40), nullable=True),
@@ -25,9 +26,11 @@ def upgrade() -> None:
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("project", "submission_id", name="pk_submissions"),
     )
+    op.create_index("ix_submissions_project_created_at_id", "submissions", ["project", "created_at", "id"])
     op.add_column("workers", sa.Column("role", sa.String(length=16), server_default="worker", nullable=False))
 
 
 def downgrade() -> None:
     op.drop_column("workers", "role")
+    op.drop_index("ix_submissions_project_created_at_id", table_name="submissions")
     op.drop_table("submissions")
