@@ -52,7 +52,8 @@ class FaultProxy:
 
     def open(self) -> None:
         """Listen, on the same port as before if there was one."""
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", self._port), self._handler())
+        handler = type("Handler", (_Handler,), {"proxy": self})
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", self._port), handler)
         self._server.daemon_threads = True
         self._port = self._server.server_port
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
@@ -77,61 +78,60 @@ class FaultProxy:
         """The requests whose line matches."""
         return [seen for seen in self.seen if re.search(on, f"{seen.method} {seen.path}")]
 
-    def _handler(self) -> type[http.server.BaseHTTPRequestHandler]:
-        proxy = self
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
+class _Handler(http.server.BaseHTTPRequestHandler):
+    """Passes one request on, or does to it what the proxy was told."""
 
-            def answer(self) -> None:
-                self.close_connection = True
-                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                headers = {name.lower(): value for name, value in self.headers.items()}
-                seen = Seen(self.command, self.path, headers, body)
-                fault = proxy.fault_for(seen) or Fault("pass")
-                if fault.how == "answer":
-                    self._head(fault.status, {**fault.headers, "Content-Length": "0"})
-                elif fault.how != "before":
-                    with contextlib.closing(_forwarded(proxy.upstream, seen)) as upstream:
-                        self._pass_on(upstream.getresponse(), fault)
+    proxy: FaultProxy
+    protocol_version = "HTTP/1.1"
 
-            def _pass_on(self, response: http.client.HTTPResponse, fault: Fault) -> None:
-                if fault.how == "after":
-                    response.read()
-                    return
-                if fault.how == "stall":
-                    _wait_for_hang_up(self.connection)
-                    return
-                kept = ("Content-Length", "Transfer-Encoding", "Connection")
-                headers = {name: value for name, value in response.getheaders() if name not in kept}
-                length = response.getheader("Content-Length")
-                framing = {"Content-Length": length} if length else {"Transfer-Encoding": "chunked"}
-                bodyless = self.command == "HEAD" or response.status in (204, 304)
-                self._head(response.status, {**headers, **({} if bodyless and not length else framing)})
-                if not bodyless:
-                    self._body(response, fault, chunked=length is None)
+    def answer(self) -> None:
+        self.close_connection = True
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        seen = Seen(self.command, self.path, headers, body)
+        fault = self.proxy.fault_for(seen) or Fault("pass")
+        if fault.how == "answer":
+            self._head(fault.status, {**fault.headers, "Content-Length": "0"})
+        elif fault.how != "before":
+            with contextlib.closing(_forwarded(self.proxy.upstream, seen)) as upstream:
+                self._pass_on(upstream.getresponse(), fault)
 
-            def _body(self, response: http.client.HTTPResponse, fault: Fault, *, chunked: bool) -> None:
-                limit = fault.bytes if fault.how in ("truncate", "stream") else None
-                for piece in _pieces(response, limit):
-                    framed = b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece
-                    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                        self.wfile.write(framed)
-                if chunked and limit is None:
-                    self.wfile.write(b"0\r\n\r\n")
+    def _pass_on(self, response: http.client.HTTPResponse, fault: Fault) -> None:
+        if fault.how == "after":
+            response.read()
+            return
+        if fault.how == "stall":
+            _wait_for_hang_up(self.connection)
+            return
+        kept = ("Content-Length", "Transfer-Encoding", "Connection")
+        headers = {name: value for name, value in response.getheaders() if name not in kept}
+        length = response.getheader("Content-Length")
+        framing = {"Content-Length": length} if length else {"Transfer-Encoding": "chunked"}
+        bodyless = self.command == "HEAD" or response.status in (204, 304)
+        self._head(response.status, {**headers, **({} if bodyless and not length else framing)})
+        if not bodyless:
+            self._body(response, fault, chunked=length is None)
 
-            def _head(self, status: int, headers: Mapping[str, str]) -> None:
-                self.send_response_only(status)
-                for name, value in {**headers, "Connection": "close"}.items():
-                    self.send_header(name, value)
-                self.end_headers()
+    def _body(self, response: http.client.HTTPResponse, fault: Fault, *, chunked: bool) -> None:
+        limit = fault.bytes if fault.how in ("truncate", "stream") else None
+        for piece in _pieces(response, limit):
+            framed = b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                self.wfile.write(framed)
+        if chunked and limit is None:
+            self.wfile.write(b"0\r\n\r\n")
 
-            do_GET = do_POST = do_HEAD = do_DELETE = answer
+    def _head(self, status: int, headers: Mapping[str, str]) -> None:
+        self.send_response_only(status)
+        for name, value in {**headers, "Connection": "close"}.items():
+            self.send_header(name, value)
+        self.end_headers()
 
-            def log_message(self, format: str, *args: Any) -> None:
-                """Keep the test's output clean."""
+    do_GET = do_POST = do_HEAD = do_DELETE = answer
 
-        return Handler
+    def log_message(self, format: str, *args: Any) -> None:
+        """Keep the test's output clean."""
 
 
 def _forwarded(upstream: str, seen: Seen) -> http.client.HTTPConnection:
