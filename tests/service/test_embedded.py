@@ -98,6 +98,24 @@ def test_data_that_cannot_be_loaded_is_set_aside(folder: Path) -> None:
     process.kill()
 
 
+def test_a_torn_end_is_cut_off(broker: Broker) -> None:
+    """As a loss of power leaves it: the last command is written in part."""
+    process = started(broker)
+    with redis.Redis.from_url(redis_url_of(broker.url)) as client:
+        client.config_set("appendfsync", "always")
+        client.set("a", "b")
+        client.set("torn", "x" * 100)
+    process.kill()
+    (file,) = (broker.folder / "appendonlydir").glob("*.incr.aof")
+    os.truncate(file, file.stat().st_size - 50)
+    process = started(broker)
+    try:
+        with redis.Redis.from_url(redis_url_of(broker.url)) as client:
+            assert (client.get("a"), client.get("torn")) == (b"b", None)
+    finally:
+        process.kill()
+
+
 def test_no_program_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", os.devnull)
     monkeypatch.setattr(embedded.importlib, "import_module", _missing)

@@ -10,23 +10,23 @@ from pathlib import Path
 
 import pytest
 
-from fault_proxy import Fault, FaultProxy
 from gradkeel_store.errors import ObjectCorrupt, ObjectError, Unavailable
 from gradkeel_store.objects import Objects, open_objects
 from gradkeel_store.settings import Settings
+from object_store_proxy import Fault, ObjectStoreProxy
 from servers import S3
 
 CONTENT = os.urandom(3_000_000)
 
 
 @pytest.fixture
-def proxy(s3_endpoint: str) -> Iterator[FaultProxy]:
-    with contextlib.closing(FaultProxy(s3_endpoint)) as between:
+def proxy(s3_endpoint: str) -> Iterator[ObjectStoreProxy]:
+    with contextlib.closing(ObjectStoreProxy(s3_endpoint)) as between:
         yield between
 
 
 @pytest.fixture
-def objects(settings: Settings, s3_bucket: str, proxy: FaultProxy) -> Objects:
+def objects(settings: Settings, s3_bucket: str, proxy: ObjectStoreProxy) -> Objects:
     return open_objects(
         dataclasses.replace(
             settings,
@@ -38,7 +38,7 @@ def objects(settings: Settings, s3_bucket: str, proxy: FaultProxy) -> Objects:
     )
 
 
-def test_errors_of_the_server_are_tried_again(objects: Objects, proxy: FaultProxy) -> None:
+def test_errors_of_the_server_are_tried_again(objects: Objects, proxy: ObjectStoreProxy) -> None:
     proxy.next("PUT", Fault(status=503), Fault(status=500))
     digest = objects.put_bytes(CONTENT)
     proxy.next("HEAD", Fault(status=500))
@@ -49,7 +49,7 @@ def test_errors_of_the_server_are_tried_again(objects: Objects, proxy: FaultProx
 
 
 def test_a_server_that_only_fails_is_unavailable_and_holds_nothing(
-    objects: Objects, proxy: FaultProxy
+    objects: Objects, proxy: ObjectStoreProxy
 ) -> None:
     proxy.next("PUT", *[Fault(status=500)] * 50)
     with pytest.raises(Unavailable):
@@ -59,14 +59,14 @@ def test_a_server_that_only_fails_is_unavailable_and_holds_nothing(
     assert objects.read(objects.put_bytes(CONTENT)) == CONTENT
 
 
-def test_a_slow_server_is_waited_for(objects: Objects, proxy: FaultProxy) -> None:
+def test_a_slow_server_is_waited_for(objects: Objects, proxy: ObjectStoreProxy) -> None:
     proxy.next("PUT", Fault(seconds=1.0))
     proxy.next("GET", Fault(seconds=1.0))
     assert objects.read(objects.put_bytes(CONTENT)) == CONTENT
 
 
 def test_an_answer_cut_short_is_taken_up_or_refused(
-    objects: Objects, proxy: FaultProxy, tmp_path: Path
+    objects: Objects, proxy: ObjectStoreProxy, tmp_path: Path
 ) -> None:
     digest = objects.put_bytes(CONTENT)
     target = tmp_path / "fetched"
@@ -81,7 +81,7 @@ def test_an_answer_cut_short_is_taken_up_or_refused(
 
 
 def test_changed_bytes_are_never_handed_out_whole(
-    objects: Objects, proxy: FaultProxy, tmp_path: Path
+    objects: Objects, proxy: ObjectStoreProxy, tmp_path: Path
 ) -> None:
     digest = objects.put_bytes(CONTENT)
     wrong = CONTENT[:-1] + bytes([CONTENT[-1] ^ 1])
