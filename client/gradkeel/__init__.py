@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from gradkeel.resources.jobs import AsyncJob, Job
     from gradkeel.resources.keys import Key
     from gradkeel.resources.models import AsyncModel, Model, Predictions
+    from gradkeel.resources.submissions import Submission
     from gradkeel.sansio.flows import Event
 
 __all__ = [
@@ -73,6 +74,7 @@ __all__ = [
     "Predictions",
     "RateLimitError",
     "Report",
+    "Submission",
     "UnprocessableError",
     "WaitTimeout",
 ]
@@ -85,6 +87,7 @@ _HOMES = {
     "gradkeel.resources.jobs": ("AsyncJob", "Job"),
     "gradkeel.resources.keys": ("Key",),
     "gradkeel.resources.models": ("AsyncModel", "Model", "Predictions"),
+    "gradkeel.resources.submissions": ("Submission",),
     "gradkeel.sansio.flows": ("Event",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

@@ -18,6 +18,7 @@ from gradkeel.resources.datasets import AsyncDatasets, Datasets
 from gradkeel.resources.jobs import AsyncJobs, Jobs
 from gradkeel.resources.keys import AsyncKeys, Keys
 from gradkeel.resources.models import AsyncModels, Models
+from gradkeel.resources.submissions import AsyncSubmissions, Submissions
 from gradkeel.sansio.commands import (
     Answer,
     Body,
@@ -220,6 +221,7 @@ class Client(_Copied):
         self.batches = Batches(self)
         self.models = Models(self)
         self.keys = Keys(self)
+        self.submissions = Submissions(self)
 
     def run(self, flow: Flow[T]) -> T:
         """Drive a flow to its result."""
@@ -364,6 +366,7 @@ class AsyncClient(_Copied):
         self.batches = AsyncBatches(self)
         self.models = AsyncModels(self)
         self.keys = AsyncKeys(self)
+        self.submissions = AsyncSubmissions(self)
 
     async def run(self, flow: Flow[T]) -> T:
         """Drive a flow to its result."""

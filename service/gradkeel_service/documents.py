@@ -11,6 +11,7 @@ from gradkeel.contract.states import (
     JobState,
     Phase,
     Scope,
+    SubmissionState,
     UploadState,
     Verdict,
 )
@@ -292,6 +293,18 @@ PREDICTIONS: Json = {
     "required": ["model_id", "predictions", "warnings"],
 }
 
+SUBMISSION = _object(
+    {
+        "submission_id": TEXT,
+        "state": _choice(SubmissionState),
+        "job_id": _maybe(TEXT),
+        "error": _maybe(_ref("Problem")),
+        "warnings": {"type": "array", "items": _object({"code": TEXT, "detail": TEXT}, open_ended=True)},
+        "created_at": MOMENT,
+    },
+    open_ended=True,
+)
+
 COMPONENTS: dict[str, Json] = {
     "Problem": PROBLEM,
     "Dataset": DATASET,
@@ -315,6 +328,8 @@ COMPONENTS: dict[str, Json] = {
     "EventPage": _page("Event"),
     "Report": ANYTHING | {"description": "See /v1/schemas/report.json."},
     "Metrics": ANYTHING,
+    "Submission": SUBMISSION,
+    "SubmissionPage": _page("Submission"),
     "Model": MODEL,
     "ModelPage": _page("Model"),
     "PredictRequest": PREDICT_REQUEST,

@@ -90,9 +90,9 @@ def metrics() -> ResponseReturnValue:
     """Prometheus measures; open on loopback, elsewhere with a key of scope admin."""
     if not _from_loopback():
         require_scope(require_key(), Scope.ADMIN)
-    return Response(
-        parts().measures.expose(len(parts().admission.live_workers())), content_type=CONTENT_TYPE_LATEST
-    )
+    admission = parts().admission
+    text = parts().measures.expose(len(admission.live_workers()), admission.live_consumers())
+    return Response(text, content_type=CONTENT_TYPE_LATEST)
 
 
 def _from_loopback() -> bool:

@@ -9,7 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeGuard
+from typing import Any
 from urllib.parse import quote
 
 from gradkeel.contract.errors import FieldError
@@ -18,11 +18,13 @@ from gradkeel.contract.problems import Problem
 from gradkeel.contract.resolve import to_json
 from gradkeel.contract.states import Scope
 from gradkeel.contract.tasks import SUBMIT
-from gradkeel_service.admission import checked_object
+from gradkeel_service.admission import Admission, checked_object
 from gradkeel_service.auth import require_scope
+from gradkeel_service.batch_lines import RememberingAdmission
 from gradkeel_service.consumer_parts import ConsumerParts
 from gradkeel_service.errors import Refusal, invalid
 from gradkeel_service.problems import FAILURES_OF_STORE, UNEXPECTED, refusal_of
+from gradkeel_service.submission_ids import LONGEST_ID, is_submission_id
 from gradkeel_store.deliveries import Call, Delivery, Unreadable, call_of
 from gradkeel_store.errors import StoreError
 from gradkeel_store.logs import get_logger
@@ -30,7 +32,6 @@ from gradkeel_store.queue import ring_train
 from gradkeel_store.records import KeyRow, NewJob, NewSubmission, Recorded
 
 KWARGS = ("submission_id", "api_key", "config")
-LONGEST_ID = 200
 RINGS = 8
 """Doorbells for one look at the queue: a worker that hears one goes on until nothing is left."""
 
@@ -79,6 +80,7 @@ class Submitting:
         A submission waits while its project may queue no more jobs. Raises ``StoreError`` where the records
         cannot be written now: nothing has happened then, and the same deliveries may be taken in again.
         """
+        admission = RememberingAdmission(self._parts.records, self._parts.settings)
         keys: dict[str, KeyRow | None] = {}
         claims = [claim for delivery in deliveries if (claim := self._claim(delivery, keys))]
         known = self._parts.records.known_submissions(claim.name for claim in claims)
@@ -87,7 +89,7 @@ class Submitting:
         judged: list[Claim] = []
         waiting: list[Delivery] = []
         for claim in claims:
-            item = self._judge(claim) if claim.name not in known else self._entry(claim)
+            item = self._judge(claim, admission) if claim.name not in known else self._entry(claim)
             if item.job is None or self._has_room(item.project, room):
                 new.append(item)
                 judged.append(claim)
@@ -131,9 +133,9 @@ class Submitting:
 
     # What becomes of it
 
-    def _judge(self, claim: Claim) -> NewSubmission:
+    def _judge(self, claim: Claim, admission: Admission) -> NewSubmission:
         try:
-            return self._entry(claim, job=self._job(claim))
+            return self._entry(claim, job=_job(claim, admission))
         except OSError:
             raise
         except Exception as error:
@@ -143,16 +145,6 @@ class Submitting:
             if refusal is None:
                 self._log.exception("a submission failed in the service itself")
             return self._rejection(claim, refusal or UNEXPECTED)
-
-    def _job(self, claim: Claim) -> NewJob:
-        """The job to be made; raises what HTTP would answer."""
-        require_scope(claim.key, Scope.SUBMIT)
-        if claim.call.fault:
-            raise Refusal("bad_json", claim.call.fault)
-        _check_arguments(claim.call)
-        submitted = checked_object(claim.call.kwargs["config"])
-        dataset, config = self._parts.admission.check(claim.key.project, submitted)
-        return NewJob(dataset.id, submitted, to_json(config), dict(config.labels))
 
     def _entry(
         self, claim: Claim, job: NewJob | None = None, error: Mapping[str, Any] | None = None
@@ -213,15 +205,21 @@ class Submitting:
                 return  # workers look for jobs themselves
 
 
-def is_submission_id(text: Any) -> TypeGuard[str]:
-    """Whether a value may name a submission."""
-    return isinstance(text, str) and 0 < len(text) <= LONGEST_ID and text.isprintable()
-
-
 def _id_part(token: Any) -> str | None:
     """The part of a token that is no secret, where it has one."""
     key_id = token.partition(".")[0] if isinstance(token, str) else ""
     return key_id if is_id(key_id, KEY) else None
+
+
+def _job(claim: Claim, admission: Admission) -> NewJob:
+    """The job to be made; raises what HTTP would answer."""
+    require_scope(claim.key, Scope.SUBMIT)
+    if claim.call.fault:
+        raise Refusal("bad_json", claim.call.fault)
+    _check_arguments(claim.call)
+    submitted = checked_object(claim.call.kwargs["config"])
+    dataset, config = admission.check(claim.key.project, submitted)
+    return NewJob(dataset.id, submitted, to_json(config), dict(config.labels))
 
 
 def _check_arguments(call: Call) -> None:

@@ -18,6 +18,7 @@ from gradkeel.cli.keys import keys
 from gradkeel.cli.models import models
 from gradkeel.cli.predict import predict
 from gradkeel.cli.report import report
+from gradkeel.cli.submissions import submissions
 from gradkeel.cli.train import train
 from gradkeel.errors import APIConnectionError, GradkeelError
 
@@ -32,6 +33,7 @@ COMMANDS: dict[str, click.Command] = {
     "batch": batch,
     "datasets": datasets,
     "models": models,
+    "submissions": submissions,
     "keys": keys,
     "doctor": doctor,
 }

@@ -106,7 +106,9 @@ class AmqpDeliveries:
             self._channel = connection.channel()
             self._channel.basic_qos(0, self._most, False)
             queue = Queue(self._queue, no_declare=True)  # type: ignore[no-untyped-call]
-            consumer: Any = Consumer(self._channel, [queue], on_message=self._arrived_one, auto_declare=False)
+            consumer: Any = Consumer(  # type: ignore[no-untyped-call]
+                self._channel, [queue], on_message=self._arrived_one, auto_declare=False
+            )
             consumer.consume()
         return self._connection
 
