@@ -52,8 +52,9 @@ def _waiting_projects() -> sa.CTE:
 
 
 def _first_project(*beyond: Any) -> Any:
+    """In the order of the index of queued jobs, so that no step goes through a project's ended ones."""
     query = sa.select(jobs.c.project).where(IS_QUEUED, *beyond)
-    return query.order_by(jobs.c.project).limit(1).scalar_subquery()
+    return query.order_by(jobs.c.project, *IN_TURN).limit(1).scalar_subquery()
 
 
 def next_of_project(project: str, claimable: tuple[Any, ...]) -> sa.Select[Any]:
