@@ -4,6 +4,7 @@ import dataclasses
 import json
 import sys
 import tempfile
+import tomllib
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
@@ -169,6 +170,22 @@ def openapi() -> str:
     return json.dumps(document, indent=1, sort_keys=True) + "\n"
 
 
+def reliability_page() -> str:
+    """reliability.md with its table of faults written anew; the words around it are written by hand."""
+    head, mark, rest = (FOLDER / "reliability.md").read_text(encoding="utf-8").partition("<!-- faults")
+    comment = mark + rest.partition("\n")[0]
+    tail = rest[rest.index("<!-- end of faults -->") :]
+    return head + "\n".join([comment, *_fault_rows(), ""]) + tail
+
+
+def _fault_rows() -> Iterator[str]:
+    document = tomllib.loads((FOLDER / "faults.toml").read_text(encoding="utf-8"))
+    yield from ("| fault | what users see | how it recovers | tests |", "| --- | --- | --- | --- |")
+    for row in document["fault"]:
+        tests = ", ".join(f"[{test.split('::')[1]}](../{test.split('::')[0]})" for test in row["tests"])
+        yield f"| {row['fault']} | {row['seen']} | {row['recovers']} | {tests} |"
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "config.md": config_page,
     "errors.md": errors_page,
@@ -176,6 +193,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "rules.md": rules_page,
     "report.schema.json": report_schema,
     "openapi.json": openapi,
+    "reliability.md": reliability_page,
 }
 
 
