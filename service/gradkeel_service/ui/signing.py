@@ -7,7 +7,8 @@ from urllib.parse import urlencode
 from flask import Response, g, redirect, request
 from flask.typing import ResponseReturnValue
 
-from gradkeel_service import auth
+from gradkeel.contract.problems import PROBLEMS
+from gradkeel_service import auth, problems
 from gradkeel_service.errors import Refusal
 from gradkeel_service.origins import COOKIE, PAGES
 from gradkeel_service.parts import parts
@@ -94,10 +95,9 @@ def sign_in() -> ResponseReturnValue:
     try:
         key = auth.key_of(field(form, "key"))
     except Refusal as refusal:
-        answer = _form(target, f"{refusal.detail[:1].upper()}{refusal.detail[1:]}.", 401)
-        if refusal.code == "rate_limited":
-            answer.status_code = 429
-        answer.headers.update(refusal.headers)
+        complaint = f"{refusal.detail[:1].upper()}{refusal.detail[1:]}."
+        answer = _form(target, complaint, PROBLEMS[refusal.code].status)
+        answer.headers.update(problems.headers_of(refusal))
         return answer
     ends = datetime.now(UTC) + SESSION
     expires = min(ends, key.expires_at) if key.expires_at else ends
