@@ -25,6 +25,7 @@ COPY worker worker
 FROM base AS service
 RUN --mount=from=source,source=/src,target=/src,rw \
     pip install -c constraints.txt '.[service]'
+COPY --chmod=0755 deploy/worker_health.py /usr/local/bin/gradkeel-worker-health
 WORKDIR /var/lib/gradkeel
 USER gradkeel
 VOLUME /var/lib/gradkeel

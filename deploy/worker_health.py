@@ -1,7 +1,7 @@
-"""Health of a worker's container: 0 while the worker on this host shows progress.
+"""Health of a container: 0 while the worker on this host shows progress; with ``consumer``, while that does.
 
-A process that lives proves nothing: it may sit there consuming nothing. The worker writes a sign of life into
-the records every few seconds; this looks for a recent one.
+A process that lives proves nothing: it may sit there consuming nothing. It writes a sign of life into the
+records every few seconds; this looks for a recent one.
 """
 
 from __future__ import annotations
@@ -10,20 +10,22 @@ import platform
 import sys
 
 from gradkeel_store.records import open_records
+from gradkeel_store.records.workers import Role
 from gradkeel_store.settings import Settings
 
 SIGNS_MISSED = 3
 
 
-def shows_progress(settings: Settings, host: str) -> bool:
-    """Whether a worker on this host gave a sign of life lately."""
+def shows_progress(settings: Settings, host: str, role: Role = "worker") -> bool:
+    """Whether a worker or consumer on this host gave a sign of life lately."""
     records = open_records(settings, migrate=False)
     try:
-        live = records.live_workers(SIGNS_MISSED * settings.heartbeat_seconds)
+        live = records.live_workers(SIGNS_MISSED * settings.heartbeat_seconds, role)
         return any(worker.info.get("host") == host for worker in live)
     finally:
         records.close()
 
 
 if __name__ == "__main__":
-    sys.exit(0 if shows_progress(Settings.load(), platform.node()) else 1)
+    asked: Role = "consumer" if sys.argv[1:] == ["consumer"] else "worker"
+    sys.exit(0 if shows_progress(Settings.load(), platform.node(), asked) else 1)

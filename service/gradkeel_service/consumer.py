@@ -90,6 +90,8 @@ class Consumer:
                 return self.submitting.take_in(batch)
             except (StoreError, OSError) as error:
                 self._log.warning("submissions cannot be recorded now", error=str(error), held=len(batch))
+            except Exception:  # no fault of one message: those are rejected one by one
+                self._log.exception("submissions cannot be recorded now", held=len(batch))
             if self._stopping.wait(PAUSES[min(failures, len(PAUSES) - 1)]):
                 return None
             failures += 1

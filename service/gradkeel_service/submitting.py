@@ -27,7 +27,7 @@ from gradkeel_service.problems import FAILURES_OF_STORE, UNEXPECTED, refusal_of
 from gradkeel_service.submission_ids import LONGEST_ID, is_submission_id
 from gradkeel_store.deliveries import Call, Delivery, Unreadable, call_of
 from gradkeel_store.errors import StoreError
-from gradkeel_store.logs import get_logger
+from gradkeel_store.logs import get_logger, redact
 from gradkeel_store.queue import ring_train
 from gradkeel_store.records import KeyRow, NewJob, NewSubmission, Recorded
 
@@ -239,7 +239,9 @@ def _refuse(item: NewSubmission, error: StoreError) -> dict[str, Any]:
 
 def _problem(submission_id: str, refusal: Refusal) -> dict[str, Any]:
     place = f"/v1/submissions/{quote(submission_id, safe='')}"
-    return Problem(refusal.code, refusal.detail, refusal.errors, place, new_id(REQUEST)).to_json()
+    problem = Problem(refusal.code, refusal.detail, refusal.errors, place, new_id(REQUEST)).to_json()
+    shown: dict[str, Any] = redact(problem)  # a key that stands in the wrong place is not kept either
+    return shown
 
 
 def _outcome(item: NewSubmission, found: Recorded) -> str:

@@ -53,10 +53,10 @@ def test_what_the_dockerfile_copies_is_let_through_and_is_there() -> None:
 
 
 def test_the_parts_of_the_composition() -> None:
-    assert set(SERVICES) == {"valkey", "postgres", "service", "worker"}
+    assert set(SERVICES) == {"valkey", "postgres", "service", "consumer", "worker"}
     watched = {name for name, service in SERVICES.items() if "healthcheck" in service or "build" in service}
     assert watched == set(SERVICES)
-    for name in ("service", "worker"):
+    for name in ("service", "consumer", "worker"):
         assert SERVICES[name]["read_only"]
         assert SERVICES[name]["cap_drop"] == ["ALL"]
         assert SERVICES[name]["stop_grace_period"] == "40s"
@@ -105,6 +105,9 @@ def test_a_workers_health_is_its_recent_sign_of_life(tmp_path: Path) -> None:
     assert subprocess.run(command, env=env).returncode == 1
     records.worker_heartbeat("here", {"host": platform.node()})
     assert subprocess.run(command, env=env).returncode == 0
+    assert subprocess.run([*command, "consumer"], env=env).returncode == 1
+    records.worker_heartbeat("consumer", {"host": platform.node()}, "consumer")
+    assert subprocess.run([*command, "consumer"], env=env).returncode == 0
     records.close()
 
 
