@@ -34,6 +34,7 @@ MARKS = {
     "redis": b"redis-server",
     "worker": b"gradkeel_worker",
     "http": b"gunicorn",
+    "consumer": b"gradkeel_service.consumer",
 }
 EPOCHS = 700
 CONFIG: dict[str, Any] = {
