@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gradkeel.client import AsyncClient, Client
+    from gradkeel.display import ProgressLine
     from gradkeel.errors import (
         APIConnectionError,
         APIStatusError,
@@ -72,6 +73,7 @@ __all__ = [
     "NotFoundError",
     "PermissionDeniedError",
     "Predictions",
+    "ProgressLine",
     "RateLimitError",
     "Report",
     "Submission",
@@ -81,6 +83,7 @@ __all__ = [
 
 _HOMES = {
     "gradkeel.client": ("AsyncClient", "Client"),
+    "gradkeel.display": ("ProgressLine",),
     "gradkeel.reports": ("Finding", "Report"),
     "gradkeel.resources.batches": ("AsyncBatch", "Batch", "BatchResult"),
     "gradkeel.resources.datasets": ("AsyncDataset", "Dataset"),

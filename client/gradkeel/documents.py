@@ -6,7 +6,12 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Generic, TypeVar, overload
 
+from gradkeel import display
+
 T = TypeVar("T")
+
+HIDDEN = ("id", "name", "key")
+"""Keys of a document that are not listed: the title holds the first two, the last is a secret."""
 
 
 class Field(Generic[T]):
@@ -47,6 +52,21 @@ class Document:
 
     def __hash__(self) -> int:
         return hash((type(self), self._raw.get("id")))
+
+    def _html(self) -> str:
+        """For notebooks: every plain value that the service sent, but no secret."""
+        kept = [(k, v) for k, v in self._raw.items() if k not in HIDDEN and not isinstance(v, list)]
+        return display.card(self._title(), (), display.facts(kept))
+
+    def _title(self) -> str:
+        name = type(self).__name__.removeprefix("Async").removesuffix("Data")
+        return " ".join(str(text) for text in (name, self._raw.get("id"), self._raw.get("name")) if text)
+
+    def _repr_html_(self) -> str:
+        return self._html()
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        return display.bundle(repr(self), self._html())
 
     def __repr__(self) -> str:
         told = (self._raw.get(key) for key in ("id", "name", "state", "verdict"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from gradkeel import display
 from gradkeel.contract.states import Verdict
 from gradkeel.documents import Document, Field, many, mapping, optional, text, texts
 
@@ -35,6 +36,21 @@ class Report(Document):
     summary = Field(text)
     findings = Field(many(Finding))
 
+    def _html(self) -> str:
+        listed = [
+            (found.rule, found.severity, _place(found.where), found.explanation, found.patch)
+            for found in self.findings
+        ]
+        heads = ["finding", "severity", "where", "what it means", "change of the config"]
+        summary = display.facts([("summary", self.summary)])
+        return display.card(
+            "Report", (self.verdict,), summary, display.table(heads, listed) if listed else ""
+        )
+
+    def __repr__(self) -> str:
+        rules = ", ".join(found.rule for found in self.findings) or "no findings"
+        return f"<Report {self.verdict}: {rules}>"
+
     def __getitem__(self, key: str) -> Any:
         return self._raw[key]
 
@@ -44,3 +60,7 @@ class Report(Document):
         mendable = [finding for finding in self.findings if finding.patch]
         warning = (finding for finding in mendable if finding.severity != "info")
         return next(warning, mendable[0] if mendable else None)
+
+
+def _place(where: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in where.items() if value is not None)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from gradkeel import display
 from gradkeel.bookmarks import FileBookmark
 from gradkeel.contract.states import DatasetState
 from gradkeel.documents import Document, Field, many, moment, optional, text, whole
@@ -43,6 +44,17 @@ class DatasetData(Document):
     columns = Field(many(Column))
     error = Field(optional(dict[str, Any]))
     created_at = Field(moment)
+
+    def _html(self) -> str:
+        about = [
+            ("rows", self.rows),
+            ("bytes", self.bytes),
+            ("sha256", self.sha256),
+            ("error", describe(self.error) if self.error else None),
+        ]
+        columns = [(column.name, column.type, column.missing) for column in self.columns]
+        listed = display.table(["column", "type", "missing"], columns) if columns else ""
+        return display.card(self._title(), (self.state,), display.facts(about), listed)
 
 
 @dataclass(frozen=True)

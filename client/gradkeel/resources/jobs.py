@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gradkeel import display
 from gradkeel.contract.states import TERMINAL, JobState, Verdict
 from gradkeel.documents import Document, Field, flag, mapping, moment, optional, text, whole
 from gradkeel.errors import GradkeelError, JobCancelled, JobFailed
@@ -62,6 +63,26 @@ class JobData(Document):
     created_at = Field(moment)
     started_at = Field(optional(moment))
     ended_at = Field(optional(moment))
+
+    def _html(self) -> str:
+        error = self.error or {}
+        about = [
+            ("target", self.config.get("target")),
+            ("data set", self.dataset_id),
+            ("model", self.model_id),
+            ("seconds", self.seconds),
+            ("labels", self.labels or None),
+            ("error", f"{error['code']}: {error['message']}" if error else None),
+            ("where", error.get("where")),
+        ]
+        parts = [display.facts(about), display.metrics(self.metrics or {})]
+        if self.progress is not None and not self.ended:
+            where = [
+                ("phase", self.progress.phase),
+                ("epoch", f"{self.progress.epoch} of {self.progress.epochs}"),
+            ]
+            parts = [display.bar(self.progress.fraction), display.facts(where), *parts]
+        return display.card(self._title(), (self.state, self.verdict), *parts)
 
     @property
     def ended(self) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
+from gradkeel import display
 from gradkeel.contract.states import Verdict
 from gradkeel.documents import Document, Field, flag, many, mapping, moment, optional, text, texts
 from gradkeel.rows import bodies
@@ -44,6 +45,18 @@ class ModelData(Document):
     verdict = Field(optional(Verdict))
     digests = Field(mapping)
     created_at = Field(moment)
+
+    def _html(self) -> str:
+        about = [
+            ("target", self.target),
+            ("task", self.task),
+            ("classes", ", ".join(self.classes or ())),
+            ("job", self.job_id),
+        ]
+        columns = [(column.name, column.type, "yes" if column.required else "no") for column in self.columns]
+        parts = [display.facts(about), display.metrics(self.metrics)]
+        listed = display.table(["column", "type", "required"], columns)
+        return display.card(self._title(), (self.verdict,), *parts, listed)
 
 
 class Predictions(Sequence[Any]):
