@@ -127,11 +127,22 @@ def _open(folder: Path) -> tuple[Any, Any, Settings]:
 @DATA
 @click.option("--name", default="bootstrap", show_default=True, help="A name for the key.")
 @click.option("--if-none", is_flag=True, help="Make and print a key only where there is none yet.")
-def bootstrap_key(data: Path | None, name: str, if_none: bool) -> None:
-    """Make a key with all scopes, from the machine that holds the records, and print it."""
+@click.option(
+    "--project", default="default", show_default=True, help="Whose key; a project that is missing is made."
+)
+def bootstrap_key(data: Path | None, name: str, if_none: bool, project: str) -> None:
+    """Make a key with all scopes, from the machine that holds the records, and print it.
+
+    This is also how a project comes to be: nothing of one is seen with a key of another.
+    """
     records, first_key, _ = _open(_folder(data))
-    if if_none and first_key.any_key(records):
+    for option, text in (("--name", name), ("--project", project)):
+        if complaint := first_key.check_name(text):
+            raise click.BadParameter(complaint, param_hint=option)
+    if not project.strip():
+        raise click.BadParameter("a project needs a name", param_hint="--project")
+    if if_none and first_key.any_key(records, project):
         click.echo("there is a key already", err=True)
     else:
-        click.echo(first_key.new_admin_key(records, name))
+        click.echo(first_key.new_admin_key(records, name, project))
     records.close()

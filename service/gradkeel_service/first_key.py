@@ -5,10 +5,14 @@ A process of its own, so that the supervisor of `gradkeel up` need not load the 
 
 import sys
 
+from gradkeel.contract.resolve import check_name
 from gradkeel.contract.states import Scope
 from gradkeel_service import profile
 from gradkeel_store.records import Records, open_records
+from gradkeel_store.records.keys import DEFAULT_PROJECT
 from gradkeel_store.settings import Settings
+
+__all__ = ["any_key", "check_name", "main", "new_admin_key", "open_records", "own_key"]
 
 
 def own_key(records: Records, settings: Settings) -> str:
@@ -19,15 +23,16 @@ def own_key(records: Records, settings: Settings) -> str:
     return new_admin_key(records, "gradkeel up")
 
 
-def new_admin_key(records: Records, name: str) -> str:
-    """A new key of the default project with all scopes."""
-    _, token = records.create_key(records.default_project(), tuple(Scope), name=name)
+def new_admin_key(records: Records, name: str, project: str = DEFAULT_PROJECT) -> str:
+    """A new key with all scopes of the project of that name, which is made when missing."""
+    _, token = records.create_key(records.project_named(project), tuple(Scope), name=name)
     return token
 
 
-def any_key(records: Records) -> bool:
-    """Whether someone could sign in: a key of the default project that is not revoked."""
-    return any(key.revoked_at is None for key in records.list_keys(records.default_project()))
+def any_key(records: Records, project: str = DEFAULT_PROJECT) -> bool:
+    """Whether someone could sign in: a key of the project that has not ended."""
+    now = records.now()
+    return any(key.is_live(now) for key in records.list_keys(records.project_named(project)))
 
 
 def main() -> None:

@@ -20,6 +20,9 @@ blueprint = Blueprint("health", __name__)
 
 BROKER_SECONDS = 0.25
 
+FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Real-IP")
+"""Headers by which proxies say for whom they ask."""
+
 
 @blueprint.get("/healthz")
 def healthz() -> ResponseReturnValue:
@@ -96,6 +99,9 @@ def metrics() -> ResponseReturnValue:
 
 
 def _from_loopback() -> bool:
+    """Whether the asker sits on this machine; what a proxy here hands on comes from elsewhere."""
+    if any(name in request.headers for name in FORWARDED):
+        return False
     try:
         return ipaddress.ip_address(request.remote_addr or "").is_loopback
     except ValueError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -17,6 +18,8 @@ import httpx2 as httpx
 import pytest
 
 from gradkeel_service.stack import is_loopback
+from gradkeel_store.records import open_records
+from gradkeel_store.settings import Settings
 from processes import children_of
 
 GRADKEEL = [sys.executable, "-m", "gradkeel"]
@@ -199,6 +202,37 @@ def test_serve_refuses_to_listen_beyond_loopback_without_keys(tmp_path: Path) ->
     made = place.run("bootstrap-key")
     assert made.stdout.startswith("key_")
     assert place.run("bootstrap-key", "--if-none").stdout == ""
+
+
+def test_a_second_project_comes_from_the_machine_that_holds_the_records(tmp_path: Path) -> None:
+    place = Home(tmp_path)
+    first, second = (
+        place.run("bootstrap-key", "--project", name).stdout.strip() for name in ("default", "lab")
+    )
+    again = place.run("bootstrap-key", "--project", "lab").stdout.strip()
+    assert place.run("bootstrap-key", "--project", "lab", "--if-none").stdout == ""
+    with contextlib.closing(open_records(Settings.load(env={}, data=place.data))) as records:
+        owners = [key.project for key in map(records.authenticate, (first, second, again)) if key is not None]
+        assert owners == [records.project_named(name) for name in ("default", "lab", "lab")]
+    for name in ("", "a\nb", "n" * 201):
+        assert place.run("bootstrap-key", "--project", name).returncode == 2
+
+
+def test_up_beyond_loopback_opens_to_keys_only(tmp_path: Path) -> None:
+    place = Home(tmp_path)
+    up = place.run("up", "--host", "0.0.0.0", "--port", "0", "--detach")
+    assert up.returncode == 0, up.stderr
+    try:
+        assert place.key  # there was one before anyone was let in
+        assert httpx.get(f"{place.url}/v1/jobs").status_code == 401
+        assert httpx.get(f"{place.url}/ui/jobs").status_code == 303
+        for host in ("evil.example", "10.0.0.1"):
+            assert httpx.get(f"{place.url}/v1/jobs", headers={"Host": host}).status_code == 400
+        assert httpx.get(f"{place.url}/metrics").status_code == 200
+        proxied = httpx.get(f"{place.url}/metrics", headers={"X-Forwarded-For": "203.0.113.9"})
+        assert proxied.status_code == 401
+    finally:
+        assert place.run("down").returncode == 0
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -275,8 +276,26 @@ def test_keys(stack: Any) -> None:
     assert secret not in listed
     (key,) = [key for key in json.loads(listed) if key["id"] == secret.partition(".")[0]]
     assert key["scopes"] == ["read"]
+    rotated = stack.gradkeel("keys", "rotate", key["id"], "--overlap", "1")
+    assert "ends in 1 hours" in rotated.stderr
+    renewed = rotated.stdout.strip()
+    for either in (secret, renewed):
+        assert stack.gradkeel("jobs", "list", "--api-key", either).returncode == 0
     assert stack.gradkeel("keys", "revoke", key["id"]).returncode == 0
     assert stack.gradkeel("jobs", "list", "--api-key", secret).returncode == 1
+    table = stack.gradkeel("keys", "list").stdout
+    assert "last used" in table
+    assert renewed.partition(".")[0] in table
+
+
+def test_a_key_of_some_days(stack: Any) -> None:
+    made = json.loads(stack.gradkeel("keys", "create", "--scope", "read", "--days", "90", "--json").stdout)
+    lifetime = datetime.fromisoformat(made["expires_at"]) - datetime.fromisoformat(made["created_at"])
+    assert abs(lifetime - timedelta(days=90)) < timedelta(minutes=1)
+    both = stack.gradkeel(
+        "keys", "create", "--scope", "read", "--days", "1", "--expires", "2099-01-01T00:00:00Z"
+    )
+    assert both.returncode == 2
 
 
 def test_the_doctor_finds_all_in_order(stack: Any) -> None:

@@ -27,6 +27,7 @@ class Key(Document):
     created_at = Field(moment)
     expires_at = Field(optional(moment))
     revoked_at = Field(optional(moment))
+    last_used_at = Field(optional(moment))
 
     @property
     def secret(self) -> str | None:
@@ -35,11 +36,21 @@ class Key(Document):
         return str(found) if found else None
 
 
-def create_request(scopes: Sequence[str], name: str, expires_at: datetime | str | None) -> Request:
-    """Not repeatable: no answer that holds a secret is kept, so a second try would make a second key."""
+def create_request(
+    scopes: Sequence[str], name: str, expires_at: datetime | str | None, expires_in: int | None
+) -> Request:
+    """The request for a new key; ``expires_in`` is in seconds."""
     until = expires_at.isoformat() if isinstance(expires_at, datetime) else expires_at
-    document = {"name": name, "scopes": list(scopes)} | ({"expires_at": until} if until else {})
-    plain = flows.post(PATH, document)
+    asked: Json = {"name": name, "scopes": list(scopes), "expires_at": until, "expires_in": expires_in}
+    return _secretive(flows.post(PATH, {key: value for key, value in asked.items() if value is not None}))
+
+
+def rotate_request(key_id: str, overlap_seconds: int) -> Request:
+    return _secretive(flows.post(f"{path_of(key_id)}/rotate", {"overlap_seconds": overlap_seconds}))
+
+
+def _secretive(plain: Request) -> Request:
+    """Not repeatable: no answer that holds a secret is kept, so a second try would make a second key."""
     headers = {name: value for name, value in plain.headers.items() if name != "Idempotency-Key"}
     return replace(plain, headers=headers, repeatable=False)
 
@@ -55,15 +66,35 @@ class Keys:
         self._client = client
 
     def create(
-        self, scopes: Sequence[str], *, name: str = "", expires_at: datetime | str | None = None
+        self,
+        scopes: Sequence[str],
+        *,
+        name: str = "",
+        expires_at: datetime | str | None = None,
+        expires_in: int | None = None,
     ) -> Key:
-        """Make a key with some of the scopes read, submit, admin. ``.secret`` is there this once."""
-        request = create_request(scopes, name, expires_at)
+        """Make a key with some of the scopes read, submit, admin. ``.secret`` is there this once.
+
+        It ends at a moment (``expires_at``), after some seconds (``expires_in``), or never.
+        """
+        request = create_request(scopes, name, expires_at, expires_in)
         return Key(self._client.run(flows.document_of(request, self._client.policy)))
 
     def list(self, *, limit: int | None = None) -> Iterator[Key]:
         """Every key, without its secret."""
         return self._client.iterate(flows.pages(PATH, {"limit": limit}, self._client.policy, Key))
+
+    def get(self, key_id: str) -> Key:
+        """A key, without its secret."""
+        return Key(self._client.run(flows.document_of(flows.get(path_of(key_id)), self._client.policy)))
+
+    def rotate(self, key_id: str, *, overlap_seconds: int = 0) -> Key:
+        """A new key of the same name, scopes and lifetime; ``.secret`` is there this once.
+
+        The old one ends after ``overlap_seconds``.
+        """
+        request = rotate_request(key_id, overlap_seconds)
+        return Key(self._client.run(flows.document_of(request, self._client.policy)))
 
     def revoke(self, key_id: str) -> None:
         """Make a key worthless at once."""
@@ -77,15 +108,29 @@ class AsyncKeys:
         self._client = client
 
     async def create(
-        self, scopes: Sequence[str], *, name: str = "", expires_at: datetime | str | None = None
+        self,
+        scopes: Sequence[str],
+        *,
+        name: str = "",
+        expires_at: datetime | str | None = None,
+        expires_in: int | None = None,
     ) -> Key:
         """See ``Keys.create``."""
-        request = create_request(scopes, name, expires_at)
+        request = create_request(scopes, name, expires_at, expires_in)
         return Key(await self._client.run(flows.document_of(request, self._client.policy)))
 
     def list(self, *, limit: int | None = None) -> AsyncIterator[Key]:
         """Every key, without its secret."""
         return self._client.iterate(flows.pages(PATH, {"limit": limit}, self._client.policy, Key))
+
+    async def get(self, key_id: str) -> Key:
+        """See ``Keys.get``."""
+        return Key(await self._client.run(flows.document_of(flows.get(path_of(key_id)), self._client.policy)))
+
+    async def rotate(self, key_id: str, *, overlap_seconds: int = 0) -> Key:
+        """See ``Keys.rotate``."""
+        request = rotate_request(key_id, overlap_seconds)
+        return Key(await self._client.run(flows.document_of(request, self._client.policy)))
 
     async def revoke(self, key_id: str) -> None:
         """Make a key worthless at once."""
