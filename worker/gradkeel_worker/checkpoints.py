@@ -1,8 +1,4 @@
-"""A running job's newest checkpoint: from the child's folder to the object store and the job's row, and back.
-
-Storing takes its time with large models, so it has a thread of its own: the watching of the child, with its
-cancels and signs of life, never waits for it.
-"""
+"""A running job's newest checkpoint: from the child to the object store and the job's row, and back."""
 
 import contextlib
 import os
@@ -17,22 +13,19 @@ from gradkeel_worker.parts import Parts
 
 
 class Checkpoints:
-    """Checkpoints of one attempt at a job."""
+    """Checkpoints of one attempt at a job. Threads may share it."""
 
     def __init__(self, parts: Parts, job: JobRow, work: Path, log: Any) -> None:
         self._parts, self._job, self._log = parts, job, log
         self._path = work / outcome.CHECKPOINT
         self._named = job.checkpoint
         self._stored: tuple[int, int] | None = None
-        self._fresh = threading.Event()
-        self._closed = False
         self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
 
     def fetch(self) -> bool:
         """Put the checkpoint of an earlier attempt where the child finds it; whether there is one.
 
-        One that is missing or damaged is forgotten: the job begins anew. Raises ``Unavailable``.
+        One that is missing or damaged is set aside: the job begins anew. Raises ``Unavailable``.
         """
         if self._named is None:
             return False
@@ -44,40 +37,8 @@ class Checkpoints:
         self._stored = _identity(self._path)
         return True
 
-    def made(self) -> None:
-        """The child has left a new one. Returns at once."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name=f"checkpoints {self._job.id}", daemon=True)
-            self._thread.start()
-        self._fresh.set()
-
-    def settle(self) -> None:
-        """Store what the child left last, if that has not been done."""
-        self._store()
-
-    def drop(self) -> None:
-        """The job has ended, and its row names no checkpoint any more."""
-        with self._lock, contextlib.suppress(StoreError):
-            if self._named is not None:
-                self._parts.objects.delete(self._named)
-                self._named = None
-
-    def close(self) -> None:
-        """End the thread; call it in any case."""
-        self._closed = True
-        self._fresh.set()
-        if self._thread is not None:
-            self._thread.join()
-
-    def _run(self) -> None:
-        while True:
-            self._fresh.wait()
-            self._fresh.clear()
-            if self._closed:
-                return
-            self._store()
-
-    def _store(self) -> None:
+    def store(self) -> None:
+        """Store what the child left last, and name it in the job's row, if that has not been done."""
         with self._lock:
             found = _identity(self._path)
             if found is None or found == self._stored:
@@ -87,6 +48,13 @@ class Checkpoints:
                 self._stored = found
             except (StoreError, OSError) as error:
                 self._log.warning("the checkpoint could not be stored", error=str(error))
+
+    def drop(self) -> None:
+        """The job has ended, and its row names no checkpoint any more."""
+        with self._lock, contextlib.suppress(StoreError):
+            if self._named is not None:
+                self._parts.objects.delete(self._named)
+                self._named = None
 
     def _replace(self, digest: str) -> None:
         """Name the new object in the row, then drop the one before; a lost lease drops the new one.

@@ -20,6 +20,7 @@ from gradkeel.contract.states import JobErrorCode, JobState
 from gradkeel_store.errors import NotFound, ObjectError, StoreError
 from gradkeel_store.records import DatasetRow, JobRow, timestamp
 from gradkeel_worker import failures, outcome
+from gradkeel_worker.background import Background
 from gradkeel_worker.checkpoints import Checkpoints
 from gradkeel_worker.holdings import Holding
 from gradkeel_worker.joblog import JobLog
@@ -76,7 +77,7 @@ def supervise(parts: Parts, job: JobRow) -> None:
         if parts.stopping.is_set():
             holding.stop.request(Stop.RELEASED)
         attempt = _Attempt(parts, job, work, holding, log)
-        with contextlib.closing(attempt.checkpoints):
+        with contextlib.closing(attempt.background):
             attempt.run()
     except StoreError as error:
         log.warning("the attempt is given up; its lease runs out", error=str(error))
@@ -107,7 +108,9 @@ class _Attempt:
         self.parts, self.job, self.work, self.holding, self.log = parts, job, work, holding, log
         self.joblog = JobLog(work)
         self.checkpoints = Checkpoints(parts, job, work, log)
+        self.background = Background(f"notes {job.id}", log)
         self._watch: Watch | None = None
+        self._config: Json | None = None
         self._progress: Json | None = None
         self._progress_at = 0.0
 
@@ -117,7 +120,8 @@ class _Attempt:
         )
         try:
             dataset = self._fetch_table()
-            self._persist(self.checkpoints.fetch)
+            if not self._persist(self.checkpoints.fetch) and self.job.checkpoint is not None:
+                self.joblog.add("the checkpoint is set aside: it is missing or damaged")
         except (NotFound, ObjectError) as error:
             self._end(
                 End(JobState.FAILED, _error(JobErrorCode.BAD_DATA, f"the data set cannot be read: {error}"))
@@ -188,11 +192,11 @@ class _Attempt:
         """One event of the engine: to its place, and to those who listen."""
         name, data = message["event"], message["data"]
         if name == "resolved":
-            with contextlib.suppress(StoreError):
-                self.parts.records.set_config(self.job.id, self.job.fence, data["config"])
+            self._config = data["config"]
+            self.background.ask("config", self._tell_config)
             return
         if name == "checkpoint":
-            self.checkpoints.made()
+            self.background.ask("checkpoint", self.checkpoints.store)
             return
         if name == "resumed":
             name, data = "log", self._resumed(data)
@@ -220,11 +224,20 @@ class _Attempt:
         if self._progress is None or now - self._progress_at < PROGRESS_SECONDS:
             return
         progress, self._progress, self._progress_at = self._progress, None, now
-        with contextlib.suppress(StoreError):
-            if self.parts.records.heartbeat_job(self.job.id, self.job.fence, progress):
-                self.holding.last_good = time.monotonic()
-            else:
-                self.holding.stop.request(Stop.LOST)
+        self.background.ask("progress", lambda: self._tell_progress(progress))
+
+    def _tell_progress(self, progress: Json) -> None:
+        begun = time.monotonic()
+        if self.parts.records.heartbeat_job(self.job.id, self.job.fence, progress):
+            self.holding.last_good = begun
+        else:
+            self.holding.stop.request(Stop.LOST)
+
+    def _tell_config(self) -> None:
+        """The config as decided on the data, to the row."""
+        if self._config is not None:
+            self.parts.records.set_config(self.job.id, self.job.fence, self._config)
+            self._config = None
 
     # After
 
@@ -232,7 +245,8 @@ class _Attempt:
         if ending.stopped is Stop.LOST:
             self.log.warning("the lease is lost; the attempt counts for nothing")
             return
-        self.checkpoints.settle()
+        self._persist(self._tell_config)
+        self.checkpoints.store()
         found = Outcome.read(self.work)
         if (found is None or found.status == "released") and ending.stopped is Stop.RELEASED:
             released = self._persist(
