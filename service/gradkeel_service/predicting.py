@@ -1,5 +1,6 @@
 """Predictions: bodies of several forms in, one predictor (`gradkeel.local`), JSON or CSV out."""
 
+import codecs
 import csv
 import importlib
 import io
@@ -8,7 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from flask import Response
+from flask import Response, request
 
 from gradkeel_service.bodies import media_type, parse_object
 from gradkeel_service.conditional import json_response
@@ -29,6 +30,9 @@ BODY = {
     CSV: {"schema": {"type": "string"}},
     PARQUET: {"schema": {"type": "string", "format": "binary"}},
 }
+
+_CHARSETS = re.compile(r"ascii|utf-(8|16|32)(-[lb]e)?|iso8859-\d+|cp12\d\d|koi8-r|gb18030|shift_jis")
+"""Names as codecs gives them, of encodings whose decoding takes no longer than their text."""
 
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 """Types of a cell that came as JSON."""
@@ -68,6 +72,7 @@ def _read_rows(model: "Model", body: bytes) -> Rows:
     if kind == JSON:
         return _json_rows(parse_object(body))
     if kind == CSV:
+        body = _as_utf8(body)
         rows = plain_columns(body, model.columns) or local().rows_from_csv(body, model.manifest)
     elif kind == PARQUET:
         rows = _parquet_rows(body)
@@ -75,6 +80,24 @@ def _read_rows(model: "Model", body: bytes) -> Rows:
         raise Refusal("unsupported_media_type", f"send rows as {JSON}, {CSV} or {PARQUET}")
     _check_count(len(next(iter(rows.values()), ())) if isinstance(rows, dict) else len(rows))
     return rows
+
+
+def _as_utf8(body: bytes) -> bytes:
+    """CSV in the charset that the request names; without one the text itself has to tell."""
+    charset = request.mimetype_params.get("charset")
+    if charset is None:
+        return body
+    try:
+        encoding = codecs.lookup(charset).name
+        if not _CHARSETS.fullmatch(encoding):
+            raise LookupError
+        return body if encoding == "utf-8" else body.decode(encoding).removeprefix("\ufeff").encode()
+    except UnicodeError as error:
+        raise invalid("", "encoding", f"the body is not in {encoding}, as its Content-Type says") from error
+    except (LookupError, ValueError) as error:
+        raise Refusal(
+            "unsupported_media_type", f"{charset[:40]!r} is no charset that is read here"
+        ) from error
 
 
 def _json_rows(document: dict[str, Any]) -> Rows:

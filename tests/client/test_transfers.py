@@ -171,6 +171,16 @@ def test_a_download_with_another_digest_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_download_into_a_folder_that_is_missing(
+    fault_server: Callable[..., FaultServer], tmp_path: Path
+) -> None:
+    server = fault_server(Reply(200, model_document(b"x")), Reply(200, content=b"x"))
+    with Client(server.url, "k") as client:
+        path = client.models.get("mdl_1").download(f"{tmp_path}/new/models/")
+    assert path == tmp_path / "new" / "models" / "model.gradkeel"
+    assert path.read_bytes() == b"x"
+
+
 def test_a_refused_download_leaves_the_former_file(
     fault_server: Callable[..., FaultServer], tmp_path: Path
 ) -> None:

@@ -82,6 +82,27 @@ def test_every_form_of_body_predicts_the_same(client: httpx.Client, model_id: st
     writer.writerows(records)
     answer = predict(client, model_id, content=text.getvalue(), headers={"Content-Type": "text/csv"})
     assert answer.json()["predictions"] == expected
+    for encoding, kind in (("utf-16", ""), ("utf-16-le", "; charset=UTF-16LE"), ("utf-8", "; charset=utf-8")):
+        sent = text.getvalue().encode(encoding)
+        answer = predict(client, model_id, content=sent, headers={"Content-Type": f"text/csv{kind}"})
+        assert answer.json().get("predictions") == expected, answer.text
+
+
+@pytest.mark.parametrize(
+    ("charset", "status", "code"),
+    [
+        ("utf-16", 422, "invalid"),
+        ("ascii", 422, "invalid"),
+        ("punycode", 415, "unsupported_media_type"),
+        ("zlib", 415, "unsupported_media_type"),
+        ("klingon", 415, "unsupported_media_type"),
+    ],
+)
+def test_a_charset_that_is_wrong_or_unknown(
+    client: httpx.Client, model_id: str, charset: str, status: int, code: str
+) -> None:
+    headers = {"Content-Type": f"text/csv; charset={charset}"}
+    assert_problem(predict(client, model_id, content="Größe\n1\n2".encode(), headers=headers), status, code)
 
 
 def test_classes_and_their_probabilities(client: httpx.Client, binary_id: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
 
 import click
 
@@ -58,11 +57,14 @@ def show(access: Access, model_id: str, as_json: bool) -> None:
 @models.command()
 @click.argument("model_id", metavar="MODEL")
 @click.option(
-    "-o", "--out", type=click.Path(path_type=Path), help="File or folder [default: model.gradkeel]."
+    "-o",
+    "--out",
+    type=click.Path(),
+    help="File, or folder; one that ends with / is made [default: model.gradkeel].",
 )
 @click.option("--format", "form", type=click.Choice(list(SUFFIXES)), default="bundle", show_default=True)
 @service_options
-def download(access: Access, model_id: str, out: Path | None, form: str) -> None:
+def download(access: Access, model_id: str, out: str | None, form: str) -> None:
     """Save a model; its digest is verified."""
     with access.client() as client:
         path = client.models.get(model_id).download(out, format=form)

@@ -46,6 +46,9 @@ def empty_report(*, verdict: str | None = None, summary: str = "") -> Json:
             "global_norm": [],
             "clipped_norm": [],
             "clip_coefficient": [],
+            "loss_z": [],
+            "norm_z": [],
+            "first_to_last_layer": [],
             "layers": {},
             "nonfinite": [],
         },
@@ -112,6 +115,9 @@ _SERIES = _record(
         "global_norm": _NUMBERS,
         "clipped_norm": _NUMBERS,
         "clip_coefficient": _NUMBERS,
+        "loss_z": _NUMBERS,
+        "norm_z": _NUMBERS,
+        "first_to_last_layer": _NUMBERS,
         "layers": {
             "type": "object",
             "additionalProperties": {
@@ -129,7 +135,18 @@ _SERIES = _record(
                 }
             ),
         },
-    }
+    },
+    # z-scores and the ratio of layers came later: reports of before are without them
+    required=[
+        "clip_coefficient",
+        "clipped_norm",
+        "global_norm",
+        "layers",
+        "loss",
+        "lr",
+        "nonfinite",
+        "steps",
+    ],
 )
 
 _CLIPPING = _record(

@@ -1,5 +1,6 @@
 """Rows of delimited text, read by the model's own columns: nothing is guessed but the delimiter."""
 
+import codecs
 import csv
 import io
 from collections.abc import Mapping
@@ -8,6 +9,13 @@ from typing import Any
 from gradkeel.local.errors import LocalModelError
 
 _DELIMITERS = (",", ";", "\t", "|")
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+"""Byte order marks and what they begin; that of UTF-16 begins that of UTF-32."""
 _UNDEFINED_IN_CP1252 = frozenset(b"\x81\x8d\x8f\x90\x9d")
 
 
@@ -30,15 +38,30 @@ def rows_from_csv(text: str | bytes, manifest: Mapping[str, Any]) -> dict[str, l
 
 
 def _decoded(text: str | bytes) -> str:
-    """The text; bytes that are not UTF-8 are read as uploads are: as Windows-1252 or ISO 8859-1."""
+    """The text. Bytes are read as uploads are: by a byte order mark, as UTF-8, or as one byte a letter."""
     if isinstance(text, str):
         return text.removeprefix("\ufeff")
+    marked = next((encoding for mark, encoding in _MARKS if text.startswith(mark)), None)
+    if marked is not None:
+        return _as(marked, text)
     if b"\0" in text:
-        raise LocalModelError("the text holds a zero byte: CSV in UTF-8, Windows-1252 or ISO 8859-1 is read")
+        raise LocalModelError(
+            "the text holds a zero byte: CSV in UTF-8, Windows-1252 or ISO 8859-1 is read, and UTF-16 or "
+            "UTF-32 with a byte order mark"
+        )
     try:
         return text.decode("utf-8-sig")
     except UnicodeDecodeError:
         return text.decode(_one_byte_encoding(text))
+
+
+def _as(encoding: str, text: bytes) -> str:
+    try:
+        return text.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise LocalModelError(
+            f"the text is no {encoding.upper()}, as its first bytes say: {error}"
+        ) from error
 
 
 def _one_byte_encoding(text: bytes) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -130,11 +131,16 @@ def expected_digest(document: Mapping[str, Any], form: str) -> str | None:
 
 
 def download_target(path: str | Path | None, model_id: str, form: str) -> Path:
-    """The file to write: the path given, a file in the folder given, or one named after the model."""
+    """The file to write: the path given, a file in the folder given, or one named after the model.
+
+    A path that ends with a slash is a folder, which is made where it is missing.
+    """
     if form not in SUFFIXES:
         raise ValueError(f"there is no format {form!r}; choose from {', '.join(SUFFIXES)}")
     name = "model.gradkeel" if form == "bundle" else f"{model_id}{SUFFIXES[form]}"
     target = Path(path) if path is not None else Path(name)
+    if isinstance(path, str) and path.endswith(("/", os.sep)):
+        target.mkdir(parents=True, exist_ok=True)
     return target / name if target.is_dir() else target
 
 

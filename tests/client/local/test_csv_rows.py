@@ -31,6 +31,14 @@ def test_a_file_that_could_be_trained_on_can_be_predicted(model, encoding):
     assert rows["zone"] == [zone]
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-8-sig"])
+def test_a_byte_order_mark_tells_the_encoding(model, encoding):
+    rows = rows_from_csv(f"{HEAD}\n{LINE}\n{LINE}\n".encode(encoding), model.manifest)
+    assert rows["size"] == ["4.5", "4.5"]
+    big = b"\xfe\xff" + f"{HEAD}\n{LINE}\n".encode("utf-16-be")
+    assert rows_from_csv(big, model.manifest)["size"] == ["4.5"]
+
+
 def test_quotes_and_newlines_in_cells(model):
     rows = rows_from_csv('zone,size\n"a,b\nc",""\n', model.manifest)
     assert rows == {"zone": ["a,b\nc"], "size": [""]}
@@ -48,7 +56,8 @@ def test_empty_cells_and_markers_are_missing(model, record):
         (f"{HEAD}\n{LINE}\n1,2\n", "line 3: 2 cells"),
         ("size,size\n1,2\n", "named twice"),
         ('size\n"never closed\n', "line"),
-        ("size\n1\n".encode("utf-16"), "zero byte"),
+        ("size\n1\n".encode("utf-16-le"), "zero byte"),
+        ("size\n1\n".encode("utf-16")[:-1], "no UTF-16"),
     ],
 )
 def test_text_that_is_no_table(model, text, message):

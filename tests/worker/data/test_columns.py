@@ -22,6 +22,11 @@ def test_a_declared_number_that_is_text_is_named_by_line_and_cell(configure):
     assert "'many'" in fault.detail
 
 
+def test_a_name_that_was_mistyped_is_asked_about():
+    with pytest.raises(DataError, match="did you mean 'Price'"):
+        _table(Price=["1"], x=["2"]).need("price", "/target")
+
+
 def test_many_bad_cells_are_counted_not_listed(configure):
     table = _table(x=["a"] * 40, y=["1"] * 40)
     with pytest.raises(DataError) as caught:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gradkeel.contract.errors import FieldError
+from gradkeel.contract.resolve import nearest_name
 from gradkeel_worker.data.errors import DataError
 
 Array = npt.NDArray[Any]
@@ -97,7 +98,9 @@ class Table:
     def need(self, name: str, pointer: str) -> Column:
         """A column that the config names. Raises DataError where the table lacks it."""
         if name not in self.columns:
-            raise DataError([FieldError(pointer, "unknown_column", f"there is no column {name!r}")])
+            meant = nearest_name(name, self.columns)
+            hint = "" if meant is None else f"; did you mean {meant!r}?"
+            raise DataError([FieldError(pointer, "unknown_column", f"there is no column {name!r}{hint}")])
         return self.columns[name]
 
 
