@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q install -c constraint
 DATA ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint type docs bench bench-speed bench-service clean
+.PHONY: help demo test lint type docs bench bench-speed bench-service chaos chaos-stack clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,11 @@ bench-service: $(VENV)/.dev $(VENV)-mlflow/.done ## Measure the service beside M
 
 bench-speed: $(VENV)/.dev ## Time a training step beside the plain loop and scikit-learn
 	$(BIN)/python benchmarks/speed.py $(if $(DATA),--data $(DATA))
+
+chaos: chaos-stack ## Kill and freeze what runs jobs at random and count how they end (SEED=1)
+
+chaos-stack: $(VENV)/.dev # a whole stack: JOBS=40
+	$(BIN)/python tests/system/chaos_stack.py $(if $(JOBS),--jobs $(JOBS)) $(if $(SEED),--seed $(SEED))
 
 clean: ## Remove the environment and everything generated
 	rm -rf $(VENV) $(VENV)-mlflow demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
