@@ -1,4 +1,4 @@
-"""The README's commands and examples work as pasted, against a fresh `gradkeel up`."""
+"""The examples of README and docs work as pasted, against a fresh `gradkeel up`."""
 
 from __future__ import annotations
 
@@ -13,9 +13,16 @@ from typing import Any
 
 import pytest
 
+import gradkeel
+
 ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.M | re.S)
+
+
+RUNS = re.compile(r"^<!-- runs -->\n```(\w+)\n(.*?)^```$", re.M | re.S)
+PAGES = sorted(path.name for path in (ROOT / "docs").glob("*.md") if RUNS.search(path.read_text()))
+COMMANDS = {"python": [sys.executable, "-c"], "sh": ["bash", "-euo", "pipefail", "-c"]}
 
 
 def block(language: str, word: str) -> str:
@@ -79,3 +86,18 @@ def test_the_python_example(stack: Any, folder: Path) -> None:
     assert "Predictions of 1 rows" in said
     with zipfile.ZipFile(folder / "demo/fast.gradkeel") as bundle:
         assert json.loads(bundle.read("manifest.json"))
+
+
+def test_the_page_of_the_sdk_names_everything_that_is_public() -> None:
+    page = (ROOT / "docs/sdk.md").read_text()
+    assert "sdk.md" in PAGES
+    assert [name for name in gradkeel.__all__ if f"`{name}`" not in page] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_marked_examples_of_a_page_run_one_after_the_other(stack: Any, tmp_path: Path, page: str) -> None:
+    """Blocks under ``<!-- runs -->``; those of one language are one program."""
+    blocks = RUNS.findall((ROOT / "docs" / page).read_text())
+    for language in dict.fromkeys(language for language, _ in blocks):
+        program = "\n".join(text for kind, text in blocks if kind == language)
+        run([*COMMANDS[language], program], stack, tmp_path)
