@@ -1,4 +1,4 @@
-"""A TCP proxy before a real service that cuts connections after so many bytes, and counts what went up."""
+"""A TCP proxy before a real service that cuts or holds connections after so many bytes, and counts them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,17 @@ CHUNK = 64 * 1024
 
 class CuttingProxy:
     """Passes connections on to ``port``; when the bytes sent up in all reach one of ``cuts``, that connection
-    is reset on both sides. ``sent`` counts the bytes that clients sent up, ``made`` the cuts.
+    is reset on both sides. At ``hold`` bytes nothing goes on until ``release``; ``held`` is set then.
+    ``sent`` counts the bytes that clients sent up, ``made`` the cuts.
     """
 
-    def __init__(self, port: int, cuts: Iterable[int] = ()) -> None:
+    def __init__(self, port: int, cuts: Iterable[int] = (), hold: int | None = None) -> None:
         self._target = ("127.0.0.1", port)
         self._cuts = sorted(cuts)
+        self._hold = hold
         self._lock = threading.Lock()
+        self._released = threading.Event()
+        self.held = threading.Event()
         self.sent = 0
         self.made = 0
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -33,6 +37,11 @@ class CuttingProxy:
 
     def __exit__(self, *ended: object) -> None:
         self._listener.close()
+        self.release()
+
+    def release(self) -> None:
+        """Let everything pass from here on."""
+        self._released.set()
 
     def _accept(self) -> None:
         while True:
@@ -52,6 +61,9 @@ class CuttingProxy:
             while piece := client.recv(CHUNK):
                 passed, cut = self._count(piece)
                 server.sendall(piece[:passed])
+                if self._hold is not None and self.sent >= self._hold:
+                    self.held.set()
+                    self._released.wait()
                 if cut:
                     _reset(client)
                     _reset(server)

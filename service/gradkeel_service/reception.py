@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from gradkeel_service import magic
@@ -52,15 +53,18 @@ def receive(yard: Yard, held: UploadRow, pieces: Iterable[bytes]) -> UploadRow:
 
 
 class _Reception:
-    """One request's bytes: the piece being written, and the beginning of the file until it is checked."""
+    """One request's bytes: the piece being written, the one being stored, and the file's beginning."""
 
     def __init__(self, yard: Yard, held: UploadRow) -> None:
         self._yard = yard
         self._held = held
         self._space = yard.objects.apart(held.id)
         self._head: bytearray | None = self._head_so_far()
+        self._start = held.received
         self._writer: Writer | None = None
         self._began = self._signed = yard.clock()
+        self._storing: Future[UploadRow] | None = None
+        self._thread: ThreadPoolExecutor | None = None
 
     def take(self, data: bytes) -> None:
         if self._writer is None:
@@ -69,7 +73,7 @@ class _Reception:
         self._writer.write(data)
         now = self._yard.clock()
         if self._writer.size >= PIECE_BYTES or self._slow(now):
-            self.store()
+            self._begin_storing()
         elif now - self._signed >= SIGN_SECONDS:
             self._yard.records.renew_upload(self._held)
             self._signed = now
@@ -79,21 +83,44 @@ class _Reception:
         return self._writer.size >= SMALL_PIECE_BYTES and now - self._began >= PIECE_SECONDS
 
     def store(self) -> UploadRow:
-        """Make what came safe, and count it: the bytes are on the disk before the record says so."""
-        if self._writer is None or not self._writer.size:
-            return self._held
-        self._look_at_end()
-        with kept(self._yard.records, self._held):
-            digest = self._writer.commit()
-        piece = Piece(self._held.received, self._writer.size, digest)
-        self._writer = None
-        self._held = self._yard.records.add_piece(self._held, piece, self._yard.seconds)
-        self._signed = self._yard.clock()
+        """Make everything that came safe, and count it."""
+        if self._writer is not None and self._writer.size:
+            self._look_at_end()
+            self._begin_storing()
+        self._end_storing()
         return self._held
 
+    def _begin_storing(self) -> None:
+        """Store the piece while the next one comes in; one at a time."""
+        self._end_storing()
+        assert self._writer is not None
+        self._thread = self._thread or ThreadPoolExecutor(1, "piece")
+        self._storing = self._thread.submit(self._store, self._writer, self._start)
+        self._start += self._writer.size
+        self._writer = None
+
+    def _end_storing(self) -> None:
+        if self._storing is not None:
+            storing, self._storing = self._storing, None
+            self._held = storing.result()
+            self._signed = self._yard.clock()
+
+    def _store(self, writer: Writer, start: int) -> UploadRow:
+        """The bytes are on the disk before the record says so."""
+        with kept(self._yard.records, self._held):
+            digest = writer.commit()
+        piece = Piece(start, writer.size, digest)
+        return self._yard.records.add_piece(self._held, piece, self._yard.seconds)
+
     def close(self) -> None:
+        if self._thread is not None:
+            self._thread.shutdown()
+        self._drop()
+
+    def _drop(self) -> None:
         if self._writer is not None:
             self._writer.abort()
+            self._writer = None
 
     # The first bytes of the file
 
@@ -115,7 +142,7 @@ class _Reception:
 
     def _look_at_end(self) -> None:
         assert self._writer is not None
-        if self._head is not None and self._held.received + self._writer.size == self._held.length:
+        if self._head is not None and self._start + self._writer.size == self._held.length:
             self._check(whole=True)
 
     def _check(self, whole: bool) -> None:
@@ -123,8 +150,7 @@ class _Reception:
         try:
             magic.check(bytes(self._head), whole)
         except Refusal as refusal:
-            self.close()
-            self._writer = None
+            self._drop()
             fail(self._yard.records, self._held, self._space, refusal)
             raise
         self._head = None

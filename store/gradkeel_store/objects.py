@@ -408,6 +408,14 @@ class LocalObjects(Objects):
         super().discard()
         shutil.rmtree(self.folder / self._prefix, ignore_errors=True)  # the empty folders
 
+    def _chunks(self, digest: str, start: int, stop: int) -> Iterator[bytes]:
+        # obstore's stream of a local file is some ten times slower than reading it.
+        with _translated(digest), (self.folder / self._key(digest)).open("rb", buffering=0) as file:
+            file.seek(start)
+            while start < stop and (chunk := file.read(min(CHUNK, stop - start))):
+                start += len(chunk)
+                yield chunk
+
     def local_path(self, digest: str) -> Path | None:
         path = self.folder / self._key(plain_digest(digest))
         return path if path.is_file() else None
