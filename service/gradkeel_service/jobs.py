@@ -68,6 +68,7 @@ class EventsQuery(ma.Schema):
 @blueprint.arguments(CreateQuery, location="query")
 @blueprint.body(component("TrainConfig"))
 @blueprint.answers(202, "Job", "The job, queued.")
+@blueprint.also_answers_with(200, "TrainConfig", "With `validate_only=true`: the resolved config.")
 def create(query: dict[str, Any]) -> ResponseReturnValue:
     """Submit a training job; with `validate_only=true` only check and resolve its config."""
     body = read_all(parts().settings.max_body_bytes)
@@ -173,7 +174,7 @@ def _await_change(row: JobRow, seconds: float) -> JobRow:
 @blueprint.arguments(EventsQuery, location="query")
 @blueprint.answers(200, "EventPage", "For Accept: application/json, a page of events.")
 @blueprint.also_answers(200, "text/event-stream", "Server-sent events, with replay after Last-Event-ID.")
-@blueprint.alt_response(204, description="A stream was asked for after its last event: ask no more.")
+@blueprint.may_be_empty("A stream was asked for after its last event: ask no more.")
 def events(query: dict[str, Any], job_id: str) -> ResponseReturnValue:
     """What happens in a job: a live stream, or pages of JSON."""
     row = find(job_id)

@@ -68,6 +68,19 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]
         )
         return decorate
 
+    def also_answers_with(self, status: int, component: str, description: str) -> Callable[[View], View]:
+        """Document another good answer whose body is JSON."""
+        schema = {"$ref": f"#/components/schemas/{component}"}
+        decorate: Callable[[View], View] = self.alt_response(
+            status, schema=schema, content_type=JSON, description=description
+        )
+        return decorate
+
+    def may_be_empty(self, description: str) -> Callable[[View], View]:
+        """Document an answer 204, beside others."""
+        decorate: Callable[[View], View] = self.alt_response(204, description=description)
+        return decorate
+
     def open_to_all(self) -> Callable[[View], View]:
         """Document that no key is needed."""
         decorate: Callable[[View], View] = self.doc(security=[])
