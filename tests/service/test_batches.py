@@ -28,6 +28,7 @@ Json = dict[str, Any]
 @pytest.fixture
 def parts(service: Service) -> Iterator[ConsumerParts]:
     opened = ConsumerParts.open(service.settings, "test-reader")
+    BatchReader(opened).read_all()  # what other tests left
     yield opened
     opened.records.close()
 
