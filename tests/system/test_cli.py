@@ -313,3 +313,14 @@ def test_the_doctor_says_what_to_do(stack: Any) -> None:
     checks = {check["name"]: check for check in json.loads(wrong.stdout)}
     assert checks["key"]["status"] == "fault"
     assert "GRADKEEL_API_KEY" in checks["key"]["advice"]
+
+
+def test_a_broken_cell_is_named_before_anything_is_trained(stack: Any, tmp_path: Path) -> None:
+    rows = [f"{i / 2},{i}" for i in range(60)]
+    rows[40] = "n.a.m2,40"
+    (tmp_path / "homes.csv").write_text("\n".join(["size,price", *rows]) + "\n")
+    done = stack.gradkeel("train", tmp_path / "homes.csv", "--target", "price", "--preset", "fast")
+    assert done.returncode == 0
+    said, _, _ = done.stderr.partition("prepare")
+    assert "look at column 'size'" in said
+    assert "'n.a.m2' in row 40, line 42" in said

@@ -127,6 +127,9 @@ def _mended(client: Client, screen: Screen, job_id: str) -> Json:
 def _upload(client: Client, screen: Screen, file: Path) -> str:
     dataset = send_file(client, screen.errors, file)
     screen.warn(f"{file.name}: {dataset.rows} rows, {len(dataset.columns)} columns ({dataset.id})")
+    for found in dataset.profile().get("findings") or []:
+        if found.get("code") == "mixed_types":
+            screen.warn(f"  look at column {found['column']!r}: {found['detail']}")
     return dataset.id
 
 

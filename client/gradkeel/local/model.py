@@ -41,8 +41,13 @@ class Model:
         self.classes: tuple[str, ...] | None = None if classes is None else tuple(classes)
         self._session = open_session(graph, threads)
 
+    def __repr__(self) -> str:
+        names = ", ".join(column.name for column in self.columns[:8])
+        more = ", …" if len(self.columns) > 8 else ""
+        return f"<Model of {self.target!r} ({self.task}) from {names}{more}>"
+
     def predict(self, rows: Any, policy: str = IMPUTE) -> Predictions:
-        """Predict for a dict of columns, a list of records, a DataFrame or an Arrow table.
+        """Predict for a dict of columns, a list of records, a data frame (pandas, polars) or an Arrow table.
 
         ``policy`` "strict" refuses missing columns and categories not seen in training; "impute" treats
         them as missing or as the rare level, and warns. Raises MissingColumn, BadValue.

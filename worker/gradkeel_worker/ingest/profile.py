@@ -132,8 +132,9 @@ def _mixed_types(connection: Connection, name: str, kind: Kind) -> dict[str, Any
     others = counts.present - counts.nones - numbers
     first = cells[0]
     where = f"row {first['row']}" + (f", line {first['line']}" if first["line"] is not None else "")
+    rest = "1 is not" if others == 1 else f"{others} are not"
     detail = (
-        f"mixed types: {numbers} cells are numbers, {others} are not, so the column is read as {kind.type}; "
+        f"mixed types: {numbers} cells are numbers, {rest}, so the column is read as {kind.type}; "
         f"the first that is not a number is {shown(first['cell'])} in {where}"
     )
     return _finding("mixed_types", name, detail, count=others, **first, cells=cells)
