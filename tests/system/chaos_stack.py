@@ -3,7 +3,7 @@
 Every job has to end exactly once, as succeeded, with its report, and no listener may miss an event unless a
 gap says so. Prints the seed, what was done, and the figures; exits 1 where the promise was broken.
 
-    python tests/system/chaos_stack.py --jobs 40 --seed 1
+    python tests/system/chaos_stack.py --jobs 40 --faults 60 --seed 1
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ from system.faults.conftest import CONFIG, Victim
 from system.faults.followers import Follower, assert_nothing_silent
 
 ATTEMPTS = "50"
-CALM_SECONDS = 300
+LONGEST_SECONDS = 900
+RECOVERY_SECONDS = 30.0
 FROZEN_SECONDS = 7.0
 """More than the lease of these stacks, which is 5 s."""
 
@@ -45,8 +46,8 @@ Log = Callable[[str], None]
 class Chaos:
     """What may happen to a stack, chosen by a seeded generator."""
 
-    def __init__(self, stack: Victim, seed: int, log: Log) -> None:
-        self.stack, self.log = stack, log
+    def __init__(self, stack: Victim, seed: int, most: int, log: Log) -> None:
+        self.stack, self.log, self._most = stack, log, most
         self.done: Counter[str] = Counter()
         self._random = random.Random(seed)
         self._over = threading.Event()
@@ -73,13 +74,22 @@ class Chaos:
     def _run(self) -> None:
         names = list(self._acts)
         weights = [weight for weight, _ in self._acts.values()]
-        while not self._over.wait(self._random.uniform(0.3, 3.0)):
+        while sum(self.done.values()) < self._most and self._recovered():
             (name,) = self._random.choices(names, weights)
             # What is just being started again, or nothing that trains: another time.
             with contextlib.suppress(ValueError, OSError, redis.RedisError, AssertionError):
                 self._acts[name][1]()
                 self.done[name] += 1
                 self.log(name)
+
+    def _recovered(self) -> bool:
+        """Wait until something trains again, or has had its time to; and a little more. False: it is over."""
+        deadline = time.monotonic() + RECOVERY_SECONDS
+        while time.monotonic() < deadline and not self._over.wait(0.1):
+            with contextlib.suppress(ValueError, OSError):
+                self.stack.training()
+                break
+        return not self._over.wait(self._random.uniform(0.0, 2.0))
 
     def _flush(self) -> None:
         url = f"redis+socket://{self.stack.data}/broker/broker.sock?virtual_host=0"
@@ -132,7 +142,7 @@ def faults_of(client: Client, jobs: list[Any], followers: list[Follower]) -> Ite
             yield f"a listener was not told: {error}"
 
 
-def run(folder: Path, count: int, seed: int) -> list[str]:
+def run(folder: Path, count: int, most: int, seed: int) -> list[str]:
     begun = time.monotonic()
 
     def log(text: str) -> None:
@@ -141,13 +151,13 @@ def run(folder: Path, count: int, seed: int) -> list[str]:
     stack = Victim(folder, GRADKEEL_MAX_ATTEMPTS=ATTEMPTS)
     try:
         client = Client(stack.client().url, stack.key, max_retries=40)
-        chaos = Chaos(stack, seed, log)
+        chaos = Chaos(stack, seed, most, log)
         chaos.start()
         jobs = submit(client, table(folder), count, seed)
         log(f"{count} jobs are accepted")
         followers = [Follower(job.stream()) for job in jobs[:: max(1, count // 4)][:4]]
         for job in jobs:
-            job.wait(timeout=CALM_SECONDS, check=False)
+            job.wait(timeout=LONGEST_SECONDS, check=False)
         chaos.stop()
         log(f"all jobs have ended; {sum(chaos.done.values())} faults: {dict(chaos.done)}")
         states, interruptions = Counter(str(job.state) for job in jobs), [job.interruptions for job in jobs]
@@ -164,11 +174,12 @@ def run(folder: Path, count: int, seed: int) -> list[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--jobs", type=int, default=40)
+    parser.add_argument("--faults", type=int, default=60, help="how many at most; then it is quiet")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     chosen = parser.parse_args()
     print(json.dumps({"seed": chosen.seed, "jobs": chosen.jobs}), flush=True)
     with tempfile.TemporaryDirectory(prefix="gkc-") as folder:
-        found = run(Path(folder), chosen.jobs, chosen.seed)
+        found = run(Path(folder), chosen.jobs, chosen.faults, chosen.seed)
     for fault in found:
         print(f"BROKEN: {fault}")
     print(f"seed {chosen.seed}: {'broken' if found else 'every job ended once, with its report'}")
