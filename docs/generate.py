@@ -1,7 +1,9 @@
 """Write the generated pages under docs/ from the tables in the code; a test checks that they are current."""
 
+import contextlib
 import dataclasses
 import json
+import re
 import sys
 import tempfile
 import tomllib
@@ -11,6 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
+from flask import Flask
+
 from gradkeel.contract import config as c
 from gradkeel.contract.options import MISSING, Option, about
 from gradkeel.contract.problems import PROBLEMS
@@ -19,6 +23,8 @@ from gradkeel.contract.resolve import to_json
 from gradkeel.contract.schema import bounds
 from gradkeel.contract.strict_json import MAX_DEPTH
 from gradkeel_service.app import create_app
+from gradkeel_service.auth import OPEN, needed_scope
+from gradkeel_service.documents import COMPONENTS
 from gradkeel_store.settings import SETTINGS, Settings
 from gradkeel_worker.diagnosis.rules import RULES as DIAGNOSIS
 
@@ -52,6 +58,25 @@ and the code below. JSON is read strictly, to a depth of {MAX_DEPTH}.
 
 | status | code | title | what to do |
 | --- | --- | --- | --- |"""
+
+
+_API_HEAD = """\
+# REST API
+
+Written from the description that the service itself serves at `/openapi.json`; `/docs` shows that one to
+click through. The examples take `$URL` (such as `http://127.0.0.1:8080`) and `$KEY` from the environment.
+
+- **Keys.** Everything under `/v1` wants `Authorization: Bearer <key>`, but for what is marked open. A key
+  holds scopes (`read`, `submit`, `admin`) and belongs to a project; what other projects have is 404.
+- **Errors** are problem documents; [errors.md](errors.md) lists every code with its status and what to do.
+  Any operation may answer 400, 401, 403, 404, 405, 406, 422, 429 and 503; those that take a body also 408,
+  411, 413 and 415.
+- **Headers.** Every answer has `X-Request-Id`. 401 and 403 come with `WWW-Authenticate`; 429 and 503 with
+  `Retry-After`. A GET has an `ETag` and answers 304 to `If-None-Match`; files also take `Range`.
+- **Repeating.** A POST takes an `Idempotency-Key`: the same key and body are answered as before, with
+  `Idempotent-Replayed: true`. Not so `POST /v1/keys` and `predict`.
+- **Lists** come in pages of `limit`; hand `next_cursor` back as `after`.
+"""
 
 
 def config_page() -> str:
@@ -162,12 +187,134 @@ def report_schema() -> str:
     return json.dumps(REPORT_SCHEMA, indent=1) + "\n"
 
 
+def api_page() -> str:
+    """Every operation: scope, parameters, bodies, answers, an example; then the documents they exchange."""
+    with _application() as app:
+        document = _description(app)
+        scopes = {(rule, method): scope for rule, method, scope in _scopes(app)}
+    lines = [_API_HEAD]
+    for tag in document["tags"]:
+        lines += [f"## {tag['name']}", "", tag.get("description", ""), ""]
+        for path, item in document["paths"].items():
+            for method, operation in item.items():
+                if method != "parameters" and tag["name"] in operation["tags"]:
+                    lines += _operation(path, method, item, operation, scopes[path, method])
+    lines += ["## Documents", "", "Fields that a newer version adds may be there as well.", ""]
+    for name, schema in document["components"]["schemas"].items():
+        if name in COMPONENTS:
+            lines += _document(name, schema)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _scopes(app: Flask) -> Iterator[tuple[str, str, str]]:
+    for rule in app.url_map.iter_rules():
+        path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
+        for method in rule.methods or ():
+            scope = "open" if rule.endpoint in OPEN else str(needed_scope(rule.endpoint, method))
+            yield path, method.lower(), scope
+
+
+def _operation(path: str, method: str, item: Any, operation: Any, scope: str) -> Iterator[str]:
+    yield from (f"### `{method.upper()} {path}`", "", operation["summary"])
+    if text := operation.get("description"):
+        yield text
+    yield from ("", f"Scope: {scope}." if scope != "open" else "Open: needs no key.", "")
+    given = [p for p in [*item.get("parameters", []), *operation.get("parameters", [])] if p["in"] != "path"]
+    if given:
+        yield from ("| parameter | type | meaning |", "| --- | --- | --- |", *map(_parameter, given), "")
+    yield from ("| answer | body | meaning |", "| --- | --- | --- |")
+    for status, answer in operation["responses"].items():
+        if str(status).startswith("2"):
+            yield f"| {status} | {_bodies(answer.get('content', {}))} | {answer['description']} |"
+    if body := operation.get("requestBody"):
+        yield from ("", f"Body: {_bodies(body['content'])}.")
+    yield from ("", "```sh", _curl(path, method, operation, scope), "```", "")
+
+
+def _parameter(parameter: Any) -> str:
+    name = f"`{parameter['name']}`" + (" (header)" if parameter["in"] == "header" else "")
+    needed = ", required" if parameter.get("required") else ""
+    meaning = parameter.get("description", "")
+    kind = _schema_type(parameter["schema"]).replace(" or null", "")
+    return f"| {name} | {kind}{needed} | {meaning} |".replace("\n", " ")
+
+
+def _bodies(content: Any) -> str:
+    """``[Job](#job)`` for JSON of a known form, the media type itself for other bodies."""
+    shown = []
+    for media_type, described in content.items():
+        schema = described.get("schema", {})
+        shown.append(_schema_type(schema) if "$ref" in schema else f"`{media_type}`")
+    return ", ".join(dict.fromkeys(shown)) or "none"
+
+
+def _schema_type(schema: Any) -> str:
+    if name := schema.get("$ref", "").rpartition("/")[2]:
+        return f"[{name}](#{name.lower()})" if name in COMPONENTS else f"[{name}](config.md)"
+    if choices := schema.get("anyOf") or schema.get("oneOf"):
+        return " or ".join(map(_schema_type, choices))
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"] if value is not None)
+    named = schema.get("type", "anything")
+    if named == "array":
+        return "list of " + _schema_type(schema.get("items", {}))
+    if isinstance(named, list):
+        return " or ".join(named)
+    return f"{named} ({schema['format']})" if "format" in schema else str(named)
+
+
+def _document(name: str, schema: Any) -> Iterator[str]:
+    yield from (f"### {name}", "")
+    if text := schema.get("description"):
+        yield from (text, "")
+    if schema.get("properties"):
+        yield from ("| field | type | meaning |", "| --- | --- | --- |")
+        for field, described in schema["properties"].items():
+            yield f"| `{field}` | {_schema_type(described)} | {described.get('description', '')} |"
+        yield ""
+    elif not text:
+        yield from (f"{_schema_type(schema).capitalize()}.", "")
+
+
+def _curl(path: str, method: str, operation: Any, scope: str) -> str:
+    address = re.sub(r"\{(\w+)\}", lambda found: "$" + found[1].upper(), path)
+    words = ["curl", "--head" if method == "head" else f"-X {method.upper()}" if method != "get" else ""]
+    words += [f'"$URL{address}"', '-H "Authorization: Bearer $KEY"' if scope != "open" else ""]
+    needed = [p for p in operation.get("parameters", []) if p["in"] == "header" and p.get("required")]
+    words += [f"-H '{p['name']}: {_example(p['schema'])}'" for p in needed]
+    content = operation.get("requestBody", {}).get("content", {})
+    media_type = next((name for name in content if "example" in content[name]), next(iter(content), None))
+    if media_type is not None:
+        words += [f"-H 'Content-Type: {media_type}'", _curl_body(content[media_type].get("example"))]
+    return " \\\n  ".join(filter(None, [" ".join(filter(None, words[:3])), *words[3:]]))
+
+
+def _example(schema: Any) -> Any:
+    return schema["enum"][0] if "enum" in schema else schema.get("minimum", 0)
+
+
+def _curl_body(example: Any) -> str:
+    if example is None:
+        return "--data-binary @FILE"
+    if isinstance(example, str):
+        return f"--data-binary $'{example}'".replace("\n", "\\n")
+    return f"-d '{json.dumps(example)}'"
+
+
 def openapi() -> str:
     """The OpenAPI document, as it is served."""
+    with _application() as app:
+        return json.dumps(_description(app), indent=1, sort_keys=True) + "\n"
+
+
+@contextlib.contextmanager
+def _application() -> Iterator[Flask]:
     with tempfile.TemporaryDirectory() as folder:
-        app = create_app(Settings.load({}, data=Path(folder)))
-        document = app.test_client().get("/openapi.json", headers={"Host": "localhost"}).get_json()
-    return json.dumps(document, indent=1, sort_keys=True) + "\n"
+        yield create_app(Settings.load({}, data=Path(folder)))
+
+
+def _description(app: Flask) -> Any:
+    return app.test_client().get("/openapi.json", headers={"Host": "localhost"}).get_json()
 
 
 def reliability_page() -> str:
@@ -189,6 +336,7 @@ def _fault_rows() -> Iterator[str]:
 PAGES: dict[str, Callable[[], str]] = {
     "config.md": config_page,
     "errors.md": errors_page,
+    "api.md": api_page,
     "settings.md": settings_page,
     "rules.md": rules_page,
     "report.schema.json": report_schema,

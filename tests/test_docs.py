@@ -10,6 +10,7 @@ import pytest
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGES = (
+    "api.md",
     "config.md",
     "errors.md",
     "settings.md",

@@ -8,6 +8,7 @@ from flask.typing import ResponseReturnValue
 
 from gradkeel_service.conditional import body_response, json_response
 from gradkeel_service.errors import Refusal
+from gradkeel_service.guidance import linked, with_examples
 
 blueprint = Blueprint("docs", __name__)
 
@@ -28,7 +29,7 @@ ASSETS = {
 @blueprint.get("/openapi.json")
 def openapi_document() -> ResponseReturnValue:
     api = current_app.extensions["flask-smorest"]["apis"][""]["ext_obj"]
-    return json_response(api.spec.to_dict())
+    return json_response(with_examples(linked(api.spec.to_dict())))
 
 
 @blueprint.get("/docs")

@@ -12,6 +12,8 @@ from gradkeel_service.errors import Refusal, invalid
 from gradkeel_store.records import UploadRow
 
 VERSION = "1.0.0"
+LARGEST = 10**18 - 1
+"""The largest number that a header may hold."""
 EXTENSIONS = "creation,creation-with-upload,expiration,termination"
 OFFSET_TYPE = "application/offset+octet-stream"
 DATASET_HEADER = "Gradkeel-Dataset-Id"

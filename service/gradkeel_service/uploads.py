@@ -55,9 +55,13 @@ def _header(name: str, description: str, schema: dict[str, Any]) -> dict[str, An
 
 
 TUS_RESUMABLE = _header("Tus-Resumable", "The protocol's version.", {"type": "string", "enum": [tus.VERSION]})
-UPLOAD_LENGTH = _header("Upload-Length", "Bytes of the whole file.", {"type": "integer", "minimum": 1})
+UPLOAD_LENGTH = _header(
+    "Upload-Length", "Bytes of the whole file.", {"type": "integer", "minimum": 1, "maximum": tus.LARGEST}
+)
 UPLOAD_OFFSET = _header(
-    "Upload-Offset", "Where the sent bytes belong: what HEAD answers.", {"type": "integer", "minimum": 0}
+    "Upload-Offset",
+    "Where the sent bytes belong: what HEAD answers.",
+    {"type": "integer", "minimum": 0, "maximum": tus.LARGEST},
 )
 UPLOAD_METADATA = {
     "in": "header",
