@@ -15,6 +15,7 @@ def post_fork(server: Any, worker: Any) -> None:
 
 
 worker_class = "gradkeel_service.http_worker.HttpWorker"
+logger_class = "gradkeel_service.http_log.HttpLog"
 workers = 1
 
 limit_request_line = 8190

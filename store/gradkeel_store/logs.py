@@ -9,6 +9,7 @@ import logging
 import re
 import sys
 from collections.abc import Mapping, MutableMapping
+from types import TracebackType
 from typing import Any, TextIO
 
 import structlog
@@ -19,10 +20,14 @@ _SECRET_NAME = re.compile(
 )
 _SECRET_TEXT = (
     (re.compile(r"\bkey_[0-9A-Za-z]{22}\.[\w-]{20,}"), "key_" + REDACTED),
+    (re.compile(r"\bses_[\w-]{20,}"), "ses_" + REDACTED),
     (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{6,}"), r"\1 " + REDACTED),
     (re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^\s/@:]*:[^\s/]*@", re.IGNORECASE), r"\1" + REDACTED + "@"),
     (
-        re.compile(r"(?i)([?&](?:password|api_key|token|signature|x-amz-signature)=)[^&\s\"']+"),
+        re.compile(
+            r"(?i)(\b(?:password|api_?key|key|secret|access_token|token|signature|x-amz-signature)=)"
+            r"[^&\s\"',;]+"
+        ),
         r"\1" + REDACTED,
     ),
 )
@@ -87,6 +92,15 @@ def configure_logging(component: str, level: str = "INFO", stream: TextIO | None
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    logging.captureWarnings(True)
+    sys.excepthook = _log_crash
+
+
+def _log_crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """The last words of a process, through the log: an exception's text may hold a URL with a password."""
+    if issubclass(kind, KeyboardInterrupt):
+        return
+    logging.getLogger(__name__).critical("the process ends", exc_info=(kind, error, trace))
 
 
 def _formatter(component: str) -> logging.Formatter:

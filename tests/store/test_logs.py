@@ -1,6 +1,8 @@
 import io
 import json
 import logging
+import sys
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,6 +11,7 @@ import structlog
 
 from gradkeel_store.logs import configure_logging, get_logger, redact
 
+SESSION = "ses_0123456789abcdefghijklmnopqrstuvwxyz0123456"
 TOKEN = "key_0123456789abcdefghijAB.abcdefghijklmnopqrstuvwxyz0123456789-_ABCDE"
 
 
@@ -19,6 +22,8 @@ def stream() -> Iterator[io.StringIO]:
     stream = io.StringIO()
     configure_logging("worker", "INFO", stream)
     yield stream
+    logging.captureWarnings(False)
+    sys.excepthook = sys.__excepthook__
     root.handlers[:] = handlers
     root.setLevel(level)
     structlog.reset_defaults()
@@ -63,10 +68,28 @@ def test_exceptions_stay_on_their_line_without_secrets(stream: io.StringIO) -> N
         assert TOKEN not in str(line)
 
 
+def test_warnings_and_the_last_words_of_a_process_are_lines_as_well(stream: io.StringIO) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.warn(f"use of {TOKEN}", stacklevel=1)
+    try:
+        raise RuntimeError(f"cannot reach redis://:hush@h/0 as {SESSION}")
+    except RuntimeError as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+    warned, ended = lines(stream)
+    assert warned["logger"] == "py.warnings"
+    assert ended["level"] == "critical"
+    for secret in (TOKEN, "hush", SESSION):
+        assert secret not in stream.getvalue()
+
+
 @pytest.mark.parametrize(
     "value",
     [
         TOKEN,
+        f"gradkeel_session={SESSION}; Path=/ui",
+        "host=db user=g password=hush, dbname=x",
+        "/v1/jobs?key=hush&limit=1",
         f"Authorization: Bearer {TOKEN}",
         "Bearer hushhushhush",
         "basic aHVzaDpodXNo",
