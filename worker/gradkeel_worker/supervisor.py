@@ -34,7 +34,7 @@ from gradkeel_worker.storing import persist
 from gradkeel_worker.watch import Ending, Watch
 
 PROGRESS_SECONDS = 1.0
-REPORT_SECONDS = {True: 0.7, False: 60.0}
+REPORT_SECONDS = {True: 0.4, False: 60.0}
 """For the last good model of a job whose child is gone; less where it was cancelled and somebody waits."""
 LONGEST_REPORT_SECONDS = 60.0
 PROGRESS_KEYS = ("phase", "epoch", "epochs", "step", "fraction", "eta_seconds")
@@ -246,9 +246,9 @@ class _Attempt:
             self.log.warning("the lease is lost; the attempt counts for nothing")
             return
         self._persist(self._tell_config)
-        self.checkpoints.store()
         found = Outcome.read(self.work)
         if (found is None or found.status == "released") and ending.stopped is Stop.RELEASED:
+            self.checkpoints.store()
             released = self._persist(
                 lambda: self.parts.records.release_job(self.job.id, self.job.fence, self._told)
             )
@@ -260,6 +260,7 @@ class _Attempt:
         """Store what there is, then end the job, or put it back."""
         last_try = self.job.attempt >= self.job.max_attempts
         if end.state is None and not last_try:
+            self.checkpoints.store()
             self._requeue(end, {})
             return
         error = end.error if end.state is not None else _error(JobErrorCode(end.code), "")

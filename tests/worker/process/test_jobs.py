@@ -200,6 +200,21 @@ def test_cancel_where_the_model_does_not_come_in_time(desk: Desk, worker: Worker
     assert "No model was kept" in report["summary"]
 
 
+def test_cancel_while_diagnosing(desk: Desk, worker: Worker, patient: None) -> None:
+    """The diagnosis ends there and then; the model is there already and is kept."""
+    job = desk.submit(desk.upload(numbers(MANY)), budget={"epochs": 1, "batch_size": 256})
+    desk.until(job, in_phase("diagnose"))
+    desk.records.request_cancel(desk.project, job.id)
+    (holding,) = worker.parts.holdings.all()
+    holding.stop.request(Stop.CANCELLED)
+    ended = desk.end(job)
+    assert (ended.state, ended.error) == ("cancelled", None)
+    assert_model_kept(desk, ended)
+    report = desk.report(ended)
+    assert report["fit"]["stopped_by"] == "epochs"
+    assert not report["fit"]["baselines"]
+
+
 def test_cancel_while_exporting(desk: Desk, worker: Worker, patient: None) -> None:
     job = desk.submit(desk.upload(numbers()), **SLOW_EXPORT)
     desk.until(job, in_phase("export"))

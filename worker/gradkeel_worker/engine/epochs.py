@@ -155,8 +155,8 @@ class EpochEnds:
         run = self._run
         if ending == "max_seconds" and run.losses:
             self._close(run.view.epoch)
-        self._spool(time.monotonic())
         run.readings.stopped_by = ending
+        self._spool(time.monotonic())
 
     def _gather(self) -> None:
         run = self._run

@@ -37,6 +37,8 @@ Json = dict[str, Any]
 SUCCEEDED, DIVERGED, RELEASED = "succeeded", "diverged", "released"
 _FINISHED = (SUCCEEDED, DIVERGED)
 _STOPPED = ("cancelled", "deadline")
+_PROMPT = 250_000
+"""Parameters of a model that is examined at its first weights even though somebody waits for a cancel."""
 _STATUS = {"epochs": SUCCEEDED, "patience": SUCCEEDED, "max_seconds": SUCCEEDED}
 """Status by what ended the fit; the other endings are their own status."""
 
@@ -242,6 +244,8 @@ def _told(evidence: Evidence, run: Run) -> tuple[Evidence, Json]:
     """The evidence with its error, and the report on it."""
     assert evidence.prepared is not None
     evidence = dataclasses.replace(evidence, error=_error(evidence.status, run, evidence.prepared))
+    if evidence.status == "cancelled" and run.parameters.values.numel() > _PROMPT:
+        evidence = dataclasses.replace(evidence, initial_model=None)
     return evidence, diagnose(evidence)
 
 
