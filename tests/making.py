@@ -44,11 +44,11 @@ def ingesting_dataset(records: Records, project: str, name: str = "homes.csv") -
     return records.create_dataset(project, name, SHA, 1234)
 
 
-def ready_dataset(records: Records, project: str) -> DatasetRow:
+def ready_dataset(records: Records, project: str, profile: dict[str, Any] = PROFILE) -> DatasetRow:
     made = ingesting_dataset(records, project)
     claimed = records.claim_dataset(made.id, "reader")
     assert claimed is not None
-    assert records.finish_dataset(made.id, claimed.fence, PARQUET, PROFILE, 20, COLUMNS)
+    assert records.finish_dataset(made.id, claimed.fence, PARQUET, profile, 20, COLUMNS)
     return records.get_dataset(project, made.id)
 
 

@@ -111,7 +111,7 @@ class Consumer:
 
     def _give_sign(self) -> None:
         now = time.monotonic()
-        if now - self._signed < SIGN_SECONDS:
+        if now - self._signed < min(SIGN_SECONDS, self.parts.settings.heartbeat_seconds):
             return
         counts = dict(self.submitting.counts)
         info = {"host": platform.node(), "pid": os.getpid(), "submissions": counts}
