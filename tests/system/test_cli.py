@@ -316,9 +316,9 @@ def test_the_doctor_says_what_to_do(stack: Any) -> None:
 
 
 def test_a_broken_cell_is_named_before_anything_is_trained(stack: Any, tmp_path: Path) -> None:
-    rows = [f"{i / 2},{i}" for i in range(60)]
-    rows[40] = "n.a.m2,40"
-    (tmp_path / "homes.csv").write_text("\n".join(["size,price", *rows]) + "\n")
+    rows = [f"{i / 2},{i % 7 * 1.5},{i}" for i in range(60)]
+    rows[40] = "n.a.m2,3,40"
+    (tmp_path / "homes.csv").write_text("\n".join(["size,age,price", *rows]) + "\n")
     done = stack.gradkeel("train", tmp_path / "homes.csv", "--target", "price", "--preset", "fast")
     assert done.returncode == 0
     said, _, _ = done.stderr.partition("prepare")
