@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q install -c constraint
 DATA ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint type docs bench bench-speed bench-service chaos chaos-stack clean
+.PHONY: help demo test lint type docs bench bench-speed bench-service bench-uploads chaos chaos-queue chaos-stack clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,7 +45,7 @@ $(VENV)-mlflow/.done: $(BIN)/python
 	$(VENV)-mlflow/bin/python -m pip --disable-pip-version-check -q install mlflow
 	@touch $@
 
-bench: bench-speed bench-service ## Run all benchmarks
+bench: bench-speed bench-service bench-uploads ## Run all benchmarks
 
 bench-service: $(VENV)/.dev $(VENV)-mlflow/.done ## Measure the service beside MLflow's server
 	$(BIN)/python benchmarks/service.py --mlflow $(VENV)-mlflow/bin/python
@@ -53,10 +53,16 @@ bench-service: $(VENV)/.dev $(VENV)-mlflow/.done ## Measure the service beside M
 bench-speed: $(VENV)/.dev ## Time a training step beside the plain loop and scikit-learn
 	$(BIN)/python benchmarks/speed.py $(if $(DATA),--data $(DATA))
 
-chaos: chaos-stack ## Kill and freeze what runs jobs at random and count how they end (SEED=1)
+chaos: chaos-stack chaos-queue ## Kill and freeze what runs jobs at random and count how they end (SEED=1)
 
 chaos-stack: $(VENV)/.dev # a whole stack: JOBS=40
 	$(BIN)/python tests/system/chaos_stack.py $(if $(JOBS),--jobs $(JOBS)) $(if $(SEED),--seed $(SEED))
+
+chaos-queue: $(VENV)/.dev # 10,000 submissions while their consumer is killed
+	GRADKEEL_TEST_SUBMISSIONS=10000 $(BIN)/python -m pytest tests/system/test_submissions.py -k with_kills --durations 1
+
+bench-uploads: $(VENV)/.dev ## Time an upload of 1 GiB over a line that is cut five times
+	$(BIN)/python benchmarks/uploads.py
 
 clean: ## Remove the environment and everything generated
 	rm -rf $(VENV) $(VENV)-mlflow demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

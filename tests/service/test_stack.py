@@ -59,6 +59,7 @@ class Home:
             "valkey-server": "broker",
             "redis-server": "broker",
             "gradkeel_worker": "worker",
+            "gradkeel_service.consumer": "consumer",
             "gunicorn": "http",
         }
         found = {}
@@ -123,10 +124,10 @@ def test_a_taken_port_is_named(home: Home, tmp_path: Path) -> None:
     assert f"cannot listen on 127.0.0.1:{port}" in other.stderr
 
 
-@pytest.mark.parametrize("name", ["broker", "http", "worker"])
+@pytest.mark.parametrize("name", ["broker", "http", "worker", "consumer"])
 def test_a_child_that_dies_comes_back(home: Home, name: str) -> None:
     before = home.children()
-    assert set(before) == {"broker", "http", "worker"}
+    assert set(before) == {"broker", "http", "worker", "consumer"}
     os.kill(before[name], signal.SIGKILL)
     eventually(lambda: home.children().get(name) not in (None, before[name]))
     eventually(lambda: answers(home.url))
