@@ -57,18 +57,24 @@ class CuttingProxy:
             client.close()
 
     def _up(self, client: socket.socket, server: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while piece := client.recv(CHUNK):
+        try:
+            cut = False
+            while not cut and (piece := client.recv(CHUNK)):
                 passed, cut = self._count(piece)
                 server.sendall(piece[:passed])
-                if self._hold is not None and self.sent >= self._hold:
-                    self.held.set()
-                    self._released.wait()
-                if cut:
-                    _reset(client)
-                    _reset(server)
-                    return
-            server.shutdown(socket.SHUT_WR)
+                self._hold_on()
+            if not cut:
+                server.shutdown(socket.SHUT_WR)
+                return
+        except OSError:
+            pass  # one side is gone: so is the other, below
+        _reset(client)
+        _reset(server)
+
+    def _hold_on(self) -> None:
+        if self._hold is not None and self.sent >= self._hold:
+            self.held.set()
+            self._released.wait()
 
     def _count(self, piece: bytes) -> tuple[int, bool]:
         """How much of a piece may pass, and whether the connection is cut after it."""
