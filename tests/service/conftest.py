@@ -53,6 +53,7 @@ class Service:
             "GRADKEEL_BROKER_URL": broker.url,
             "GRADKEEL_MAX_UPLOAD_BYTES": str(MAX_UPLOAD),
             "GRADKEEL_MAX_BODY_BYTES": "2000000",
+            "GRADKEEL_FAILED_KEY_LIMIT": "100000",  # walks and fuzzers send wrong keys by the thousand
         } | env
         self.settings = Settings.load(env=self.env)
         self.records: Records = open_records(self.settings)
@@ -77,6 +78,12 @@ class Service:
         self.server = LoggedProcess(command, r"Listening at", env=os.environ | self.env)
         self.server.wait_ready()
         httpx.get(f"{self.url}/healthz", timeout=60).raise_for_status()
+
+    @property
+    def pid(self) -> int:
+        """The server's first process; its workers are its children."""
+        assert self._server is not None
+        return self._server.process.pid
 
     @property
     def log(self) -> str:
