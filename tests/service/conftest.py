@@ -80,12 +80,6 @@ class Service:
         httpx.get(f"{self.url}/healthz", timeout=60).raise_for_status()
 
     @property
-    def pid(self) -> int:
-        """The server's first process; its workers are its children."""
-        assert self._server is not None
-        return self._server.process.pid
-
-    @property
     def log(self) -> str:
         assert self.server is not None
         return "\n".join(self.server.tail)
