@@ -19,10 +19,13 @@ _UNUSUAL = (b'"', b"\0", b";", b"\t", b"|")
 _BOM = b"\xef\xbb\xbf"
 
 
-def plain_columns(body: bytes, columns: Sequence["Column"]) -> dict[str, Any] | None:
+def plain_columns(
+    body: bytes, columns: Sequence["Column"], known: frozenset[str] | None = None
+) -> dict[str, Any] | None:
     """The model's columns: float64 [n] where every cell is a number or empty, lists of texts elsewhere.
 
-    None where the text is not of the common form.
+    Columns that are not among the ``known`` ones go along as texts, to be warned of. None where the text is
+    not of the common form.
     """
     if any(mark in body for mark in _UNUSUAL):
         return None
@@ -33,10 +36,11 @@ def plain_columns(body: bytes, columns: Sequence["Column"]) -> dict[str, Any] | 
     wanted = [column for column in columns if column.name in names]
     if not wanted or len(set(names)) < len(names):
         return None
-    return _read(body, names, wanted)
+    unknown = [] if known is None else [name for name in names if name not in known]
+    return _read(body, names, wanted, unknown)
 
 
-def _read(body: bytes, names: list[str], wanted: list["Column"]) -> dict[str, Any] | None:
+def _read(body: bytes, names: list[str], wanted: list["Column"], unknown: list[str]) -> dict[str, Any] | None:
     arrow, arrow_csv = importlib.import_module("pyarrow"), importlib.import_module("pyarrow.csv")
     try:
         table = arrow_csv.read_csv(
@@ -45,14 +49,15 @@ def _read(body: bytes, names: list[str], wanted: list["Column"]) -> dict[str, An
             parse_options=arrow_csv.ParseOptions(quote_char=False),
             convert_options=arrow_csv.ConvertOptions(
                 column_types=dict.fromkeys(names, arrow.string()),
-                include_columns=[column.name for column in wanted],
+                include_columns=[*(column.name for column in wanted), *unknown],
                 null_values=[""],
                 strings_can_be_null=True,
             ),
         )
     except arrow.ArrowException:
         return None
-    return {column.name: _cells(table.column(column.name), column) for column in wanted}
+    read = {column.name: _cells(table.column(column.name), column) for column in wanted}
+    return read | {name: table.column(name).to_pylist() for name in unknown}
 
 
 def _cells(texts: Any, column: "Column") -> Any:

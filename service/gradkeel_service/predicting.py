@@ -73,7 +73,7 @@ def _read_rows(model: "Model", body: bytes) -> Rows:
         return _json_rows(parse_object(body))
     if kind == CSV:
         body = _as_utf8(body)
-        rows = plain_columns(body, model.columns) or local().rows_from_csv(body, model.manifest)
+        rows = plain_columns(body, model.columns, model.known) or local().rows_from_csv(body, model.manifest)
     elif kind == PARQUET:
         rows = _parquet_rows(body)
     else:

@@ -128,6 +128,17 @@ def test_policies(client: httpx.Client, model_id: str) -> None:
     assert assert_problem(strict, 422, "invalid")["errors"][0]["column"] == "zone"
 
 
+def test_a_mistyped_column_is_warned_of(client: httpx.Client, model_id: str) -> None:
+    expected = "column 'sizze' was not in the training table and is not used; did you mean 'size'?"
+    mistyped = {("sizze" if name == "size" else name): value for name, value in RECORD.items()}
+    asked = predict(client, model_id, json={"records": [mistyped | {"y": 1}]})
+    assert asked.json()["warnings"][0] == expected
+    text = ",".join(mistyped) + ",y\n" + ",".join(map(str, mistyped.values())) + ",1\n"
+    for content in (text, text.replace(",", ";")):
+        asked = predict(client, model_id, content=content, headers={"Content-Type": "text/csv"})
+        assert asked.json()["warnings"][0] == expected
+
+
 def test_a_cell_that_cannot_be_used_is_named(client: httpx.Client, model_id: str) -> None:
     answer = predict(client, model_id, json={"records": [RECORD, RECORD | {"size": "wide"}]})
     error = assert_problem(answer, 422, "invalid")["errors"][0]

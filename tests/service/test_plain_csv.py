@@ -37,7 +37,8 @@ COLUMNS = (
     column("c", "categorical", levels=["", "u", "1", "NA", "-999"]),
     column("d", "datetime"),
 )
-MANIFEST = {"columns": [{"name": entry.name} for entry in COLUMNS]}
+KNOWN = frozenset({"a", "b", "c", "d"})
+MANIFEST = {"columns": [{"name": entry.name} for entry in COLUMNS], "dataset": {"columns": sorted(KNOWN)}}
 
 ODD = (
     "1 -1.5 +2 .5 5. 1e5 1E400 NA nan NaN inf -999 None x u 1_0 0x10 00123 true é Infinity "
@@ -53,7 +54,7 @@ TABLES = st.lists(st.tuples(CELLS, CELLS, CELLS, CELLS, CELLS), min_size=1, max_
 
 def fed(rows: Any) -> tuple[Any, list[str]]:
     """The arrays that a model would take, and its warnings; or what it refuses."""
-    reading = Reading(IMPUTE, "median")
+    reading = Reading(IMPUTE, "median", known=KNOWN)
     try:
         arrays, count = feed(COLUMNS, rows, reading)
     except LocalModelError as error:
@@ -67,7 +68,7 @@ def test_what_is_read_quickly_is_read_the_same(
 ) -> None:
     lines = ["a,other,b,c,d", *(",".join(row) for row in rows)]
     body = (newline.join(lines) + newline * ending).encode("utf-8-sig" if marked else "utf-8")
-    quick = plain_columns(body, COLUMNS)
+    quick = plain_columns(body, COLUMNS, KNOWN)
     assert quick is not None
     np.testing.assert_equal(fed(quick), fed(rows_from_csv(body, MANIFEST)))
 

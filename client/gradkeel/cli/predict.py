@@ -16,7 +16,7 @@ from gradkeel.cli.access import Access, service_options
 from gradkeel.cli.screen import Screen
 from gradkeel.contract.ids import MODEL, is_id
 from gradkeel.errors import GradkeelError, MissingExtra
-from gradkeel.resources.models import Predictions
+from gradkeel.resources.models import Predictions, once_each
 from gradkeel.tables import READERS, file_kind, open_table
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -90,7 +90,7 @@ def _pieces(file: Path) -> Iterator[Any]:
 def joined(parts: Sequence[Predictions]) -> Predictions:
     """The predictions of several pieces as one."""
     values = [value for part in parts for value in part.values]
-    warnings = [warning for part in parts for warning in part.warnings]
+    warnings = once_each(warning for part in parts for warning in part.warnings)
     chances = [row for part in parts for row in part.probabilities or ()]
     return Predictions(values, chances or None, warnings)
 

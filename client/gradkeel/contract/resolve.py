@@ -1,11 +1,9 @@
 """From what the user submitted to the config that is run: presets filled in, every fault with its place."""
 
 import dataclasses
-import difflib
-import itertools
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +11,7 @@ from marshmallow import ValidationError
 
 from gradkeel.contract import config as c
 from gradkeel.contract.errors import ConfigError, FieldError
+from gradkeel.contract.nearest import nearest_name
 from gradkeel.contract.presets import Shape, preset_document
 from gradkeel.contract.schema import StrictString, field_errors, loader_for
 
@@ -21,14 +20,6 @@ Json = dict[str, Any]
 MAX_PARAMETERS = 50_000_000
 
 MAX_SUGGESTIONS = 5
-MAX_COMPARED = 1000
-"""So many unknown names of one config are compared with so many of the table's: comparing takes time."""
-
-MAX_MISTYPED = 64
-"""Longer names are nobody's typing."""
-
-MAX_LETTERS_OFF = 3
-"""A name that is so many letters longer or shorter is another name."""
 
 
 def resolve(submitted: Any, shape: Shape | None = None) -> c.TrainConfig:
@@ -301,26 +292,6 @@ def _check_names(config: c.TrainConfig, held: _Profile) -> Iterator[FieldError]:
         yield FieldError(pointer, "unknown_column", f"the table has no column {name!r}; {rest} {shown}")
 
 
-def nearest_name(name: str, names: Iterable[str]) -> str | None:
-    """The one of ``names`` that was meant by ``name``, if any: other case or blanks first, then spelling."""
-    plain = _plain(name)
-    if not plain or len(plain) > MAX_MISTYPED:
-        return None
-    spellings: dict[str, str] = {}
-    for known in names:
-        spellings.setdefault(_plain(known), known)
-    if plain in spellings:
-        return spellings[plain]
-    similar = (other for other in spellings if abs(len(other) - len(plain)) <= MAX_LETTERS_OFF)
-    close = difflib.get_close_matches(plain, itertools.islice(similar, MAX_COMPARED), n=1, cutoff=0.7)
-    return spellings[close[0]] if close else None
-
-
-def _plain(name: str) -> str:
-    """Without what people get wrong first: case, and blanks against underscores and dashes."""
-    return re.sub(r"[\s_-]+", " ", name).strip().casefold()
-
-
 def _escaped(name: str) -> str:
     return name.replace("~", "~0").replace("/", "~1")
 
@@ -387,7 +358,7 @@ def _broken_cell(note: Json) -> FieldError:
     cells = "1 cell is" if count == 1 else f"{count} cells are"
     place = f"row {row}" + ("" if line is None else f", line {line}")
     way = json.dumps({"types": {name: "numeric"}, "missing_values": {name: texts}}, ensure_ascii=False)
-    different: int = note["texts"] if "texts" in note else count
+    different: int = note.get("texts") or count
     whole = different <= len(texts) and len(way) <= MAX_SHOWN
     named = f"columns {way}" if whole else "columns.types and columns.missing_values"
     detail = (

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gradkeel.local.errors import LocalModelError
+from gradkeel.local.rows import known_columns
 
 _DELIMITERS = (",", ";", "\t", "|")
 _MARKS = (
@@ -20,7 +21,10 @@ _UNDEFINED_IN_CP1252 = frozenset(b"\x81\x8d\x8f\x90\x9d")
 
 
 def rows_from_csv(text: str | bytes, manifest: Mapping[str, Any]) -> dict[str, list[str]]:
-    """The model's columns as texts, for ``Model.predict``; other columns are passed over.
+    """The model's columns as texts, for ``Model.predict``.
+
+    Other columns of the training table are passed over; those that it did not have go along, so that
+    ``predict`` warns of them. A header without any of the model's columns gives no rows.
 
     The first line must name the columns; the delimiter is the one under which it names most of the model's.
     Raises LocalModelError, with the line, for text that is no table.
@@ -34,7 +38,11 @@ def rows_from_csv(text: str | bytes, manifest: Mapping[str, Any]) -> dict[str, l
     except csv.Error as error:
         raise LocalModelError(f"line {reader.line_num}: {error}") from error
     columns = list(zip(*records, strict=True)) if records else [()] * len(header)
-    return {name: list(columns[i]) for i, name in enumerate(header) if name in wanted}
+    known = known_columns(manifest)
+    if not set(wanted).intersection(header):
+        return {}
+    taken = [name in wanted or (known is not None and name not in known) for name in header]
+    return {name: list(columns[i]) for i, name in enumerate(header) if taken[i]}
 
 
 def _decoded(text: str | bytes) -> str:

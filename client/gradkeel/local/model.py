@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from gradkeel.local.bundle import GRAPH, read_bundle
 from gradkeel.local.errors import BundleError, LocalModelError
-from gradkeel.local.rows import IMPUTE, STRICT, Array, Column, Reading, feed
+from gradkeel.local.rows import IMPUTE, STRICT, Array, Column, Reading, feed, known_columns
 
 _CHUNK_ROWS = 16_384
 
@@ -39,6 +39,7 @@ class Model:
         self.task: str = manifest["task"]
         classes = manifest["target"]["classes"]
         self.classes: tuple[str, ...] | None = None if classes is None else tuple(classes)
+        self.known = known_columns(manifest)
         self._session = open_session(graph, threads)
 
     def __repr__(self) -> str:
@@ -50,11 +51,12 @@ class Model:
         """Predict for a dict of columns, a list of records, a data frame (pandas, polars) or an Arrow table.
 
         ``policy`` "strict" refuses missing columns and categories not seen in training; "impute" treats
-        them as missing or as the rare level, and warns. Raises MissingColumn, BadValue.
+        them as missing or as the rare level, and warns. Columns that the training table did not have are
+        passed over with a warning. Raises MissingColumn, BadValue.
         """
         if policy not in (STRICT, IMPUTE):
             raise LocalModelError(f"policy is {STRICT!r} or {IMPUTE!r}, not {policy!r}")
-        reading = Reading(policy, self.manifest["preparation"]["missing"])
+        reading = Reading(policy, self.manifest["preparation"]["missing"], known=self.known)
         fed, n = feed(self.columns, rows, reading)
         raw = self._run(fed, n)
         if not np.isfinite(raw).all():

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gradkeel.contract.nearest import nearest_name
 from gradkeel.local import cells
 from gradkeel.local.errors import BadValue, LocalModelError, MissingColumn
 
@@ -16,6 +17,7 @@ Array = npt.NDArray[Any]
 STRICT, IMPUTE = "strict", "impute"
 _REFUSING = ("refuse", "drop_rows")
 _NUMERIC_CHARACTERS = frozenset("0123456789+-.eE")
+_SHOWN_UNKNOWN = 10
 _PLAIN_NUMBERS = {int, float, type(None)}
 
 
@@ -54,20 +56,29 @@ class Column:
 @dataclass
 class Reading:
     """How rows are to be read: the policy, what the preparation does about missing cells, and what to warn
-    of."""
+    of. ``known``: the columns of the training table, or None where the bundle does not name them."""
 
     policy: str
     missing: str
     warnings: list[str] = field(default_factory=list)
+    known: frozenset[str] | None = None
 
     @property
     def strict(self) -> bool:
         return self.policy == STRICT
 
 
+def known_columns(manifest: Mapping[str, Any]) -> frozenset[str] | None:
+    """The columns of the training table, target included; None where the bundle does not name them."""
+    names = manifest.get("dataset", {}).get("columns")
+    return None if names is None else frozenset(names)
+
+
 def feed(columns: Sequence[Column], rows: Any, reading: Reading) -> tuple[dict[str, Array], int]:
     """Array [n, 1] of each input, and n. Raises MissingColumn, BadValue."""
     given, n = _as_columns(rows, [column.name for column in columns])
+    if reading.known is not None:
+        _warn_of_unknown(reading, reading.known, _names(rows))
     fed = {}
     for column in columns:
         values = given.get(column.name)
@@ -111,8 +122,36 @@ def _as_columns(rows: Any, wanted: list[str]) -> tuple[dict[str, Any], int]:
 
 
 def _from_records(records: Sequence[Mapping[str, Any]], wanted: list[str]) -> dict[str, list[Any]]:
-    present = {name for record in records for name in record}
+    present = set().union(*records)
     return {name: [record.get(name) for record in records] for name in wanted if name in present}
+
+
+def _names(rows: Any) -> list[str]:
+    """The columns that were given, in their order where they have one."""
+    if isinstance(rows, Mapping):
+        return [str(name) for name in rows]
+    for attribute in ("column_names", "columns"):  # Arrow; pandas and polars
+        if hasattr(rows, attribute):
+            return [str(name) for name in getattr(rows, attribute)]
+    return sorted(str(name) for name in set().union(*rows))
+
+
+def _warn_of_unknown(reading: Reading, known: frozenset[str], names: list[str]) -> None:
+    """Columns that training did not know. A blank name is an index that was written along."""
+    unknown = [name for name in names if name not in known and name.strip()]
+    absent = sorted(known.difference(names))
+    for name in unknown[:_SHOWN_UNKNOWN]:
+        meant = nearest_name(name, absent)
+        hint = "" if meant is None else f"; did you mean {meant!r}?"
+        reading.warnings.append(f"column {_shown(name)} was not in the training table and is not used{hint}")
+    more = len(unknown) - _SHOWN_UNKNOWN
+    if more > 0:
+        columns = "1 more column was" if more == 1 else f"{more} more columns were"
+        reading.warnings.append(f"{columns} not in the training table")
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 80 else text[:77] + "...")
 
 
 # ---------------------------------------------------------------------------------------------------- numbers
@@ -219,7 +258,7 @@ def _read_booleans(column: Column, values: Any, reading: Reading) -> Array:
 
 
 def _unseen(column: Column, row: int, text: str, count: int, reading: Reading) -> None:
-    shown = repr(text if len(text) <= 80 else text[:77] + "...")
+    shown = _shown(text)
     if reading.strict:
         raise BadValue(column.name, row, f"{shown} was not among the categories in training")
     reading.warnings.append(

@@ -118,10 +118,15 @@ def predict_request(model_id: str, content: bytes, media_type: str, policy_name:
 
 def joined(parts: Sequence[Json]) -> Predictions:
     values = [value for part in parts for value in part["predictions"]]
-    warnings = [warning for part in parts for warning in part.get("warnings") or []]
+    warnings = once_each(warning for part in parts for warning in part.get("warnings") or [])
     if any(part.get("probabilities") is None for part in parts):
         return Predictions(values, None, warnings)
     return Predictions(values, [row for part in parts for row in part["probabilities"]], warnings)
+
+
+def once_each(warnings: Iterable[Any]) -> list[Any]:
+    """Warnings of several requests without repetition."""
+    return list({str(warning): warning for warning in warnings}.values())
 
 
 def expected_digest(document: Mapping[str, Any], form: str) -> str | None:

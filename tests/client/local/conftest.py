@@ -24,7 +24,7 @@ def make_bundle(path: Path, data: dict[str, Any], **config: Any) -> Path:
     write_bundle(
         result,
         path,
-        dataset={"id": "ds_1", "sha256": "00" * 32, "name": "raw.csv"},
+        dataset={"id": "ds_1", "sha256": "00" * 32, "name": "raw.csv", "columns": [*data, "note"]},
         job_id="job_1",
         created_at="2026-01-02T03:04:05Z",
         report_html="<!doctype html>",

@@ -5,10 +5,11 @@ import math
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pytest
 
-from gradkeel.local import BadValue, LocalModelError, MissingColumn
+from gradkeel.local import BadValue, LocalModelError, MissingColumn, rows_from_csv
 
 
 def _one(model, record, **changes):
@@ -152,3 +153,38 @@ def test_strict_refuses_missing_cells_where_training_refused_them(load_trained, 
 def test_a_column_named_like_the_output(load_trained, columns):
     model = load_trained({"prediction": columns["y"], "probabilities": columns["count"], "y": columns["y"]})
     assert np.isfinite(model.predict({"prediction": [99.0], "probabilities": [3]}).values).all()
+
+
+def _forms(record):
+    """One row in every form that is accepted."""
+    head, line = ",".join(record), ",".join(map(str, record.values()))
+    return {
+        "records": lambda model: [record],
+        "columns": lambda model: {name: [cell] for name, cell in record.items()},
+        "pandas": lambda model: pd.DataFrame([record]),
+        "polars": lambda model: pl.DataFrame([record]),
+        "arrow": lambda model: pa.Table.from_pylist([record]),
+        "csv": lambda model: rows_from_csv(f"{head}\n{line}\n", model.manifest),
+    }
+
+
+@pytest.mark.parametrize("form", ["records", "columns", "pandas", "polars", "arrow", "csv"])
+def test_a_mistyped_column_is_warned_of_in_every_form(model, record, form):
+    mistyped = {("sizze" if name == "size" else name): cell for name, cell in record.items()}
+    given = {**mistyped, "note": "known and not read", "y": 1.0}
+    (unknown, missing) = model.predict(_forms(given)[form](model)).warnings
+    assert unknown == "column 'sizze' was not in the training table and is not used; did you mean 'size'?"
+    assert "'size' is missing" in missing
+
+
+def test_many_unknown_columns_are_counted(model, record):
+    given = [record | {f"extra {i}": 1 for i in range(14)} | {"": 0}]
+    warnings = model.predict(given).warnings
+    assert len(warnings) == 11
+    assert "did you mean" not in " ".join(warnings)
+    assert warnings[-1] == "4 more columns were not in the training table"
+
+
+def test_a_bundle_that_does_not_name_its_columns_warns_of_none(model, record, monkeypatch):
+    monkeypatch.setattr(model, "known", None)
+    assert model.predict([record | {"sizze": 1}]).warnings == []

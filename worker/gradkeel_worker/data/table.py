@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gradkeel.contract.errors import FieldError
-from gradkeel.contract.resolve import nearest_name
+from gradkeel.contract.nearest import nearest_name
 from gradkeel_worker.data.errors import DataError
 
 Array = npt.NDArray[Any]

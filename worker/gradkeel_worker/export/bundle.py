@@ -44,8 +44,9 @@ def write_bundle(
 ) -> dict[str, str]:
     """Write the bundle of a training result (``prepared``, ``model``, ``report``, ``metrics``).
 
-    ``onnx`` and ``safetensors``: where the graph and the weights are to be written too, as files of their
-    own; the same bytes as in the bundle.
+    ``dataset``: id, sha256 and name; ``columns``, the names of all of its columns, lets the predictor tell a
+    mistyped column from one that the model left out. ``onnx`` and ``safetensors``: where the graph and the
+    weights are to be written too, as files of their own; the same bytes as in the bundle.
 
     Returns "sha256:…" of the bundle, the ONNX graph and the weights. Raises ExportError where the graph and
     the model do not agree.

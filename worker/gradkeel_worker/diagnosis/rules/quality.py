@@ -114,7 +114,7 @@ def _as_missing(case: Case, note: Json) -> Remedy:
         set_value(("columns", "types", column), str(ColumnType.NUMERIC)),
         set_value(("columns", "missing_values", column), texts),
     )
-    different: int = note["texts"] if "texts" in note else note["count"]
+    different: int = note.get("texts") or note["count"]
     if different > len(texts) or any(len(text) > _LONGEST_MARKER for text in texts) or not _fits(case, patch):
         return Remedy("Correct the cells in the file; columns.missing_values can name them too.", _same(case))
     cells = "the cell" if note["count"] == 1 else "those cells"
