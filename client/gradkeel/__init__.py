@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from gradkeel.resources.keys import Key
     from gradkeel.resources.models import AsyncModel, Model, Predictions
     from gradkeel.resources.submissions import Submission
+    from gradkeel.resources.usage import Usage
     from gradkeel.sansio.flows import Event
 
 __all__ = [
@@ -78,6 +79,7 @@ __all__ = [
     "Report",
     "Submission",
     "UnprocessableError",
+    "Usage",
     "WaitTimeout",
 ]
 
@@ -91,6 +93,7 @@ _HOMES = {
     "gradkeel.resources.keys": ("Key",),
     "gradkeel.resources.models": ("AsyncModel", "Model", "Predictions"),
     "gradkeel.resources.submissions": ("Submission",),
+    "gradkeel.resources.usage": ("Usage",),
     "gradkeel.sansio.flows": ("Event",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

@@ -19,6 +19,7 @@ from gradkeel.resources.jobs import AsyncJobs, Jobs
 from gradkeel.resources.keys import AsyncKeys, Keys
 from gradkeel.resources.models import AsyncModels, Models
 from gradkeel.resources.submissions import AsyncSubmissions, Submissions
+from gradkeel.resources.usage import Usage, usage_flow
 from gradkeel.sansio.commands import (
     Answer,
     Body,
@@ -223,6 +224,10 @@ class Client(_Copied):
         self.keys = Keys(self)
         self.submissions = Submissions(self)
 
+    def usage(self) -> Usage:
+        """What the project uses, beside what it may use (scope admin)."""
+        return self.run(usage_flow(self.policy))
+
     def run(self, flow: Flow[T]) -> T:
         """Drive a flow to its result."""
         wire = _Wire(self._http, self.url, self.timeout)
@@ -367,6 +372,10 @@ class AsyncClient(_Copied):
         self.models = AsyncModels(self)
         self.keys = AsyncKeys(self)
         self.submissions = AsyncSubmissions(self)
+
+    async def usage(self) -> Usage:
+        """See ``Client.usage``."""
+        return await self.run(usage_flow(self.policy))
 
     async def run(self, flow: Flow[T]) -> T:
         """Drive a flow to its result."""

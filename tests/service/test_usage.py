@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import Iterator
 from typing import Any
 
 import httpx2 as httpx
 import pytest
 
+from gradkeel import AsyncClient, Client, Usage
+from gradkeel.cli.app import main
 from service.conftest import Service, assert_problem, running_service
 
 
@@ -50,6 +54,30 @@ def test_what_is_used_is_counted(measured: Service) -> None:
 def test_usage_needs_the_scope_admin(measured: Service) -> None:
     with measured.client(measured.submitter) as client:
         assert_problem(client.get("/v1/usage"), 403, "forbidden")
+
+
+def test_sdk_and_command_line_show_the_same(measured: Service, capsys: pytest.CaptureFixture[str]) -> None:
+    with measured.client() as plain, Client(measured.url, measured.admin) as client:
+        expected = usage(plain)
+        found = client.usage()
+    assert found.raw == asyncio.run(_asked(measured)).raw == expected
+    assert found.quotas["streams"]["limit"] == 1
+    assert "training_seconds_of_day" in found._repr_html_()
+    access = ["--url", measured.url, "--api-key", measured.admin]
+    assert main([*access, "usage", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == expected
+    assert main([*access, "usage"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "Project default"
+    assert ["training_seconds_of_day", "3,600"] in [
+        [line.split()[0], line.split()[-1]] for line in lines if line
+    ]
+    assert any(line.startswith("rows") and line.endswith("no limit") for line in lines)
+
+
+async def _asked(measured: Service) -> Usage:
+    async with AsyncClient(measured.url, measured.admin) as client:
+        return await client.usage()
 
 
 def test_a_project_holds_so_many_streams(measured: Service) -> None:

@@ -194,6 +194,13 @@ def test_predictions_of_service_and_bundle_agree(
     ]
     assert len(columns[0]) == 442
     assert columns[0] == pytest.approx(columns[1], rel=1e-9)
+    assert "warning" not in remote.stderr + local.stderr
+    mistyped = tmp_path / "mistyped.csv"
+    mistyped.write_text(diabetes.read_text().replace("bmi", "bmii", 1))
+    for model in (document["model"]["id"], out / "model.gradkeel"):
+        warned = stack.gradkeel("predict", model, mistyped)
+        assert warned.stderr.count("'bmii' was not in the training table") == 1
+        assert "did you mean 'bmi'?" in warned.stderr
 
 
 def test_a_job_is_found_again(stack: Any, trained: tuple[dict[str, Any], Path], tmp_path: Path) -> None:

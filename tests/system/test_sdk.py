@@ -18,6 +18,7 @@ import pytest
 
 from gradkeel import (
     AsyncClient,
+    AsyncDataset,
     AuthenticationError,
     Client,
     ConflictError,
@@ -67,6 +68,30 @@ def own_table(rows: int = 80) -> pd.DataFrame:
     source = np.random.default_rng(random.randrange(2**32))
     x = source.normal(size=rows)
     return pd.DataFrame({"x": x, "zone": np.where(x > 0, "B", "A"), "y": 2 * x + source.normal(size=rows)})
+
+
+def test_a_data_set_tells_what_reading_noticed(access: tuple[str, str]) -> None:
+    table = own_table().drop(columns="zone").astype(object)
+    table.loc[7, "x"] = "n.a.?"
+    text = table.to_csv(index=False).encode()
+    with Client(*access) as client:
+        data = client.datasets.upload(text)
+        unread = client.datasets.get(data.id)
+        (found,) = data.findings
+        assert (found.code, found.column, found.row, found.line) == ("mixed_types", "x", 7, 9)
+        assert "n.a.?" in data._repr_html_() and "look at this" in unread._repr_html_()
+        stranger = client.datasets.get(data.id)
+    assert data.findings == unread.findings == (found,)
+    assert "look at this" not in stranger._repr_html_()
+
+    async def ask() -> AsyncDataset:
+        async with AsyncClient(*access) as client:
+            other = await client.datasets.get(data.id)
+            assert "look at this" not in other._repr_html_()
+            assert await other.findings() == (found,)
+            return other
+
+    assert "n.a.?" in asyncio.run(ask())._repr_html_()
 
 
 def test_events_of_a_wait(trained: tuple[Job, list[Any]]) -> None:

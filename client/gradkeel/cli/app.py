@@ -20,6 +20,7 @@ from gradkeel.cli.predict import predict
 from gradkeel.cli.report import report
 from gradkeel.cli.submissions import submissions
 from gradkeel.cli.train import train
+from gradkeel.cli.usage import usage
 from gradkeel.errors import APIConnectionError, GradkeelError
 
 ENTRY_POINTS = "gradkeel.commands"
@@ -35,6 +36,7 @@ COMMANDS: dict[str, click.Command] = {
     "models": models,
     "submissions": submissions,
     "keys": keys,
+    "usage": usage,
     "doctor": doctor,
 }
 

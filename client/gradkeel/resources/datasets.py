@@ -10,7 +10,7 @@ from gradkeel import display
 from gradkeel.bookmarks import FileBookmark
 from gradkeel.contract.states import DatasetState
 from gradkeel.documents import Document, Field, many, moment, optional, text, whole
-from gradkeel.errors import DatasetRejected
+from gradkeel.errors import DatasetRejected, GradkeelError
 from gradkeel.sansio import flows, uploads
 from gradkeel.sansio.commands import Answer, Failure, Flow, Request
 from gradkeel.sansio.problems import describe, error_of
@@ -30,6 +30,24 @@ class Column(Document):
     name = Field(text)
     type = Field(text)
     missing = Field(whole)
+
+
+class Finding(Document):
+    """Something about the data that is worth a look, such as the cell that makes text of a column of numbers.
+
+    ``row`` and ``line`` of the first cell that it is about, where it is about cells.
+    """
+
+    code = Field(text)
+    column = Field(optional(text))
+    detail = Field(text)
+    count = Field(optional(whole))
+    row = Field(optional(whole))
+    line = Field(optional(whole))
+
+
+def findings_of(profile: Mapping[str, Any]) -> tuple[Finding, ...]:
+    return tuple(Finding(found) for found in profile.get("findings") or ())
 
 
 class DatasetData(Document):
@@ -54,7 +72,16 @@ class DatasetData(Document):
         ]
         columns = [(column.name, column.type, column.missing) for column in self.columns]
         listed = display.table(["column", "type", "missing"], columns) if columns else ""
-        return display.card(self._title(), (self.state,), display.facts(about), listed)
+        return display.card(self._title(), (self.state,), display.facts(about), listed, self._findings_html())
+
+    def _findings_html(self) -> str:
+        """What was noticed about the data, where that can be known without waiting."""
+        return ""
+
+
+def findings_table(findings: Sequence[Finding]) -> str:
+    rows = [(finding.column, finding.detail) for finding in findings]
+    return display.table(["column", "look at this"], rows) if rows else ""
 
 
 @dataclass(frozen=True)
@@ -143,11 +170,30 @@ def read_options(
 class Dataset(DatasetData):
     """A data set of the service."""
 
-    __slots__ = ("_client",)
+    __slots__ = ("_client", "_findings")
 
     def __init__(self, raw: Mapping[str, Any], client: Client) -> None:
         super().__init__(raw)
         self._client = client
+        self._findings: tuple[Finding, ...] | None = None
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What reading noticed about the data: asked for when first used, and kept.
+
+        Raises ``ConflictError`` while the data set is being read, and where it was rejected.
+        """
+        if self._findings is None:
+            self._findings = findings_of(self.profile())
+        return self._findings
+
+    def _findings_html(self) -> str:
+        if self.state != DatasetState.READY:
+            return ""
+        try:
+            return findings_table(self.findings)
+        except (GradkeelError, RuntimeError):  # out of reach, or the client is closed: the rest is shown
+            return ""
 
     def refresh(self) -> Dataset:
         """Read the data set again, in place."""
@@ -230,11 +276,21 @@ class Datasets:
 class AsyncDataset(DatasetData):
     """A data set of the service, for asyncio. See ``Dataset``."""
 
-    __slots__ = ("_client",)
+    __slots__ = ("_client", "_findings")
 
     def __init__(self, raw: Mapping[str, Any], client: AsyncClient) -> None:
         super().__init__(raw)
         self._client = client
+        self._findings: tuple[Finding, ...] | None = None
+
+    async def findings(self) -> tuple[Finding, ...]:
+        """See ``Dataset.findings``; a method, for it asks the service. Notebooks show them from then on."""
+        if self._findings is None:
+            self._findings = findings_of(await self.profile())
+        return self._findings
+
+    def _findings_html(self) -> str:
+        return findings_table(self._findings or ())
 
     async def refresh(self) -> AsyncDataset:
         """Read the data set again, in place."""
