@@ -19,6 +19,9 @@ SMALL_PIECE_BYTES = 1024 * 1024
 PIECE_SECONDS = 5.0
 """On slow lines a piece is stored after so long, once it has the smaller size."""
 
+SMALLEST_PIECES = 10_000
+"""So many pieces of any size an upload may have, beside those of the smaller size that its length allows."""
+
 
 @dataclass(frozen=True)
 class Yard:
@@ -28,6 +31,17 @@ class Yard:
     objects: Objects
     seconds: float
     clock: Callable[[], float] = time.monotonic
+
+
+def refuse_crumbs(yard: Yard, held: UploadRow) -> None:
+    """413 where the upload came in so many tiny pieces that storing each costs more than its bytes."""
+    most = SMALLEST_PIECES + held.length // SMALL_PIECE_BYTES
+    if yard.records.count_pieces(held.id) >= most:
+        raise Refusal(
+            "too_large",
+            f"the upload came in {most} pieces, the most that one of its length may have; delete it, and "
+            "send larger pieces to a new one, at best the whole file in one request",
+        )
 
 
 def receive(yard: Yard, held: UploadRow, pieces: Iterable[bytes]) -> UploadRow:

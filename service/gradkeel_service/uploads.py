@@ -171,7 +171,8 @@ def _announced() -> dict[str, Any]:
 def append(query: dict[str, Any], upload_id: str) -> ResponseReturnValue:
     """Send bytes from Upload-Offset on, to the end or as many as you like.
 
-    What arrives before a cut is kept. With the last byte the data set is made.
+    What arrives before a cut is kept. With the last byte the data set is made. Every request makes a piece;
+    an upload may have 10,000, and one more for each MiB of its length.
     """
     tus.require_version()
     tus.require_offset_type()
@@ -189,6 +190,7 @@ def _append(upload: UploadRow, offset: int) -> UploadRow:
     held = parts().records.hold_upload(project(), upload.id, offset)
     yard = reception.Yard(parts().records, parts().objects, parts().settings.upload_seconds)
     try:
+        reception.refuse_crumbs(yard, held)
         held = reception.receive(yard, held, _coming(remaining))
     except BaseException:
         parts().records.release_upload(held)

@@ -16,7 +16,7 @@ from typing import Any
 import httpx2 as httpx
 import pytest
 
-from gradkeel_store.records import Piece, UploadRow
+from gradkeel_store.records import Piece, UploadRow, tables
 from servers import S3
 from service.conftest import MAX_UPLOAD, TABLE, Service, assert_problem, running_service
 
@@ -392,6 +392,25 @@ def whole_but_unfinished(service: Service) -> UploadRow:
         held = service.records.add_piece(held, Piece(start, len(content), space.put_bytes(content)), 3600.0)
     service.records.release_upload(held)
     return held
+
+
+def test_an_upload_in_too_many_crumbs_is_refused(service: Service, client: httpx.Client) -> None:
+    """What it has stays until it is deleted or expires."""
+    upload = announce(client)
+    assert send(client, upload, 0, BODY[:70_000]).status_code == 204
+    crumbs = [
+        {"upload_id": row_of(service, upload).id, "start": n, "bytes": 1, "sha256": SHA}
+        for n in range(1, 9999)
+    ]
+    with service.records.engine.begin() as connection:
+        connection.execute(tables.upload_pieces.insert(), crumbs)
+    assert send(client, upload, 70_000, BODY[70_000:70_001]).status_code == 204
+    document = assert_problem(send(client, upload, 70_001, BODY[70_001:]), 413, "too_large")
+    assert "10000 pieces" in document["detail"]
+    assert offset_of(client, upload) == 70_001
+    assert row_of(service, upload).holder is None
+    assert client.delete(upload, headers=TUS).status_code == 204
+    assert service.records.count_pieces(crumbs[0]["upload_id"]) == 0
 
 
 def ask_by_head(client: httpx.Client, upload: str) -> httpx.Response:

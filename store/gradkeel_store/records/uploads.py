@@ -144,6 +144,11 @@ class UploadRecords(DatasetRecords):
         with self._read() as connection:
             return [Piece.of(row) for row in connection.execute(query).mappings()]
 
+    def count_pieces(self, upload_id: str) -> int:
+        query = sa.select(sa.func.count()).select_from(pieces).where(pieces.c.upload_id == upload_id)
+        with self._read() as connection:
+            return connection.scalar(query) or 0
+
     def finish_upload(self, held: UploadRow, sha256: str) -> DatasetRow:
         """Make the data set of an upload whose bytes lie whole in the object store, and end the upload.
 
