@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx2 as httpx
@@ -325,11 +326,34 @@ def test_a_job_is_shown_cancelled_and_run_again(service: Service, person: httpx.
     answer = person.post(f"/ui/jobs/{job.id}/cancel")
     assert (answer.status_code, answer.headers["Location"]) == (303, f"/ui/jobs/{job.id}")
     assert service.records.get_job(service.project, job.id).state == "cancelled"
-    again = person.post(f"/ui/jobs/{job.id}/retry")
+    form = form_of(person, job.id)
+    again = person.post(f"/ui/jobs/{job.id}/retry", data=form)
     retried = again.headers["Location"].removeprefix("/ui/jobs/")
     assert service.records.get_job(service.project, retried).retry_of == job.id
-    assert person.post(f"/ui/jobs/{retried}/retry").status_code == 409
+    assert person.post(f"/ui/jobs/{retried}/retry", data=form).status_code == 409
     person.post(f"/ui/jobs/{retried}/cancel")
+
+
+def form_of(person: httpx.Client, job_id: str) -> dict[str, str]:
+    """The hidden fields of the button "Run it again"."""
+    mark = re.search(r'name="once" value="([^"]*)"', person.get(f"/ui/jobs/{job_id}").text)
+    assert mark is not None
+    return {"once": mark[1]}
+
+
+def test_a_button_pressed_twice_makes_one_job(service: Service, person: httpx.Client) -> None:
+    job = service.job()
+    person.post(f"/ui/jobs/{job.id}/cancel")
+    form, later = form_of(person, job.id), form_of(person, job.id)
+    with ThreadPoolExecutor(4) as threads:
+        presses = [threads.submit(person.post, f"/ui/jobs/{job.id}/retry", data=form) for _ in range(4)]
+        places = {press.result().headers["Location"] for press in presses}
+    assert len(places) == 1
+    another = person.post(f"/ui/jobs/{job.id}/retry", data=later)
+    assert another.headers["Location"] not in places
+    for place in (*places, another.headers["Location"]):
+        assert person.post(f"{place}/cancel").status_code == 303
+    assert person.post(f"/ui/jobs/{job.id}/retry").status_code == 422
 
 
 def test_an_ended_job_hands_out_its_files(

@@ -1,5 +1,7 @@
 """The list of jobs, and a job: live while it runs, with its files once it has ended."""
 
+import re
+import secrets
 from typing import Any
 
 from flask import request
@@ -9,12 +11,12 @@ from gradkeel.contract.states import TERMINAL, JobState, Scope
 from gradkeel_service import sse
 from gradkeel_service.auth import project
 from gradkeel_service.conditional import json_response, object_response
-from gradkeel_service.errors import Refusal
+from gradkeel_service.errors import Refusal, invalid
 from gradkeel_service.jobs import ended, find, label_of, last_event_id
 from gradkeel_service.outcomes import CSV, JSON_LINES, PARQUET, read_report, report_page
 from gradkeel_service.parts import parts
 from gradkeel_service.ui import layout
-from gradkeel_service.ui.forms import query_of
+from gradkeel_service.ui.forms import field, query_of, read_form
 from gradkeel_service.ui.layout import action, heading, link, page, section, state_chip, verdict_chip
 from gradkeel_service.ui.models import files_of
 from gradkeel_service.ui.signing import see_other
@@ -27,6 +29,9 @@ from gradkeel_store.records import JobFilter, JobRow
 
 PATH = "/ui/jobs"
 SHOWN = 25
+
+_ONCE = re.compile(r"[\w-]{16,64}", re.ASCII)
+"""The mark of one form, by which it counts once."""
 
 HEADLINE = ("rmse", "accuracy", "log_loss", "auc", "mae", "r2")
 """The metric that a list shows: the first of these that there is."""
@@ -169,7 +174,7 @@ def _actions(row: JobRow) -> Html | None:
     if not layout.may(Scope.SUBMIT):
         return None
     if row.state in TERMINAL:
-        return action("Run it again", f"{PATH}/{row.id}/retry")
+        return action("Run it again", f"{PATH}/{row.id}/retry", once=secrets.token_urlsafe(16))
     if row.cancel_requested:
         return layout.notice("It was asked to stop, and keeps its last good model if it has one.")
     return action("Cancel the job", f"{PATH}/{row.id}/cancel", cls="danger")
@@ -308,8 +313,11 @@ def cancel(job_id: str) -> ResponseReturnValue:
 
 
 def retry(job_id: str) -> ResponseReturnValue:
-    row = find(job_id)
+    """Run an ended job again; a form that is posted twice makes one job."""
+    row, once = find(job_id), field(read_form(), "once")
+    if not _ONCE.fullmatch(once):
+        raise invalid("/once", "invalid", "the form lacks its mark; load the page again")
     parts().admission.check_quota(project())
-    again = parts().records.retry_job(project(), row.id)
+    again = parts().records.retry_job(project(), row.id, idempotency_key=f"page-{once}")
     ring_train(parts().celery, again.id)
     return see_other(f"{PATH}/{again.id}")
