@@ -98,7 +98,7 @@ def resident(pid: int, field: str) -> float:
 
 def measure(folder: Path, size: int, cuts: int, plain: bool) -> None:
     sys.path.insert(0, str(TESTS))
-    from cutting_proxy import CuttingProxy  # noqa: PLC0415 -- lies with the tests that use it too
+    from fault_proxy import CuttingProxy  # noqa: PLC0415 -- lies with the tests that use it too
 
     file = folder / "table.csv"
     digest = write_table(file, size)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cutting_proxy import CuttingProxy
+from fault_proxy import CuttingProxy
 from gradkeel import AsyncClient, Client
 from gradkeel.bookmarks import bookmarks_folder
 from service.conftest import Service

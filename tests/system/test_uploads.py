@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cutting_proxy import CuttingProxy
+from fault_proxy import CuttingProxy
 
 MIB = 2**20
 SIZE = 66 * MIB

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from cutting_proxy import CuttingProxy
+from fault_proxy import CuttingProxy
 from gradkeel import Client
 from gradkeel.bookmarks import bookmarks_folder
 from gradkeel.resources.datasets import Dataset
