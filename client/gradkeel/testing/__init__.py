@@ -16,7 +16,8 @@ object as their transport:
         job.wait()                              # raises JobFailed
 
 CSV (with a comma), JSON lines and, where pyarrow is installed, Parquet are read. Keys, usage, batches,
-resumable uploads and the series of a job are not played: asking for them is answered 404 with a word about that.
+resumable uploads and the series of a job are not played: asking for them is answered 404 with a word about
+that.
 """
 
 from gradkeel.testing.outcomes import JobOutcome
