@@ -150,7 +150,12 @@ class _Attempt:
             "max_parameters": self.parts.settings.max_parameters,
             "profile": dataset.profile,
             "threads": max(1, len(os.sched_getaffinity(0)) // self.parts.settings.worker_concurrency),
-            "dataset": {"id": dataset.id, "sha256": dataset.sha256, "name": dataset.name},
+            "dataset": {
+                "id": dataset.id,
+                "sha256": dataset.sha256,
+                "name": dataset.name,
+                "columns": [column["name"] for column in dataset.columns or ()],
+            },
             "created_at": timestamp(job.created_at),
             "checkpoint_seconds": self.parts.settings.checkpoint_seconds,
             "provenance": {

@@ -212,7 +212,7 @@ def _write_model(result: Result, job: Json, work: Path) -> Json:
     write_bundle(
         result,
         work / outcome.BUNDLE,
-        dataset=job["dataset"] | {"columns": [column["name"] for column in job["profile"]["columns"]]},
+        dataset=job["dataset"],
         job_id=job["job_id"],
         created_at=job["created_at"],
         report_html=page,
