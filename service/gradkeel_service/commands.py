@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from gradkeel_service.stack import http_command, is_loopback, stop_running
+from gradkeel_service.stack.supervisor import http_command, is_loopback, stop_running
 from gradkeel_store.settings import Settings, default_data
 
 DATA = click.option(

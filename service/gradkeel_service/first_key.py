@@ -7,7 +7,7 @@ import sys
 
 from gradkeel.contract.resolve import check_name
 from gradkeel.contract.states import Scope
-from gradkeel_service import profile
+from gradkeel_service.stack import profile
 from gradkeel_store.records import Records, open_records
 from gradkeel_store.records.keys import DEFAULT_PROJECT
 from gradkeel_store.settings import Settings

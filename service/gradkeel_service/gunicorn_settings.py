@@ -4,7 +4,7 @@ import os
 import signal
 from typing import Any
 
-from gradkeel_service.children import LIBC, PR_SET_PDEATHSIG
+from gradkeel_service.stack.children import LIBC, PR_SET_PDEATHSIG
 
 
 def post_fork(server: Any, worker: Any) -> None:

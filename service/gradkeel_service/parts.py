@@ -7,10 +7,10 @@ from celery import Celery
 from flask import current_app
 
 from gradkeel_service.admission import Admission
-from gradkeel_service.assembly import Assembly
 from gradkeel_service.attempts import Attempts
 from gradkeel_service.measures import Measures
 from gradkeel_service.predictors import Predictors
+from gradkeel_service.uploading.assembly import Assembly
 from gradkeel_service.uses import Uses
 from gradkeel_service.waiting import Seats
 from gradkeel_store.events import EventLog

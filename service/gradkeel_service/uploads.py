@@ -12,8 +12,7 @@ from flask.typing import ResponseReturnValue
 from gradkeel.contract.errors import FieldError
 from gradkeel.contract.ids import UPLOAD, is_id
 from gradkeel.contract.states import UploadState
-from gradkeel_service import intake, reception, tus
-from gradkeel_service.assembly import drop
+from gradkeel_service import intake
 from gradkeel_service.auth import project
 from gradkeel_service.bodies import CLOSE, chunks, require_length
 from gradkeel_service.conditional import json_response
@@ -23,6 +22,8 @@ from gradkeel_service.idempotency import Keeping, asked_key, body_digest, once
 from gradkeel_service.openapi import Blueprint
 from gradkeel_service.parts import parts
 from gradkeel_service.queries import Nothing, PlainText, WaitQuery
+from gradkeel_service.uploading import reception, tus
+from gradkeel_service.uploading.assembly import drop
 from gradkeel_service.waiting import client_gone, poll
 from gradkeel_store.records import UploadRow
 

@@ -14,9 +14,9 @@ import httpx2 as httpx
 import jsonschema
 import pytest
 
-from gradkeel_service import batch_reader
-from gradkeel_service.batch_reader import BatchReader
-from gradkeel_service.consumer_parts import ConsumerParts
+from gradkeel_service.consumer import batch_reader
+from gradkeel_service.consumer.batch_reader import BatchReader
+from gradkeel_service.consumer.parts import ConsumerParts
 from gradkeel_service.documents import COMPONENTS
 from gradkeel_service.jsonl import MAX_LINE_BYTES
 from service.conftest import Service, assert_problem

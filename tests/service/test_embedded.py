@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import redis
 
-from gradkeel_service import embedded
-from gradkeel_service.embedded import Broker
 from gradkeel_service.errors import StackError
+from gradkeel_service.stack import embedded
+from gradkeel_service.stack.embedded import Broker
 from gradkeel_store.settings import redis_url_of
 from servers import LoggedProcess
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx2 as httpx
 import pytest
 
-from gradkeel_service.stack import is_loopback
+from gradkeel_service.stack.supervisor import is_loopback
 from gradkeel_store.records import open_records
 from gradkeel_store.settings import Settings
 from processes import children_of

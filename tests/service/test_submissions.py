@@ -12,8 +12,8 @@ import pytest
 
 from consuming import item
 from gradkeel.contract.states import Scope
-from gradkeel_service.consumer_parts import ConsumerParts
-from gradkeel_service.submitting import BROAD_KEY, Submitting
+from gradkeel_service.consumer.parts import ConsumerParts
+from gradkeel_service.consumer.submitting import BROAD_KEY, Submitting
 from gradkeel_store.deliveries.envelope import delivery_of_item
 from gradkeel_store.errors import Unavailable
 from service.conftest import Service, assert_problem

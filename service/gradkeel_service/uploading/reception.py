@@ -6,8 +6,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from gradkeel_service import magic
-from gradkeel_service.assembly import SIGN_SECONDS, fail, kept
 from gradkeel_service.errors import Refusal
+from gradkeel_service.uploading.assembly import SIGN_SECONDS, fail, kept
 from gradkeel_store.errors import NotFound, ObjectMissing
 from gradkeel_store.objects import Objects, Writer
 from gradkeel_store.records import Piece, Records, UploadRow

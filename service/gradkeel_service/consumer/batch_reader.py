@@ -11,8 +11,8 @@ import time
 from collections.abc import Iterator
 
 from gradkeel.contract.problems import Problem
-from gradkeel_service.batch_lines import Examiner, RememberingAdmission
-from gradkeel_service.consumer_parts import ConsumerParts
+from gradkeel_service.consumer.batch_lines import Examiner, RememberingAdmission
+from gradkeel_service.consumer.parts import ConsumerParts
 from gradkeel_service.jsonl import Line, lines_of
 from gradkeel_store.errors import DatasetRejected, NotFound, ObjectError, StoreError
 from gradkeel_store.leases import LeaseWatch

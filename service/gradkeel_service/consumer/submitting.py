@@ -20,8 +20,8 @@ from gradkeel.contract.states import Scope
 from gradkeel.contract.tasks import SUBMIT
 from gradkeel_service.admission import Admission, checked_object
 from gradkeel_service.auth import require_scope
-from gradkeel_service.batch_lines import RememberingAdmission
-from gradkeel_service.consumer_parts import ConsumerParts
+from gradkeel_service.consumer.batch_lines import RememberingAdmission
+from gradkeel_service.consumer.parts import ConsumerParts
 from gradkeel_service.errors import Refusal, invalid
 from gradkeel_service.problems import FAILURES_OF_STORE, UNEXPECTED, refusal_of
 from gradkeel_service.submission_ids import LONGEST_ID, is_submission_id

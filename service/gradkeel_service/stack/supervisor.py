@@ -21,10 +21,10 @@ from typing import Any, TextIO
 
 import click
 
-from gradkeel_service import profile
-from gradkeel_service.children import Child, stop
-from gradkeel_service.embedded import Broker
 from gradkeel_service.errors import StackError
+from gradkeel_service.stack import profile
+from gradkeel_service.stack.children import Child, stop
+from gradkeel_service.stack.embedded import Broker
 from gradkeel_store.settings import default_data
 
 HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
@@ -366,7 +366,3 @@ def main(data: Path | None, host: str, port: int, workers: int | None, ready_fd:
     except StackError as error:
         click.echo(f"gradkeel up: {error}", err=True)
         sys.exit(1)
-
-
-if __name__ == "__main__":
-    main()

@@ -13,9 +13,9 @@ import time
 from types import FrameType
 
 from gradkeel.contract.tasks import SUBMIT_QUEUE
-from gradkeel_service.batch_reader import BatchReader
-from gradkeel_service.consumer_parts import ConsumerParts
-from gradkeel_service.submitting import Submitting
+from gradkeel_service.consumer.batch_reader import BatchReader
+from gradkeel_service.consumer.parts import ConsumerParts
+from gradkeel_service.consumer.submitting import Submitting
 from gradkeel_store.deliveries import Delivery, open_deliveries
 from gradkeel_store.errors import StoreError, Unavailable
 from gradkeel_store.logs import configure_logging, get_logger
@@ -136,7 +136,3 @@ def main() -> None:
         consumer.run()
     finally:
         consumer.close()
-
-
-if __name__ == "__main__":
-    main()

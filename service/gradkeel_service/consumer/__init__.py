@@ -1,0 +1,1 @@
+"""The consumer: the process that takes in what does not come as one request (see ``process.py``)."""

@@ -1,0 +1,1 @@
+"""How resumable uploads arrive: the protocol, the pieces, and the file that they become."""
