@@ -53,6 +53,7 @@ class Service:
             "GRADKEEL_BROKER_URL": broker.url,
             "GRADKEEL_MAX_UPLOAD_BYTES": str(MAX_UPLOAD),
             "GRADKEEL_MAX_BODY_BYTES": "2000000",
+            "GRADKEEL_FAILED_KEY_LIMIT": "100000",  # walks and fuzzers send wrong keys by the thousand
         } | env
         self.settings = Settings.load(env=self.env)
         self.records: Records = open_records(self.settings)

@@ -57,6 +57,18 @@ def test_callers_do_not_share(alone: Settings, clock: Clock) -> None:
     assert admitted(limiter, LIMIT) + admitted(limiter, LIMIT, "key_b") == 2 * LIMIT
 
 
+def test_asking_for_the_wait_counts_nothing(alone: Settings, clock: Clock) -> None:
+    limiter = RateLimiter(alone, clock, limit=3)
+    assert [limiter.wait("key_a") for _ in range(5)] == [0.0] * 5
+    assert admitted(limiter, 3) == 3
+    assert limiter.wait("key_a") == 0.0  # nobody was turned away yet
+    assert admitted(limiter, 1) == 0
+    assert limiter.wait("key_a") == 40
+    assert limiter.wait("key_b") == 0.0
+    clock.now += 40
+    assert limiter.wait("key_a") == 0.0
+
+
 def test_no_limit(alone: Settings, clock: Clock) -> None:
     assert admitted(RateLimiter(dataclasses.replace(alone, rate_limit=0), clock), 1000) == 1000
 

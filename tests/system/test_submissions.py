@@ -23,7 +23,7 @@ from consuming import QUEUE, Place, eventually, item, place
 from gradkeel.contract.states import Scope
 from processes import children_of
 from servers import LoggedProcess, Rabbit, Valkey
-from system.conftest import STOP_SECONDS, own_environment
+from system.conftest import STOP_SECONDS, gradkeel, own_environment
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
 
@@ -322,6 +322,10 @@ def test_the_whole_system_on_rabbitmq(rabbit: Rabbit, diabetes: Path, tmp_path: 
             for job_id in (by_http["id"], by_queue["job_id"]):
                 job = eventually(lambda job_id=job_id: _ended(client, job_id), 120)
                 assert job["state"] == "succeeded", job["error"]
+            shown = gradkeel("submissions", "show", "by queue", env=env)
+            assert shown.stdout.startswith("by queue: accepted, job job_"), shown.stderr
+            listed = json.loads(gradkeel("submissions", "list", "--json", env=env).stdout)
+            assert listed == [by_queue]
             _without_consumer(client, tmp_path / "data")
         server.process.terminate()
         assert server.process.wait(STOP_SECONDS) == 0

@@ -29,6 +29,10 @@ LOOK_SECONDS = 3.0
 
 ANSWER_SECONDS = 5.0
 
+AT_ONCE = 10
+ENOUGH_BYTES = 32 * 1024 * 1024
+"""No more messages are taken once those in hand have so many bytes; messages come by tens."""
+
 T = TypeVar("T")
 
 
@@ -96,7 +100,7 @@ class RedisDeliveries:
         if found := self._move():
             return found
         first = self._redis.blmove(self._queue, self._hand, seconds, "RIGHT", "LEFT")
-        return [] if first is None else [first, *self._move(1)]
+        return [] if first is None else self._move([first])
 
     def _held(self) -> list[bytes]:
         found: list[bytes] = self._redis.lrange(self._hand, 0, -1)
@@ -108,14 +112,22 @@ class RedisDeliveries:
             pipe.llen(self._queue + step)
         return [int(length) for length in pipe.execute()]
 
-    def _move(self, held: int = 0) -> list[bytes]:
-        """As many as there are, up to the number that may be in hand."""
-        room, pipe = self._most - held, self._redis.pipeline(transaction=False)
-        for step, length in zip(PRIORITIES, self._lengths(), strict=True):
-            for _ in range(min(room, length)):
+    def _move(self, held: Sequence[bytes] = ()) -> list[bytes]:
+        """Up to as many as may be in hand, and not many more bytes; with those that are ``held`` already."""
+        found, lengths = list(held), self._lengths()
+        waiting = [
+            step
+            for step, length in zip(PRIORITIES, lengths, strict=True)
+            for _ in range(min(length, self._most))
+        ]
+        while waiting and len(found) < self._most and sum(map(len, found)) < ENOUGH_BYTES:
+            some = min(AT_ONCE, self._most - len(found))
+            pipe = self._redis.pipeline(transaction=False)
+            for step in waiting[:some]:
                 pipe.lmove(self._queue + step, self._hand, "RIGHT", "LEFT")
-                room -= 1
-        return [item for item in pipe.execute() if item is not None]
+            waiting = waiting[some:]
+            found += [item for item in pipe.execute() if item is not None]
+        return found
 
     # Who lives
 

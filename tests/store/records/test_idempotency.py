@@ -1,7 +1,7 @@
 import pytest
 
 from gradkeel_store.errors import IdempotencyMismatch, InFlight
-from gradkeel_store.records import Answering, JobRow, Records, Replay, Started
+from gradkeel_store.records import Answering, DatasetRow, JobRow, Records, Replay, Started, UploadRow
 from making import Clock, ingesting_dataset, queued_job
 
 POST = "POST /v1/jobs"
@@ -95,6 +95,22 @@ def test_a_job_whose_answer_fails_is_not_made(records: Records, project: str) ->
         begin(records, project)
     records.abandon_idempotent(first)
     assert isinstance(begin(records, project), Started)
+
+
+def test_data_sets_and_uploads_keep_their_answers_with_them(records: Records, project: str) -> None:
+    first = records.begin_idempotent(project, "one", "POST /v1/datasets", BODY)
+    second = records.begin_idempotent(project, "two", "POST /v1/uploads", BODY)
+    assert isinstance(first, Started) and isinstance(second, Started)
+    dataset = records.create_dataset(
+        project, "a", BODY, 3, idempotency_key="one", answering=Answering(first, with_id)
+    )
+    upload = records.create_upload(project, "b", 3, seconds=60.0, answering=Answering(second, with_id))
+    assert records.begin_idempotent(project, "one", "POST /v1/datasets", BODY) == with_id(dataset)
+    assert records.begin_idempotent(project, "two", "POST /v1/uploads", BODY) == with_id(upload)
+
+
+def with_id(made: DatasetRow | UploadRow) -> Replay:
+    return Replay(201, {}, made.id.encode())
 
 
 def test_one_that_comes_late_leaves_the_answer_to_its_heir(database_url: str) -> None:

@@ -84,6 +84,7 @@ class Job:
     interruptions: int = 0
     cancel: bool = False
     model: bool = False
+    checkpoint: str | None = None
     story: list[str] = field(default_factory=lambda: ["queued"])
 
     def go(self, state: str, now: datetime) -> None:
@@ -360,6 +361,15 @@ class JobMachine(RuleBasedStateMachine):
         assert self.records.set_config(*claim, CONFIG) == (self.holds(claim) is not None)
 
     @precondition(lambda self: self.claims)
+    @rule(nth=NTH, digest=st.sampled_from((SHA, PARQUET)))
+    def save_checkpoint(self, nth: int, digest: str) -> None:
+        claim = late(self.claims, nth)
+        job = self.holds(claim)
+        assert self.records.save_checkpoint(*claim, digest) == (job is not None)
+        if job:
+            job.checkpoint = digest
+
+    @precondition(lambda self: self.claims)
     @rule(nth=NTH, state=st.sampled_from(ENDS))
     def finish(self, nth: int, state: str) -> None:
         claim = late(self.claims, nth)
@@ -439,6 +449,7 @@ class JobMachine(RuleBasedStateMachine):
         assert (row.cancel_requested, row.retry_of) == (job.cancel, job.retry_of)
         assert 0 <= row.attempt <= row.max_attempts == ATTEMPTS
         assert (row.ended_at is not None) == job.ended
+        assert job.ended or row.checkpoint == job.checkpoint
         assert (row.model_id is not None) == job.model
         events = self.records.lifecycle_events(job_id)
         assert [event.data["state"] for event in events] == job.story

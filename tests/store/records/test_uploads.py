@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
@@ -11,24 +11,10 @@ from gradkeel.contract.states import UploadState
 from gradkeel_store.errors import Gone, Held, NotFound, WrongOffset
 from gradkeel_store.records import DatasetRow, Piece, Records, UploadRow
 from gradkeel_store.records.uploads import HOLD_SECONDS
-from making import PEPPER
+from making import PEPPER, Clock
 
 DAY = 86400.0
 SHA = "a" * 64
-START = datetime(2030, 1, 1, tzinfo=UTC)
-
-
-class Clock:
-    """A wall clock that stands still until it is moved."""
-
-    def __init__(self) -> None:
-        self.now = START
-
-    def __call__(self) -> datetime:
-        return self.now
-
-    def pass_(self, seconds: float) -> None:
-        self.now += timedelta(seconds=seconds)
 
 
 @pytest.fixture
@@ -85,7 +71,7 @@ def test_a_dead_holder_is_followed_by_another_and_changes_nothing_any_more(
 ) -> None:
     upload = begin()
     frozen = records.hold_upload(project, upload.id, 0)
-    clock.pass_(HOLD_SECONDS + 1)
+    clock.forward(seconds=HOLD_SECONDS + 1)
     held = records.hold_upload(project, upload.id, 0)
     for late in (
         lambda: add(records, frozen, 10),
@@ -110,9 +96,9 @@ def test_a_sign_of_life_keeps_the_hold(
 ) -> None:
     upload = begin()
     held = records.hold_upload(project, upload.id, 0)
-    clock.pass_(HOLD_SECONDS - 1)
+    clock.forward(seconds=HOLD_SECONDS - 1)
     records.renew_upload(held)
-    clock.pass_(HOLD_SECONDS - 1)
+    clock.forward(seconds=HOLD_SECONDS - 1)
     with pytest.raises(Held):
         records.hold_upload(project, upload.id, 0)
 
@@ -172,12 +158,12 @@ def test_an_upload_expires_so_long_after_its_last_bytes(
     records: Records, project: str, begin: Callable[..., UploadRow], clock: Clock
 ) -> None:
     upload = begin()
-    clock.pass_(DAY - 1)
+    clock.forward(seconds=DAY - 1)
     records.release_upload(add(records, records.hold_upload(project, upload.id, 0), 4))
-    clock.pass_(DAY - 1)
+    clock.forward(seconds=DAY - 1)
     assert records.drop_expired_uploads() == 0
     assert records.get_upload(project, upload.id).received == 4
-    clock.pass_(1)
+    clock.forward(seconds=1)
     for ask in (
         lambda: records.get_upload(project, upload.id),
         lambda: records.hold_upload(project, upload.id, 4),
@@ -194,11 +180,11 @@ def test_what_is_being_worked_on_does_not_expire_under_the_hand(
     records: Records, project: str, begin: Callable[..., UploadRow], clock: Clock
 ) -> None:
     upload = begin()
-    clock.pass_(DAY - 1)
+    clock.forward(seconds=DAY - 1)
     held = records.hold_upload(project, upload.id, 0)
-    clock.pass_(1)
+    clock.forward(seconds=1)
     assert records.drop_expired_uploads() == 0
-    assert add(records, held, 4).expires_at == clock.now + timedelta(seconds=DAY)
+    assert add(records, held, 4).expires_at == clock() + timedelta(seconds=DAY)
 
 
 def test_only_unended_uploads_need_their_pieces(

@@ -81,13 +81,16 @@ def test_kill_9_between_commit_and_ring(stack: Victim, records: Records, valkey:
 
 
 def begin_upload(service: Service, content: bytes) -> socket.socket:
-    """All of an upload but its last byte."""
+    """All of an upload but its last byte, of which the server has begun to take in the rest."""
     head = (
         f"POST /v1/datasets?name=slow.csv HTTP/1.1\r\nHost: 127.0.0.1:{service.port}\r\n"
         f"Authorization: Bearer {service.admin}\r\nContent-Length: {len(content)}\r\n\r\n"
     )
     connection = socket.create_connection(("127.0.0.1", service.port), timeout=30)
     connection.sendall(head.encode() + content[:-1])
+    deadline = time.monotonic() + LONGEST
+    while not any(service.objects.temporary.glob("*")):
+        assert time.monotonic() < deadline, "the upload was never begun"
     return connection
 
 
@@ -108,13 +111,13 @@ def test_sigterm_under_load(service: Service) -> None:
             except httpx.TransportError as error:
                 unanswered.append(error)
 
-    upload = begin_upload(service, TABLE.encode())
     threads = [threading.Thread(target=load) for _ in range(4)]
     for thread in threads:
         thread.start()
     for _ in range(20):
         assert count.acquire(timeout=LONGEST), unanswered
     assert service.server is not None
+    upload = begin_upload(service, TABLE.encode())
     os.kill(service.server.process.pid, signal.SIGTERM)
     upload.sendall(TABLE.encode()[-1:])
     assert upload.recv(65536).startswith(b"HTTP/1.1 201")

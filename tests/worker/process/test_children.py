@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gradkeel_worker import limits
+from gradkeel_worker import limits, outcome
 from gradkeel_worker.folders import LOCK, WorkFolder, sweep
 from gradkeel_worker.limits import Bounds
 from gradkeel_worker.outcome import Outcome
@@ -63,6 +63,7 @@ def test_exit_codes_are_right_when_many_threads_start_children(tmp_path: Path) -
 
 
 def test_a_killed_child_is_seen_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / outcome.JOB)  # which holds the child for as long as nobody writes
     child = Child("train", tmp_path, Bounds(memory_mb=1024))
     child.kill()
     child.wait_for_end()

@@ -210,7 +210,7 @@ class Course:
         if len(self._inner) < 2 or not norms.size:
             return np.full(self.length, np.nan)
         first, last = norms[:, self._inner[0]], norms[:, self._inner[-1]]
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore", over="ignore"):
             return np.asarray(np.divide(first, last, out=np.full(len(last), np.nan), where=last > 0))
 
     @cached_property
