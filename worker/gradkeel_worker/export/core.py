@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from gradkeel_worker.export.errors import ExportError
 from gradkeel_worker.export.front import Fed
 from gradkeel_worker.export.graph import Graph
+from gradkeel_worker.models.dropout import Dropout
 from gradkeel_worker.models.network import Network
 from gradkeel_worker.models.numeric import (
     NumericEmbedding,
@@ -157,7 +158,7 @@ def _layer_norm(graph: Graph, module: nn.LayerNorm, x: str) -> str:
 
 LAYERS: dict[type[nn.Module], Layer] = {
     nn.Linear: _linear,
-    nn.Dropout: _nothing,
+    Dropout: _nothing,
     nn.ReLU: _relu,
     nn.LeakyReLU: _leaky_relu,
     nn.GELU: _gelu,

@@ -32,7 +32,8 @@ class NumericEmbedding(nn.Module):
         self.columns = columns
         bound = 1 / math.sqrt(features)
         self.weight = nn.Parameter(torch.empty(columns, features, width).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.zeros(columns, 1, width))
+        # Not zero: the features of a column's smallest value are, and its vector would start on relu's edge.
+        self.bias = nn.Parameter(torch.empty(columns, 1, width).uniform_(-bound, bound))
 
     @property
     def outputs(self) -> int:
