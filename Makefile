@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q install -c constraint
 DATA ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint type docs bench bench-speed bench-service bench-uploads chaos chaos-queue chaos-stack clean
+.PHONY: help demo test lint type docs bench bench-speed bench-service bench-uploads bench-fairness chaos chaos-stack chaos-queue clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,13 +45,19 @@ $(VENV)-mlflow/.done: $(BIN)/python
 	$(VENV)-mlflow/bin/python -m pip --disable-pip-version-check -q install mlflow
 	@touch $@
 
-bench: bench-speed bench-service bench-uploads ## Run all benchmarks
+bench: bench-speed bench-service bench-uploads bench-fairness ## Run all benchmarks and keep them in docs/benchmarks.md
 
 bench-service: $(VENV)/.dev $(VENV)-mlflow/.done ## Measure the service beside MLflow's server
-	$(BIN)/python benchmarks/service.py --mlflow $(VENV)-mlflow/bin/python
+	$(BIN)/python benchmarks/page.py service -- $(BIN)/python benchmarks/service.py --mlflow $(VENV)-mlflow/bin/python
 
 bench-speed: $(VENV)/.dev ## Time a training step beside the plain loop and scikit-learn
-	$(BIN)/python benchmarks/speed.py $(if $(DATA),--data $(DATA))
+	$(BIN)/python benchmarks/page.py speed -- $(BIN)/python benchmarks/speed.py $(if $(DATA),--data $(DATA))
+
+bench-uploads: $(VENV)/.dev ## Time an upload of 1 GiB over a line that is cut five times
+	$(BIN)/python benchmarks/page.py uploads -- $(BIN)/python benchmarks/uploads.py
+
+bench-fairness: $(VENV)/.dev ## Show what a single job waits behind a large batch
+	$(BIN)/python benchmarks/page.py fairness -- $(BIN)/python benchmarks/fairness.py
 
 chaos: chaos-stack chaos-queue ## Kill and freeze what runs jobs at random and count how they end (SEED=1)
 
@@ -60,9 +66,6 @@ chaos-stack: $(VENV)/.dev # a whole stack: JOBS=40
 
 chaos-queue: $(VENV)/.dev # 10,000 submissions while their consumer is killed
 	GRADKEEL_TEST_SUBMISSIONS=10000 $(BIN)/python -m pytest tests/system/test_submissions.py -k with_kills --durations 1
-
-bench-uploads: $(VENV)/.dev ## Time an upload of 1 GiB over a line that is cut five times
-	$(BIN)/python benchmarks/uploads.py
 
 clean: ## Remove the environment and everything generated
 	rm -rf $(VENV) $(VENV)-mlflow demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -2,8 +2,7 @@
 
 Both servers run at once on this machine with their defaults, keys and ``synchronous=FULL`` on for Gradkeel,
 and are driven in turns by the same client; the best round of each counts. ``--mlflow`` names the Python of an
-environment that has MLflow; without it only Gradkeel's figures are printed. ``--markdown FILE`` also writes
-the table for docs/benchmarks.md.
+environment that has MLflow; without it only Gradkeel's figures are printed.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -47,33 +46,10 @@ Request = tuple[str, str, bytes, dict[str, str]]
 # ------------------------------------------------------------------------------------------- what is printed
 
 
-@dataclass
-class Row:
-    """One measure; higher is better for rates, lower for times and memory."""
-
-    measure: str
-    ours: str
-    peer: str = "–"
-    ratio: str = "–"
-    target: str = ""
-
-
-@dataclass
-class Table:
-    rows: list[Row] = field(default_factory=list)
-
-    def add(
-        self, measure: str, ours: str, peer: str = "–", ratio: float | None = None, target: str = ""
-    ) -> None:
-        row = Row(measure, ours, peer, "–" if ratio is None else f"{ratio:.2f}", target)
-        self.rows.append(row)
-        print(f"{measure:58} {ours:>24} {peer:>24} {row.ratio:>7}   {target}", flush=True)
-
-    def markdown(self) -> str:
-        head = "| measure | Gradkeel | MLflow or other peer | ratio | to reach |\n" + "| --- " * 5 + "|\n"
-        return head + "".join(
-            f"| {row.measure} | {row.ours} | {row.peer} | {row.ratio} | {row.target} |\n" for row in self.rows
-        )
+def show(measure: str, ours: str, peer: str = "–", ratio: float | None = None, target: str = "") -> None:
+    """One line of the table; the ratio is ours to the peer's, of rates or of times and memory."""
+    told = "–" if ratio is None else f"{ratio:.2f}"
+    print(f"{measure:70} {ours:>30} {peer:>30} {told:>6}   {target}".rstrip(), flush=True)
 
 
 # ------------------------------------------------------------------------------------------------ the servers
@@ -260,7 +236,6 @@ class Bench:
     def __init__(self, ours: Server, peer: Server | None, folder: Path, rounds: int, seconds: float) -> None:
         self.ours, self.peer, self.folder = ours, peer, folder
         self.rounds, self.seconds = rounds, seconds
-        self.table = Table()
         profile = json.loads((folder / "data/profile.json").read_text(encoding="utf-8"))
         self.client = Client(profile["url"], profile["api_key"])
         self.key = {"Authorization": f"Bearer {profile['api_key']}"}
@@ -278,7 +253,7 @@ class Bench:
 
     def start(self) -> None:
         ours, peer = self.ours.seconds_to_ready, self.peer and self.peer.seconds_to_ready
-        self.table.add(
+        show(
             "start to ready",
             f"{ours:.1f} s",
             f"{peer:.1f} s" if peer else "–",
@@ -289,7 +264,7 @@ class Bench:
     def memory(self) -> None:
         count, pss, rss = self.ours.memory()
         other = self.peer.memory() if self.peer else None
-        self.table.add(
+        show(
             "memory of everything idle, proportional (resident)",
             f"{pss} ({rss}) MiB, {count} processes",
             f"{other[1]} ({other[2]}) MiB, {other[0]} processes" if other else "–",
@@ -315,7 +290,7 @@ class Bench:
                 path = f"/api/2.0/mlflow-artifacts/artifacts/big-{index}.csv"
                 kind = {"Content-Type": "text/csv"}
                 peer.append(send_file(self.peer.port, "PUT", path, file, kind))
-        self.table.add(
+        show(
             "upload of 300 MiB (Gradkeel verifies a SHA-256)",
             f"{min(ours):.2f} s, {size / MIB / min(ours):.0f} MiB/s",
             f"{min(peer):.2f} s, {size / MIB / min(peer):.0f} MiB/s" if peer else "–",
@@ -337,7 +312,7 @@ class Bench:
         code = "import torch; l = torch.nn.Linear(10, 1); l(torch.ones(1, 10)).sum().backward()"
         plain = min(_timed([sys.executable, "-c", code])[0] for _ in range(3))
         ours = statistics.median(seconds)
-        self.table.add(
+        show(
             "claim to first training step (peer: a plain child that imports torch)",
             f"{ours:.3f} s",
             f"{plain:.2f} s",
@@ -366,7 +341,7 @@ class Bench:
             job = self.client.jobs.create(data, target="target", preset="fast", budget={"epochs": 20})
             job.wait()
             seconds.append(time.perf_counter() - begun)
-        self.table.add(
+        show(
             "POST to succeeded, diabetes, 20 epochs, report and bundle",
             f"{statistics.median(seconds):.2f} s",
             target="≤ 2 s",
@@ -383,14 +358,14 @@ class Bench:
         size = file.stat().st_size / 1e6
         ours, ours_mb = _timed([sys.executable, "-c", INGEST, str(file), str(self.folder)])
         pandas, pandas_mb = _timed([sys.executable, "-c", PANDAS, str(file), str(self.folder)])
-        self.table.add(
+        show(
             f"CSV of {size:.0f} MB → Parquet and profile (peer: pandas, read and describe)",
             f"{ours:.1f} s in {ours_mb:.0f} MB",
             f"{pandas:.1f} s in {pandas_mb:.0f} MB",
             ours / pandas,
             "≤ 5 s in ≤ 500 MB",
         )
-        self.table.add(
+        show(
             f"the same through the service: {sent - begun:.1f} s to send, then ready after",
             f"{through_service:.1f} s",
         )
@@ -407,7 +382,7 @@ class Bench:
             drive(self.ours.port, lambda: ("POST", path, single, self.json), self.seconds)
             for _ in range(self.rounds)
         ]
-        self.table.add("predictions of one row, 8 clients", str(best(loads)), target="≥ 500/s")
+        show("predictions of one row, 8 clients", str(best(loads)), target="≥ 500/s")
         many = np.tile(x, (50_000 // len(x) + 1, 1))[:50_000]
         columns = {name: many[:, i].tolist() for i, name in enumerate(names)}
         text = io.StringIO()
@@ -430,7 +405,7 @@ class Bench:
                 ]
             )
             rows = load.per_second * len(many)
-            self.table.add(f"predictions in bulk, {form}, one client", f"{rows:.0f} rows/s", target="≥ 200k")
+            show(f"predictions in bulk, {form}, one client", f"{rows:.0f} rows/s", target="≥ 200k")
 
     def post_jobs(self) -> None:
         data = self.client.datasets.upload(_diabetes())
@@ -447,7 +422,7 @@ class Bench:
                 if self.peer:
                     peer.append(drive(self.peer.port, lambda: create, self.seconds))
         mine, other = best(ours), best(peer) if peer else None
-        self.table.add(
+        show(
             "POST /jobs accepted, 8 clients (MLflow: create-run)",
             str(mine),
             str(other) if other else "–",
@@ -455,7 +430,7 @@ class Bench:
             "≥ 3 × MLflow's, p99 ≤ 100 ms",
         )
         busy = drive(self.ours.port, lambda: ("POST", "/v1/jobs", body, self.json), self.seconds)
-        self.table.add("the same while jobs are trained", str(busy))
+        show("the same while jobs are trained", str(busy))
 
     def _training_processes(self) -> list[int]:
         return [pid for pid in _below(self.ours.process.pid) if b"gradkeel_worker" in _command(pid)]
@@ -553,7 +528,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--mlflow", help="Python of an environment that has MLflow")
     parser.add_argument("--rounds", type=int, default=3, help="rounds; the best counts (default 3)")
     parser.add_argument("--seconds", type=float, default=5.0, help="of each load (default 5)")
-    parser.add_argument("--markdown", type=Path, help="file for the table")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="gradkeel-bench-") as name:
         folder = Path(name)
@@ -561,10 +535,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         peer = None
         try:
             peer = start_mlflow(options.mlflow, folder) if options.mlflow else None
-            bench = Bench(ours, peer, folder, options.rounds, options.seconds)
-            bench.run()
-            if options.markdown:
-                options.markdown.write_text(bench.table.markdown(), encoding="utf-8")
+            show("measure", "Gradkeel", "MLflow or other peer", target="to reach")
+            Bench(ours, peer, folder, options.rounds, options.seconds).run()
         finally:
             for server in (ours, peer):
                 if server is not None:

@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import itertools
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -357,6 +358,7 @@ def _check_target(config: c.TrainConfig, target: Json, profile: Json) -> Iterato
 
 
 MAX_CLASSES = 1000
+MAX_SHOWN = 400
 
 
 def _check_sizes(
@@ -364,8 +366,7 @@ def _check_sizes(
 ) -> Iterator[FieldError]:
     features = feature_columns(config, profile)
     if not features:
-        detail = "no feature is left; text and id columns are left out unless columns.types says otherwise"
-        yield FieldError("/columns", "no_features", detail)
+        yield _no_features(config, profile)
     if config.budget.batch_size > held.rows:
         detail = f"the table has {held.rows} rows; a batch cannot be larger"
         yield FieldError("/budget/batch_size", "out_of_range", detail)
@@ -377,6 +378,36 @@ def _check_sizes(
     if count > max_parameters:
         detail = f"the model would have {count:,} parameters; at most {max_parameters:,} are trained"
         yield FieldError("/model", "quota", detail)
+
+
+def _no_features(config: c.TrainConfig, profile: Json) -> FieldError:
+    """The fault, with the first cell that keeps a column of numbers from being one, where there is such."""
+    apart = {*role_columns(config), *config.columns.exclude}
+    wanted = config.columns.include
+    for note in profile.get("findings") or ():
+        name = note.get("column")
+        if note.get("code") == "mixed_types" and name not in apart and (wanted is None or name in wanted):
+            return _broken_cell(note)
+    detail = "no feature is left; text and id columns are left out unless columns.types says otherwise"
+    return FieldError("/columns", "no_features", detail)
+
+
+def _broken_cell(note: Json) -> FieldError:
+    name, row, line = note["column"], note.get("row"), note.get("line")
+    count, texts = note["count"], [cell["cell"] for cell in note.get("cells") or ()]
+    cells = "1 cell is" if count == 1 else f"{count} cells are"
+    place = f"row {row}" + ("" if line is None else f", line {line}")
+    way = json.dumps({"types": {name: "numeric"}, "missing_values": {name: texts}}, ensure_ascii=False)
+    different: int = note["texts"] if "texts" in note else count
+    whole = different <= len(texts) and len(way) <= MAX_SHOWN
+    named = f"columns {way}" if whole else "columns.types and columns.missing_values"
+    detail = (
+        f"no feature is left: {name!r} is read as text, for {cells} no number, "
+        f"the first {note.get('cell')!r} "
+        f"in {place}. Correct the file, or read the column as numbers and the odd cells as missing: "
+        f"{named}"
+    )
+    return FieldError("/columns", "no_features", detail, column=name, row=row, line=line)
 
 
 def check_name(text: str) -> str | None:

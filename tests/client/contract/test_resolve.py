@@ -1,5 +1,6 @@
 """The config as users submit it: presets, merging, and every fault with its place."""
 
+import json
 from typing import Any
 
 import pytest
@@ -231,3 +232,24 @@ def test_layers_and_parameters_are_counted_alike() -> None:
     model = c.Sequential(layers=(c.LinearLayer(units=8), c.BatchNorm(), c.ReLU(), c.LinearLayer(units=4)))
     assert layer_names(model) == ("layers.0", "layers.1", "layers.3", "output")
     assert parameter_count(c.MLP(widths=(8, 4)), 3, 1) == (3 + 1) * 8 + (8 + 1) * 4 + (4 + 1)
+
+
+CELL: dict[str, Any] = {"row": 3, "line": 5, "cell": "12?5"}
+MIXED: dict[str, Any] = {"code": "mixed_types", "column": "size", "count": 1, "texts": 1, **CELL}
+
+
+def test_where_a_broken_cell_leaves_no_feature_it_is_named_and_can_be_mended() -> None:
+    """The way that the refusal shows is a config that is accepted."""
+    columns = [
+        {"name": "size", "type": "id", "distinct": 100},
+        {"name": "price", "type": "numeric", "distinct": 100},
+    ]
+    profile = {"rows": 1000, "columns": columns, "findings": [{**MIXED, "cells": [CELL]}]}
+    (fault,) = check_data(resolve({"target": "price"}), profile)
+    assert (fault.pointer, fault.code) == ("/columns", "no_features")
+    assert (fault.column, fault.row, fault.line) == ("size", 3, 5)
+    assert "'12?5' in row 3, line 5" in fault.detail
+    shown = json.loads(fault.detail.split("missing: columns ")[1])
+    assert check_data(resolve({"target": "price", "columns": shown}), profile) == []
+    apart = {"target": "price", "columns": {"exclude": ["size"]}}
+    assert check_data(resolve(apart), profile)[0].column is None

@@ -400,6 +400,16 @@ class JobMachine(RuleBasedStateMachine):
         assert set(found) == {Lease(job_id, job.fence, job.heartbeats) for job_id, job in running.items()}
         self.sightings += found
 
+    @precondition(lambda self: any(job.state == "running" for job in self.expected.values()))
+    @rule(nth=NTH)
+    def reap_one_that_came_back(self, nth: int) -> None:
+        """The holder gives a sign between the reaper's look and its deed."""
+        running = [lease for lease in self.records.leases() if self.holds((lease.id, lease.fence))]
+        seen = late(running, nth)
+        assert self.records.heartbeat_job(seen.id, seen.fence)
+        self.expected[seen.id].heartbeats += 1
+        assert self.records.requeue_lost(seen.id, seen.fence, seen.heartbeat_seq) is None
+
     @precondition(lambda self: self.sightings)
     @rule(nth=NTH)
     def reap(self, nth: int) -> None:
@@ -481,7 +491,7 @@ def test_the_record_does_what_the_model_says(database_url: str) -> None:
             lambda: JobMachine(records, clock),
             # No deadline: the machine waits for a real disk.
             settings=settings(
-                max_examples=EXAMPLES or 30,
+                max_examples=EXAMPLES or 60,
                 stateful_step_count=40,
                 derandomize=not EXAMPLES,
                 database=None,

@@ -172,7 +172,9 @@ def test_a_cell_that_makes_text_of_a_column_is_named_and_can_be_counted_as_missi
     assert finding.severity == "warning"
     assert (finding.where["column"], finding.where["line"]) == ("s5", 102)
     assert "“1,2x” in line 102" in finding.explanation
-    assert finding.remedy.patch == {"columns": {"missing_values": {"s5": ["1,2x"]}}}
+    assert finding.remedy.patch == {
+        "columns": {"types": {"s5": "numeric"}, "missing_values": {"s5": ["1,2x"]}}
+    }
     mended = _case(merge_patch(SGD, finding.remedy.patch), TROUBLED["empty"], profile=case.evidence.profile)
     assert not any(one.evidence["issue"] == "mixed_types" for one in RULES["data_quality"](mended))
 

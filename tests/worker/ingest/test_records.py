@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gradkeel_worker.ingest import Ingested, Limits, Options, Rejected, ingest
+from gradkeel_worker.ingest import Ingested, Limits, Options, Rejected, ingest, records
 
 from .conftest import cells
 
@@ -175,3 +175,19 @@ def _lines(text: str) -> list[tuple[int, list[str]]]:
         found.append((line, record))
         line = reader.line_num + 1
     return found[1:]
+
+
+def test_a_rewritten_text_takes_its_records_many_at_a_time(
+    read: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line of blanks sends the whole file through the csv module; lines stay right, arrays stay few."""
+    monkeypatch.setattr(records, "RECORDS_AT_ONCE", 1000)
+    appended = []
+    append = records.Lines.append
+    monkeypatch.setattr(
+        records.Lines, "append", lambda self, lines: (appended.append(len(lines)), append(self, lines))
+    )
+    rows = "".join(f"{i},{i % 7}\n" for i in range(4500))
+    found = cells(read(f"a,b\n{rows}   \n1,2\n"))
+    assert found["__line__"] == [*range(2, 4502), 4503]
+    assert appended == [1000] * 4 + [502]

@@ -9,6 +9,7 @@ from gradkeel.contract.states import Family, Severity, Verdict
 from gradkeel_worker.diagnosis import remedies
 from gradkeel_worker.diagnosis.case import Case
 from gradkeel_worker.diagnosis.finding import RANK, Finding, Remedy
+from gradkeel_worker.diagnosis.rules.quality import MIXED_TYPES
 
 CONSEQUENCES: dict[str, tuple[str, ...]] = {
     "feature_scale": (
@@ -44,9 +45,10 @@ CONSEQUENCES: dict[str, tuple[str, ...]] = {
     "lr_too_low": ("no_better_than_baseline",),
     "exploding_gradient": ("non_finite", "no_better_than_baseline"),
     "non_finite": ("no_better_than_baseline",),
+    "data_quality": ("no_better_than_baseline",),
 }
 """What may follow from a finding. Data findings are linked only where the evidence names them as the
-cause.
+cause; of data_quality, that is a column of numbers which a broken cell turned into text.
 """
 
 ROOTS = {"inputs": "feature_scale", "target": "target_scale", "outliers": "outliers", "lr": "lr_too_high"}
@@ -95,11 +97,17 @@ def _mended_with(finding: Finding, lead: Finding | None) -> Finding:
 
 
 def _root(findings: list[Finding], case: Case) -> Finding | None:
-    """The finding that explains the others: the named cause's, else the first gradient finding that can."""
+    """The finding that explains the others: the named cause's, else the first gradient finding that can.
+
+    A column lost to a broken cell explains a model that learnt nothing, and leads where nothing else does.
+    """
     named = ROOTS.get(case.cause or "")
     for finding in findings:
         if finding.rule == named:
             return finding
+    lost_column = next(filter(_is_lost_column, findings), None)
+    if lost_column is not None and case.useless and not case.blown_up:
+        return lost_column
     gradient = [f for f in findings if f.family is Family.GRADIENT and f.severity is not Severity.INFO]
     rules = {finding.rule for finding in gradient}
     slow = next((f for f in gradient if f.rule == "lr_too_low"), None)
@@ -108,7 +116,11 @@ def _root(findings: list[Finding], case: Case) -> Finding | None:
     if "vanishing_gradient" in rules and remedies.has_odd_init(case) and case.config.model.bias_init >= 0:
         # Units that are off on every row are what weights too small for the depth leave behind.
         gradient = [finding for finding in gradient if finding.rule != "dead_units"]
-    return min(gradient, key=_cause_rank, default=None)
+    return min(gradient, key=_cause_rank, default=lost_column)
+
+
+def _is_lost_column(finding: Finding) -> bool:
+    return finding.evidence.get("issue") == MIXED_TYPES and finding.confidence == "high"
 
 
 def _cause_rank(finding: Finding) -> tuple[int, int]:

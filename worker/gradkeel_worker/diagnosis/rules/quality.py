@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from gradkeel.contract.patch import set_value
-from gradkeel.contract.states import Family, Severity
+from gradkeel.contract.patch import combine, set_value
+from gradkeel.contract.states import ColumnType, Family, Severity
 from gradkeel_worker.diagnosis import remedies
 from gradkeel_worker.diagnosis.case import Case
 from gradkeel_worker.diagnosis.finding import Finding, Remedy
@@ -14,8 +14,12 @@ from gradkeel_worker.diagnosis.words import listed, number, percent, plural
 
 Json = dict[str, Any]
 
+MIXED_TYPES = "mixed_types"
 _MOST = 20
 _MANY_DUPLICATES = 0.05
+_FEW_ODD_CELLS = 0.05
+_LONGEST_MARKER = 199
+"""A cell that the profile shows at its full 200 characters may have been cut there."""
 
 
 def data_quality(case: Case) -> list[Finding]:
@@ -52,19 +56,21 @@ def _used(case: Case) -> set[str]:
 
 def _mixed(case: Case) -> Iterator[Finding]:
     """Columns of numbers that a few cells turn into text."""
+    rows = (case.evidence.profile or {}).get("rows") or 0
     for note in _mixed_notes(case):
         column, cells = note["column"], note.get("cells") or []
-        first = cells[0] if cells else {}
+        first, remedy = (cells[0] if cells else {}), _as_missing(case, note)
+        broken = bool(remedy.patch) or note["count"] <= _FEW_ODD_CELLS * rows
         yield Finding(
             rule="data_quality",
             family=Family.DATA,
             severity=Severity.WARNING,
-            confidence="high",
+            confidence="high" if broken else "medium",
             explanation=f"Most cells of “{column}” are numbers, but {plural(note['count'], 'cell')} "
-            f"{'is' if note['count'] == 1 else 'are'} not, so that the whole column is read as text. "
+            f"{'is' if note['count'] == 1 else 'are'} not, so that {_effect(case, column)}. "
             f"The first is “{first.get('cell')}”{_in_line(first)}.",
-            remedy=_as_missing(case, column, note["count"], [str(cell["cell"]) for cell in cells]),
-            evidence={"issue": "mixed_types", "cells": note["count"]},
+            remedy=remedy,
+            evidence={"issue": MIXED_TYPES, "cells": note["count"]},
             where={
                 "column": column,
                 "row": first.get("row"),
@@ -80,10 +86,18 @@ def _mixed_notes(case: Case) -> list[Json]:
     return [
         note
         for note in (case.evidence.profile or {}).get("findings") or ()
-        if note.get("code") == "mixed_types"
+        if note.get("code") == MIXED_TYPES
         and note["column"] not in {*columns.exclude, *columns.types, *columns.missing_values}
         and (columns.include is None or note["column"] in {*columns.include, case.config.target})
     ]
+
+
+def _effect(case: Case, column: str) -> str:
+    if column == case.config.target:
+        return "the target is read as text, and each of its values as a class"
+    if case.evidence.prepared is not None and column not in _used(case):
+        return "the whole column is read as text and left out of the features"
+    return "the whole column is read as text"
 
 
 def _in_line(cell: Json) -> str:
@@ -92,11 +106,24 @@ def _in_line(cell: Json) -> str:
     return f" in row {cell['row']}" if cell.get("row") is not None else ""
 
 
-def _as_missing(case: Case, column: str, count: int, cells: list[str]) -> Remedy:
-    if count > len(cells):
+def _as_missing(case: Case, note: Json) -> Remedy:
+    """Numbers again, and the odd cells missing; without a patch where not all of them are known."""
+    column: str = note["column"]
+    texts = sorted({str(cell["cell"]) for cell in note.get("cells") or ()})
+    patch = combine(
+        set_value(("columns", "types", column), str(ColumnType.NUMERIC)),
+        set_value(("columns", "missing_values", column), texts),
+    )
+    different: int = note["texts"] if "texts" in note else note["count"]
+    if different > len(texts) or any(len(text) > _LONGEST_MARKER for text in texts) or not _fits(case, patch):
         return Remedy("Correct the cells in the file; columns.missing_values can name them too.", _same(case))
-    text = "Correct the file, or count " + ("the cell" if count == 1 else "those cells") + " as missing."
-    return Remedy(text, set_value(("columns", "missing_values", column), sorted(set(cells))))
+    cells = "the cell" if note["count"] == 1 else "those cells"
+    text = f"Correct the file, or read the column as numbers and count {cells} as missing."
+    return Remedy(text, patch)
+
+
+def _fits(case: Case, patch: Json) -> bool:
+    return remedies.is_accepted(case.evidence.submitted, patch)
 
 
 def _columns(case: Case) -> Iterator[Finding]:
