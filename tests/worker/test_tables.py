@@ -30,7 +30,7 @@ from gradkeel_worker.diagnosis.rules import RULES
 from gradkeel_worker.engine.build import _LOSSES_OF_TASK
 from gradkeel_worker.engine.readings import Readings
 from gradkeel_worker.losses import LOSSES
-from gradkeel_worker.models import MODELS
+from gradkeel_worker.models import MODELS, NUMERIC_EMBEDDINGS
 from gradkeel_worker.models.activations import ACTIVATIONS
 from gradkeel_worker.models.initialisation import INITS
 from gradkeel_worker.models.mlp import NORMS
@@ -53,6 +53,7 @@ KINDS: dict[str, tuple[Collection[str], Collection[str]]] = {
     "missing": (MISSING_POLICIES, contract.MISSING_POLICIES),
     "outliers": (OUTLIERS, contract.OUTLIERS),
     "categorical": ((EMBEDDING, ONEHOT, ORDINAL), contract.CATEGORICALS),
+    "numeric embeddings": (NUMERIC_EMBEDDINGS, contract.NUMERIC_EMBEDDINGS),
     "models": (MODELS, contract.MODELS),
     "layers": (LAYERS, contract.LAYERS),
     "activations": (ACTIVATIONS, get_args(contract.Activation)),

@@ -342,8 +342,41 @@ class NoNumericEmbedding:
     kind: Literal["none"] = "none"
 
 
+@dataclass(frozen=True, kw_only=True)
+class PiecewiseLinear:
+    """Each number becomes its place among bins of its column, then a learned vector (arXiv:2203.05556)."""
+
+    kind: Literal["piecewise_linear"] = "piecewise_linear"
+    bins: int = option(48, doc="Bins of a column at most.", minimum=2, maximum=1000)
+    width: int = option(16, doc="Length of the vectors.", minimum=1, maximum=512)
+    by: Literal["quantiles", "tree"] = option(
+        "quantiles",
+        doc="Edges at the column's quantiles, or where a decision tree on the target splits it.",
+        choices=("quantiles", "tree"),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Periodic:
+    """Each number becomes sines and cosines of learned frequencies, then a learned vector
+    (arXiv:2203.05556)."""
+
+    kind: Literal["periodic"] = "periodic"
+    frequencies: int = option(48, doc="Frequencies of a column.", minimum=1, maximum=1000)
+    sigma: float = option(
+        0.1, doc="Standard deviation of the frequencies at the start.", above=0, maximum=1e3
+    )
+    width: int = option(16, doc="Length of the vectors.", minimum=1, maximum=512)
+
+
+NumericEmbedding = NoNumericEmbedding | PiecewiseLinear | Periodic
+
 NEIGHBORS: dict[str, type] = {"none": NoNeighbors}
-NUMERIC_EMBEDDINGS: dict[str, type] = {"none": NoNumericEmbedding}
+NUMERIC_EMBEDDINGS: dict[str, type] = {
+    "none": NoNumericEmbedding,
+    "piecewise_linear": PiecewiseLinear,
+    "periodic": Periodic,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -375,11 +408,10 @@ class Prepare:
     neighbors: NoNeighbors = option(
         NoNeighbors(), doc="Neighbour look-up.", kinds=NEIGHBORS, planned=("means",)
     )
-    embedding: NoNumericEmbedding = option(
+    embedding: NumericEmbedding = option(
         NoNumericEmbedding(),
-        doc="Embedding of numeric features.",
+        doc="Embedding of numeric features, dates included; indicators and one-hot columns stay as they are.",
         kinds=NUMERIC_EMBEDDINGS,
-        planned=("piecewise_linear", "periodic"),
     )
 
 
@@ -878,7 +910,13 @@ class Budget:
     max_memory_mb: int | None = option(
         None, doc="Most memory of the job; null: the worker's limit.", unit="MiB", minimum=256, maximum=10**7
     )
-    ema: None = option(None, doc="Moving average of the weights.", neutral=(None,))
+    ema: float | None = option(
+        None,
+        doc="Share of the newest weights in a moving average of them, which is then what is validated and "
+        "returned; early steps count more. null: the weights themselves.",
+        above=0,
+        maximum=1,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -64,10 +64,11 @@ def _custom(shape: Shape) -> Json:
 def _standard(shape: Shape) -> Json:
     training = int(shape.rows * 0.7)
     document = _custom(shape)
-    document["prepare"] |= {"target": {"kind": "auto"}}
-    document["model"] |= {"widths": _widths(training), "dropout": 0.1 if training < 50_000 else 0.0}
+    document["prepare"] |= {"target": {"kind": "auto"}, "embedding": _embedding(training, shape.numeric)}
+    dropout = 0.1 if training < 50_000 else 0.0
+    document["model"] |= {"widths": _widths(training), "activation": "silu", "dropout": dropout}
     document["optimizer"] |= {"lr": 0.002}
-    document["budget"] |= {"batch_size": min(max(1, training), _batch_size(training))}
+    document["budget"] |= {"batch_size": min(max(1, training), _batch_size(training)), "ema": 0.005}
     return document
 
 
@@ -84,6 +85,14 @@ def _fast(shape: Shape) -> Json:
         "max_seconds": 120,
     }
     return document
+
+
+def _embedding(training: int, numeric: int) -> Json:
+    """Bins that the rows can fill; hundreds of columns get none, for each widens the first layer."""
+    if not 0 < numeric <= 300:
+        return {"kind": "none"}
+    bins, width = (16, 12) if training < 2_000 else (32, 16) if training < 10_000 else (64, 24)
+    return {"kind": "piecewise_linear", "bins": bins, "width": width if numeric <= 60 else 8}
 
 
 def _widths(training: int) -> list[int]:

@@ -191,6 +191,16 @@ def layer_names(model: c.Model) -> tuple[str, ...]:
     return (*named, "output")
 
 
+def embedding_count(embedding: c.NumericEmbedding, numbers: int) -> tuple[int, int]:
+    """Parameters at most of the embedding of so many numbers, and how many inputs it makes of them."""
+    if isinstance(embedding, c.PiecewiseLinear):
+        return numbers * (embedding.bins + 1) * embedding.width, numbers * embedding.width
+    if isinstance(embedding, c.Periodic):
+        waves = 2 * embedding.frequencies
+        return numbers * (embedding.frequencies + (waves + 1) * embedding.width), numbers * embedding.width
+    return 0, numbers
+
+
 def parameter_count(model: c.Model, inputs: int, outputs: int) -> int:
     """Weights and biases of the model, without embeddings, for so many inputs and outputs."""
     if isinstance(model, c.Linear):
@@ -334,7 +344,8 @@ def _check_sizes(
     outputs = (
         held.columns[config.target].get("distinct") or 1 if infer_task(config, profile) == "multiclass" else 1
     )
-    count = parameter_count(config.model, max(1, len(features)), outputs)
+    embedded, inputs = embedding_count(config.prepare.embedding, max(1, len(features)))
+    count = embedded + parameter_count(config.model, inputs, outputs)
     if count > max_parameters:
         detail = f"the model would have {count:,} parameters; at most {max_parameters:,} are trained"
         yield FieldError("/model", "quota", detail)

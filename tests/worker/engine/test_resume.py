@@ -76,6 +76,18 @@ CASES: dict[str, tuple[Table, Json]] = {
         diabetes(),
         {"model": NORMS[1], "health": {"tier": "economy", "gradient_check": False}},
     ),
+    "embedded numbers, dropout, averaged weights": (
+        diabetes(),
+        {
+            "prepare": {"embedding": {"kind": "piecewise_linear", "bins": 8, "width": 3}},
+            "model": DROPOUT,
+            "budget": {"ema": 0.05},
+        },
+    ),
+    "periodic embedding": (
+        diabetes(),
+        {"prepare": {"embedding": {"kind": "periodic", "frequencies": 4, "width": 3}}},
+    ),
     "patience": (
         diabetes(),
         {

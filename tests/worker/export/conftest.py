@@ -145,6 +145,19 @@ CASES: dict[str, dict[str, Any]] = {
     "onehot": {"prepare": {"categorical": {"kind": "onehot"}}},
     "onehot, few levels": {"prepare": {"categorical": {"kind": "onehot", "max_levels": 2}}},
     "ordinal": {"prepare": {"categorical": {"kind": "ordinal"}}},
+    "numbers, piecewise linear": {
+        "prepare": {"embedding": {"kind": "piecewise_linear", "bins": 12, "width": 4}},
+        "budget": {"ema": 0.05},
+    },
+    "numbers, bins of a tree": {
+        "prepare": {"embedding": {"kind": "piecewise_linear", "bins": 6, "width": 3, "by": "tree"}}
+    },
+    "numbers, periodic": {
+        "prepare": {
+            "embedding": {"kind": "periodic", "frequencies": 5, "width": 4},
+            "missing": {"kind": "mean"},
+        }
+    },
     "embedding, rare levels": {
         "prepare": {"categorical": {"kind": "embedding", "min_count": 30, "width": 3}}
     },

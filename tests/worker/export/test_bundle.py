@@ -15,9 +15,11 @@ from safetensors.numpy import load as load_weights
 from gradkeel.contract import config as contract
 from gradkeel_worker.export import ExportError, write_bundle, write_onnx, write_safetensors
 from gradkeel_worker.export.check import check_export
-from gradkeel_worker.export.core import LAYERS
+from gradkeel_worker.export.core import FEATURES, LAYERS
 from gradkeel_worker.export.onnx_model import onnx_bytes
 from gradkeel_worker.models.activations import ACTIVATIONS
+from gradkeel_worker.models.dropout import Dropout
+from gradkeel_worker.models.numeric import NumericEmbedding
 
 MEMBERS = ["manifest.json", "weights.safetensors", "model.onnx", "report.json", "report.html", "README.md"]
 
@@ -131,7 +133,8 @@ def test_a_module_of_the_callers_own_is_refused_by_name(cases):
 
 def test_every_layer_of_the_models_has_a_graph():
     assert set(ACTIVATIONS.values()) <= set(LAYERS)
-    assert {torch.nn.BatchNorm1d, torch.nn.LayerNorm, torch.nn.Dropout, torch.nn.Linear} <= set(LAYERS)
+    assert {torch.nn.BatchNorm1d, torch.nn.LayerNorm, Dropout, torch.nn.Linear} <= set(LAYERS)
+    assert set(FEATURES) == set(NumericEmbedding.__subclasses__())
     assert contract.MODELS.keys() == {"linear", "mlp", "sequential"}
 
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from gradkeel.contract import config as contract
 from gradkeel_worker.models import MODELS, Inputs
+from gradkeel_worker.models.dropout import Dropout
 
 INPUTS = Inputs(400)
 
@@ -59,7 +60,7 @@ def test_mlp_is_linear_norm_activation_dropout() -> None:
         contract.MLP(widths=(6, 5), norm="layer", activation="gelu", dropout=0.2), Inputs(4), 3
     )
     kinds = [(name, type(module)) for name, module in network.operations()]
-    block = [nn.Linear, nn.LayerNorm, nn.GELU, nn.Dropout]
+    block = [nn.Linear, nn.LayerNorm, nn.GELU, Dropout]
     assert kinds == [
         *(("layers.0", kind) for kind in block),
         *(("layers.1", kind) for kind in block),

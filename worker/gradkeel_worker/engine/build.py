@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from gradkeel.contract.config import TrainConfig
 from gradkeel.contract.errors import ConfigError, FieldError
 from gradkeel_worker.data import Part, Prepared
+from gradkeel_worker.engine.averaging import Averaged
 from gradkeel_worker.engine.batches import Batches, Tensors
 from gradkeel_worker.engine.checkpoint import bond
 from gradkeel_worker.engine.keeper import Keeper
@@ -23,8 +25,9 @@ from gradkeel_worker.engine.parameters import Parameters, flatten
 from gradkeel_worker.engine.run import Hooks, Run
 from gradkeel_worker.engine.view import SideBatch, StepView
 from gradkeel_worker.losses import LOSSES
-from gradkeel_worker.models import MODELS, Inputs, Network
-from gradkeel_worker.optimizers import OPTIMIZERS
+from gradkeel_worker.models import MODELS, NUMERIC_EMBEDDINGS, Inputs, Network
+from gradkeel_worker.models.numeric import NumericEmbedding
+from gradkeel_worker.optimizers import OPTIMIZERS, Optimizer
 from gradkeel_worker.probes import PROBES, of_tier
 from gradkeel_worker.schedules import SCHEDULES
 from gradkeel_worker.stabilizers import CLIPS, GUARDS
@@ -72,7 +75,11 @@ def build(
     batches = Batches(train, config.budget.batch_size, config.seed, smallest)
     parameters = flatten(module)
     view = StepView(module, parameters, _side_batch(train, config.seed))
-    optimizer = OPTIMIZERS[config.optimizer.kind](config.optimizer, parameters.values, parameters.gradient)
+    optimizer: Optimizer = OPTIMIZERS[config.optimizer.kind](
+        config.optimizer, parameters.values, parameters.gradient
+    )
+    if config.budget.ema is not None:
+        optimizer = Averaged(optimizer, parameters.values, config.budget.ema)
     steps = config.budget.epochs * len(batches)
     validated = len(prepared.validation.y) > 0
     monitor = Monitor(
@@ -103,6 +110,7 @@ def build(
         budget=config.budget,
         device=device,
         belongs=lambda: bond(prepared, config, _names(parameters, model, loss)),
+        judged_weights=optimizer.in_place if isinstance(optimizer, Averaged) else nullcontext,
         hooks=hooks or Hooks(),
     )
 
@@ -111,9 +119,20 @@ def build_model(prepared: Prepared, config: TrainConfig) -> Network:
     """The config's model for the prepared columns, with what ``freeze`` names frozen."""
     categories = tuple((len(category.levels) + 1, category.width) for category in prepared.categories)
     outputs = len(prepared.classes or ()) if prepared.task == "multiclass" else 1
-    network = MODELS[config.model.kind](config.model, Inputs(prepared.train.x.shape[1], categories), outputs)
+    embedding = _numeric_embedding(prepared, config)
+    inputs = Inputs(prepared.train.x.shape[1], categories, embedding)
+    network = MODELS[config.model.kind](config.model, inputs, outputs)
     _freeze(network, getattr(config.model, "freeze", ()))
     return network
+
+
+def _numeric_embedding(prepared: Prepared, config: TrainConfig) -> NumericEmbedding | None:
+    """The embedding of the columns of x that are numbers; they stand before indicators and one-hot ones."""
+    columns = len(prepared.preparation.values)
+    if not columns:
+        return None
+    block, train = config.prepare.embedding, prepared.train
+    return NUMERIC_EMBEDDINGS[block.kind](block, train.x[:, :columns], train.y)
 
 
 def build_loss(

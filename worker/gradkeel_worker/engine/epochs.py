@@ -119,10 +119,11 @@ class EpochEnds:
 
     def _close(self, epoch: int) -> None:
         run = self._run
-        entry = self._entry(epoch)
-        judged = entry["train_loss"] if run.validation is None else entry["validation_loss"]
-        judged = math.nan if judged is None else judged
-        entry["best"] = run.keeper.offer(epoch, run.step, judged)
+        with run.judged_weights():
+            entry = self._entry(epoch)
+            judged = entry["train_loss"] if run.validation is None else entry["validation_loss"]
+            judged = math.nan if judged is None else judged
+            entry["best"] = run.keeper.offer(epoch, run.step, judged)
         run.schedule.epoch_ended(judged)
         run.epochs.append(entry)
         now = time.monotonic()

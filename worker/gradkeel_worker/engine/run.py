@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,6 +79,8 @@ class Run:
     device: torch.device
     belongs: Callable[[], str]
     """Works out ``bond``."""
+    judged_weights: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
+    """Within it the model has the weights that are validated and kept."""
     hooks: Hooks = field(default_factory=Hooks)
     readings: Readings = field(default_factory=Readings)
     started: float = field(default_factory=lambda: time.monotonic())

@@ -11,7 +11,13 @@ from torch import Tensor, nn
 from gradkeel_worker.export.errors import ExportError
 from gradkeel_worker.export.front import Fed
 from gradkeel_worker.export.graph import Graph
+from gradkeel_worker.models.dropout import Dropout
 from gradkeel_worker.models.network import Network
+from gradkeel_worker.models.numeric import (
+    NumericEmbedding,
+    PeriodicEmbedding,
+    PiecewiseLinearEmbedding,
+)
 
 Layer = Callable[[Graph, Any, str], str]
 
@@ -22,12 +28,57 @@ def add_core(graph: Graph, model: nn.Module, fed: Fed) -> str:
         raise ExportError(f"only the built-in models can be exported, not {type(model).__name__}")
     tables = zip(model.embeddings, fed.codes, strict=True)
     vectors = [graph.add("Gather", _weights(graph, table.weight), codes, axis=0) for table, codes in tables]
-    hidden = graph.concat([fed.x, *vectors] if fed.x is not None else vectors)
+    hidden = graph.concat([*_numbers(graph, model, fed.x), *vectors])
     for name, module in model.operations():
         if type(module) not in LAYERS:
             raise ExportError(f"layer {name} is a {type(module).__name__}, which has no exported form")
         hidden = LAYERS[type(module)](graph, module, hidden)
     return hidden
+
+
+def _numbers(graph: Graph, model: Network, x: str | None) -> list[str]:
+    """The numeric inputs, the first columns of x embedded where the model does that."""
+    if x is None:
+        return []
+    embedding = model.numeric
+    if embedding is None:
+        return [x]
+    first, last = (graph.constant([bound], np.int64) for bound in (0, embedding.columns))
+    axis = graph.constant([1], np.int64)
+    parts = [_embedded(graph, embedding, graph.add("Slice", x, first, last, axis))]
+    if embedding.columns < model.inputs.numeric:
+        parts.append(graph.add("Slice", x, last, graph.constant([model.inputs.numeric], np.int64), axis))
+    return parts
+
+
+def _embedded(graph: Graph, embedding: NumericEmbedding, x: str) -> str:
+    """x [N, columns] → [N, columns · width], column by column as one batched product."""
+    turned = graph.add("Unsqueeze", graph.add("Transpose", x, perm=[1, 0]), graph.constant([2], np.int64))
+    features = FEATURES[type(embedding)](graph, embedding, turned)
+    product = graph.add("MatMul", features, _weights(graph, embedding.weight))
+    vectors = graph.add("Relu", graph.add("Add", product, _weights(graph, embedding.bias)))
+    shape = graph.constant([-1, embedding.outputs], np.int64)
+    return graph.add("Reshape", graph.add("Transpose", vectors, perm=[1, 0, 2]), shape)
+
+
+def _piecewise_linear(graph: Graph, embedding: PiecewiseLinearEmbedding, x: str) -> str:
+    begun = graph.add("Sub", x, _weights(graph, embedding.left))
+    passed = graph.add("Mul", begun, _weights(graph, embedding.rate))
+    raised = graph.add("Max", passed, _weights(graph, embedding.lower))
+    return graph.add("Min", raised, _weights(graph, embedding.upper))
+
+
+def _periodic(graph: Graph, embedding: PeriodicEmbedding, x: str) -> str:
+    turns = graph.constant(2 * math.pi * _array(embedding.frequency), np.float32)
+    phase = graph.add("Mul", turns, x)
+    return graph.add("Concat", graph.add("Cos", phase), graph.add("Sin", phase), axis=2)
+
+
+FEATURES: dict[type[NumericEmbedding], Callable[[Graph, Any, str], str]] = {
+    PiecewiseLinearEmbedding: _piecewise_linear,
+    PeriodicEmbedding: _periodic,
+}
+"""Kind of embedding of numbers → function(graph, module, x [columns, N, 1]) → [columns, N, features]."""
 
 
 def _weights(graph: Graph, tensor: Tensor | nn.Module) -> str:
@@ -107,7 +158,7 @@ def _layer_norm(graph: Graph, module: nn.LayerNorm, x: str) -> str:
 
 LAYERS: dict[type[nn.Module], Layer] = {
     nn.Linear: _linear,
-    nn.Dropout: _nothing,
+    Dropout: _nothing,
     nn.ReLU: _relu,
     nn.LeakyReLU: _leaky_relu,
     nn.GELU: _gelu,

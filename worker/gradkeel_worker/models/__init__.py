@@ -8,6 +8,7 @@ from typing import Any
 from gradkeel_worker.models.linear import linear
 from gradkeel_worker.models.mlp import mlp
 from gradkeel_worker.models.network import Inputs, Network
+from gradkeel_worker.models.numeric import NUMERIC_EMBEDDINGS
 from gradkeel_worker.models.sequential import sequential
 
 MODELS: dict[str, Callable[[Any, Inputs, int], Network]] = {
@@ -16,4 +17,4 @@ MODELS: dict[str, Callable[[Any, Inputs, int], Network]] = {
     "sequential": sequential,
 }
 
-__all__ = ["MODELS", "Inputs", "Network"]
+__all__ = ["MODELS", "NUMERIC_EMBEDDINGS", "Inputs", "Network"]

@@ -9,6 +9,7 @@ from torch import nn
 
 from gradkeel.contract import config as contract
 from gradkeel_worker.models.activations import ACTIVATIONS
+from gradkeel_worker.models.dropout import Dropout
 from gradkeel_worker.models.initialisation import initialise
 from gradkeel_worker.models.network import Inputs, Network
 
@@ -30,5 +31,5 @@ def _block(config: contract.MLP, fan_in: int, fan_out: int) -> nn.Sequential:
         block["norm"] = norm(fan_out)
     block["activation"] = ACTIVATIONS[config.activation]()
     if config.dropout > 0:
-        block["dropout"] = nn.Dropout(config.dropout)
+        block["dropout"] = Dropout(config.dropout)
     return nn.Sequential(block)

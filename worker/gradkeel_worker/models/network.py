@@ -3,42 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-OUTPUT = "output"
+from gradkeel_worker.models.numeric import NumericEmbedding
+
+OUTPUT, NUMERIC = "output", "embeddings.numeric"
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What enters a network: ``numeric`` float columns and one (table size, width) per category column."""
+    """What enters a network: ``numeric`` float columns and one (table size, width) per category column.
+
+    ``embedding`` takes the first columns in place of them.
+    """
 
     numeric: int
     categories: tuple[tuple[int, int], ...] = ()
+    embedding: NumericEmbedding | None = field(default=None, compare=False)
 
     @property
     def width(self) -> int:
         """Columns of the first layer's input, embeddings included."""
-        return self.numeric + sum(width for _, width in self.categories)
+        more = 0 if self.embedding is None else self.embedding.outputs - self.embedding.columns
+        return self.numeric + more + sum(width for _, width in self.categories)
 
 
 class Network(nn.Module):
     """Numeric inputs beside the embeddings of categories, through ``layers`` to ``output``.
 
-    Layers are named as the config counts them: "embeddings.i" for category i, "layers.i" for hidden layer i,
-    "output" for the last linear layer.
+    Layers are named as the config counts them: "embeddings.numeric" for the embedding of numbers,
+    "embeddings.i" for category i, "layers.i" for hidden layer i, "output" for the last linear layer.
     """
 
     def __init__(self, inputs: Inputs, layers: Sequence[nn.Module], output: nn.Linear) -> None:
         super().__init__()
         self.inputs = inputs
+        self.numeric = inputs.embedding
         self.embeddings = nn.ModuleList(nn.Embedding(size, width) for size, width in inputs.categories)
         self.layers = nn.ModuleList(layers)
         self.output = output
         self._path = tuple(module for _, module in self.operations())
-        self._embeds = bool(inputs.categories)
+        self._embeds = bool(inputs.categories) or inputs.embedding is not None
 
     def operations(self) -> Iterator[tuple[str, nn.Module]]:
         """(layer name, module) of everything after the embeddings, in forward order, down to plain
@@ -58,12 +66,17 @@ class Network(nn.Module):
 
     def layer_names(self) -> tuple[str, ...]:
         """Every layer's name, as ``freeze`` accepts them."""
+        numeric = () if self.numeric is None else (NUMERIC,)
         embeddings = tuple(f"embeddings.{index}" for index in range(len(self.embeddings)))
-        return embeddings + tuple(f"layers.{index}" for index in range(len(self.layers))) + (OUTPUT,)
+        return (
+            numeric + embeddings + tuple(f"layers.{index}" for index in range(len(self.layers))) + (OUTPUT,)
+        )
 
     def layer_of(self, parameter: str) -> str:
         """The layer that a parameter such as "layers.0.linear.weight" belongs to."""
         family, _, rest = parameter.partition(".")
+        if family == "numeric":
+            return NUMERIC
         return family if family == OUTPUT else f"{family}.{rest.partition('.')[0]}"
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
@@ -74,6 +87,14 @@ class Network(nn.Module):
         return hidden
 
     def _joined(self, x: Tensor, c: Tensor | None) -> Tensor:
-        assert c is not None
-        vectors = [table(levels) for table, levels in zip(self.embeddings, c.unbind(1), strict=True)]
-        return torch.cat([x, *vectors] if self.inputs.numeric else vectors, dim=1)
+        parts = self._numbers(x)
+        if c is not None:
+            parts += [table(levels) for table, levels in zip(self.embeddings, c.unbind(1), strict=True)]
+        return torch.cat(parts, dim=1)
+
+    def _numbers(self, x: Tensor) -> list[Tensor]:
+        if self.numeric is None:
+            return [x] if self.inputs.numeric else []
+        columns = self.numeric.columns
+        vectors = self.numeric(x[:, :columns])
+        return [vectors, x[:, columns:]] if columns < self.inputs.numeric else [vectors]

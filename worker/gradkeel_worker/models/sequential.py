@@ -10,6 +10,7 @@ from torch import nn
 
 from gradkeel.contract import config as contract
 from gradkeel_worker.models.activations import ACTIVATIONS
+from gradkeel_worker.models.dropout import Dropout
 from gradkeel_worker.models.initialisation import initialise
 from gradkeel_worker.models.network import Inputs, Network
 
@@ -21,7 +22,7 @@ def _linear(layer: contract.LinearLayer, width: int) -> tuple[nn.Module, int]:
 
 
 def _dropout(layer: contract.Dropout, width: int) -> tuple[nn.Module, int]:
-    return nn.Dropout(layer.p), width
+    return Dropout(layer.p), width
 
 
 def _batch_norm(_: contract.BatchNorm, width: int) -> tuple[nn.Module, int]:
