@@ -94,7 +94,8 @@ def metrics() -> ResponseReturnValue:
     if not _from_loopback():
         require_scope(require_key(), Scope.ADMIN)
     admission = parts().admission
-    text = parts().measures.expose(len(admission.live_workers()), admission.live_consumers())
+    jobs = parts().records.job_counts()
+    text = parts().measures.expose(len(admission.live_workers()), admission.live_consumers(), jobs)
     return Response(text, content_type=CONTENT_TYPE_LATEST)
 
 

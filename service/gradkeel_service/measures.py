@@ -1,11 +1,12 @@
 """Prometheus measures of one process."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
+from gradkeel.contract.states import JobState
 from gradkeel_store.records import WorkerRow
 
 SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0)
@@ -50,6 +51,7 @@ class Measures:
         self._workers = Gauge(
             "gradkeel_workers_live", "Workers with a recent heartbeat.", registry=self.registry
         )
+        self._jobs = Gauge("gradkeel_jobs", "Jobs by state.", ["state"], registry=self.registry)
         self._submissions = _Submissions()
         self.registry.register(self._submissions)
 
@@ -57,8 +59,10 @@ class Measures:
         self._requests.labels(method, route, str(status)).inc()
         self._seconds.labels(method, route).observe(seconds)
 
-    def expose(self, live_workers: int, consumers: Sequence[WorkerRow]) -> bytes:
-        """The text exposition format."""
+    def expose(self, live_workers: int, consumers: Sequence[WorkerRow], jobs: Mapping[str, int]) -> bytes:
+        """The text exposition format. ``jobs``: how many stand in each state."""
         self._workers.set(live_workers)
+        for state in JobState:
+            self._jobs.labels(state.value).set(jobs.get(state.value, 0))
         self._submissions.consumers = consumers
         return generate_latest(self.registry)

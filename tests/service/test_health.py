@@ -34,6 +34,8 @@ def test_measures_count_requests_by_route(service: Service, client: httpx.Client
     text = client.get("/metrics").text
     assert 'gradkeel_http_requests_total{method="GET",route="/v1/jobs/<job_id>",status="404"}' in text
     assert "gradkeel_workers_live" in text
+    queued = service.records.job_counts().get("queued", 0)
+    assert f'gradkeel_jobs{{state="queued"}} {queued}.0' in text
 
 
 def test_headers_of_every_answer(client: httpx.Client) -> None:

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,11 +38,16 @@ def resolve(submitted: Any, shape: Shape | None = None) -> c.TrainConfig:
     try:
         loaded = loader_for(c.TrainConfig).load(merge_blocks(base, submitted))
     except ValidationError as error:
-        raise ConfigError(list(field_errors(error.messages))) from error
+        raise ConfigError(_in_order(field_errors(error.messages))) from error
     errors = list(_cross_checks(loaded, submitted))
     if errors:
         raise ConfigError(errors)
     return loaded  # type: ignore[no-any-return]
+
+
+def _in_order(faults: Iterable[FieldError]) -> list[FieldError]:
+    """By pointer: marshmallow tells of unknown names in an order that differs from process to process."""
+    return sorted(faults, key=lambda fault: fault.pointer or "")
 
 
 def _name_of(preset: Any) -> str:

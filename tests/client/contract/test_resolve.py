@@ -253,3 +253,10 @@ def test_where_a_broken_cell_leaves_no_feature_it_is_named_and_can_be_mended() -
     assert check_data(resolve({"target": "price", "columns": shown}), profile) == []
     apart = {"target": "price", "columns": {"exclude": ["size"]}}
     assert check_data(resolve(apart), profile)[0].column is None
+
+
+def test_faults_come_in_the_order_of_their_places() -> None:
+    """The order of a set of names differs from process to process."""
+    names = [f"name_{letter}" for letter in "qxbmkazw"]
+    found = refused({"target": "y", **dict.fromkeys(names, 1)})
+    assert [pointer for pointer, _ in found] == sorted(f"/{name}" for name in names)
