@@ -128,6 +128,33 @@ class MinMax:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MaxAbs:
+    """x / max |x| of the training part."""
+
+    kind: Literal["maxabs"] = "maxabs"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantile:
+    """The share of training values below x, between n quantiles by straight lines, as a number from 0 to 1 or
+    as the quantile of a normal distribution (−5.2 to 5.2). Dates and booleans are standardised."""
+
+    kind: Literal["quantile"] = "quantile"
+    n: int = option(1000, doc="Quantiles in the table; never more than rows.", minimum=2, maximum=10_000)
+    output: Literal["normal", "uniform"] = option(
+        "normal", doc="Distribution of the results on the training part.", choices=("normal", "uniform")
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Power:
+    """The Yeo-Johnson power that makes the training values most normal, then standardised (Yeo & Johnson
+    2000). Where float64 cannot hold its results, standardised alone. Dates and booleans are standardised."""
+
+    kind: Literal["power"] = "power"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Log1p:
     """log(1 + x). A training value of −1 or less is refused at its cell."""
 
@@ -148,11 +175,14 @@ class NoScaling:
     kind: Literal["none"] = "none"
 
 
-NumericScaler = Standard | Robust | MinMax | Log1p | SignedLog1p | NoScaling
+NumericScaler = Standard | Robust | MinMax | MaxAbs | Quantile | Power | Log1p | SignedLog1p | NoScaling
 NUMERIC_SCALERS: dict[str, type] = {
     "standard": Standard,
     "robust": Robust,
     "minmax": MinMax,
+    "maxabs": MaxAbs,
+    "quantile": Quantile,
+    "power": Power,
     "log1p": Log1p,
     "signed_log1p": SignedLog1p,
     "none": NoScaling,
@@ -194,12 +224,21 @@ class TargetNone:
     kind: Literal["none"] = "none"
 
 
-TargetScaler = TargetAuto | TargetStandard | TargetRobust | TargetLog1p | TargetNone
+@dataclass(frozen=True, kw_only=True)
+class TargetPower:
+    """The Yeo-Johnson power that makes the training targets most normal, then standardised. Where its curve
+    has an end, predictions are at most one range of the training targets beyond them."""
+
+    kind: Literal["power"] = "power"
+
+
+TargetScaler = TargetAuto | TargetStandard | TargetRobust | TargetLog1p | TargetPower | TargetNone
 TARGET_SCALERS: dict[str, type] = {
     "auto": TargetAuto,
     "standard": TargetStandard,
     "robust": TargetRobust,
     "log1p": TargetLog1p,
+    "power": TargetPower,
     "none": TargetNone,
 }
 
@@ -288,8 +327,22 @@ class Winsorize:
     upper: float = option(0.995, doc="Upper quantile.", above=0.5, maximum=1)
 
 
-Outliers = Keep | Winsorize
-OUTLIERS: dict[str, type] = {"keep": Keep, "winsorize": Winsorize}
+@dataclass(frozen=True, kw_only=True)
+class Drop:
+    """Leave out training rows with an outlying number, and count them. Validation and test rows stay, and
+    nothing is left out when predicting."""
+
+    kind: Literal["drop"] = "drop"
+    robust_z: float = option(
+        8.0,
+        doc="Largest |x − median| / (1.4826 · MAD) of a numeric feature in the training part.",
+        above=0,
+        maximum=1e6,
+    )
+
+
+Outliers = Keep | Winsorize | Drop
+OUTLIERS: dict[str, type] = {"keep": Keep, "winsorize": Winsorize, "drop": Drop}
 
 _MIN_COUNT = "Levels with fewer training rows share one level with unseen ones."
 
@@ -387,23 +440,17 @@ class Prepare:
         Standard(),
         doc="Scaling of numeric features.",
         kinds=NUMERIC_SCALERS,
-        planned=("maxabs", "quantile", "power"),
     )
     per_column: Mapping[str, NumericScaler] = option(
         factory=dict,
         doc="Scaling by column, over prepare.numeric.",
         kinds=NUMERIC_SCALERS,
-        planned=("maxabs", "quantile", "power"),
     )
-    target: TargetScaler = option(
-        TargetAuto(), doc="Scaling of a regression target.", kinds=TARGET_SCALERS, planned=("power",)
-    )
+    target: TargetScaler = option(TargetAuto(), doc="Scaling of a regression target.", kinds=TARGET_SCALERS)
     missing: Missing = option(
         Median(indicator=True), doc="What is done about missing cells.", kinds=MISSING_POLICIES
     )
-    outliers: Outliers = option(
-        Keep(), doc="What is done about outlying cells.", kinds=OUTLIERS, planned=("drop",)
-    )
+    outliers: Outliers = option(Keep(), doc="What is done about outlying cells.", kinds=OUTLIERS)
     categorical: Categorical = option(Embedding(), doc="How categories enter the model.", kinds=CATEGORICALS)
     neighbors: NoNeighbors = option(
         NoNeighbors(), doc="Neighbour look-up.", kinds=NEIGHBORS, planned=("means",)

@@ -12,6 +12,7 @@ from gradkeel.contract.errors import FieldError
 from gradkeel_worker.data.columns import apply_types, markers_of, number_markers
 from gradkeel_worker.data.errors import DataError, fault, shown
 from gradkeel_worker.data.features import constant_or_empty, fit_preparation
+from gradkeel_worker.data.outliers import outlying
 from gradkeel_worker.data.preparation import Preparation, Source, raw_value
 from gradkeel_worker.data.prepared import Part, Prepared, Singles
 from gradkeel_worker.data.read import left_out, named_columns
@@ -73,6 +74,7 @@ def prepare(table: Table, config: TrainConfig) -> Prepared:
     parts = _split(table, config, target, findings)
     features = _filled_columns(table, features, parts["train"], findings)
     parts = _checked_cells(table, config, features, parts, findings)
+    parts = _without_outliers(table, config, features, parts, findings)
     outcome, parts = _fit_target(table, config, target, parts, findings)
     preparation = _fit(table, config, features, parts["train"], findings)
     _check_domain(table, preparation, parts)
@@ -199,6 +201,39 @@ def _drop(
     if len(kept["train"].table) == 0:
         raise fault("too_few_rows", "no training row is complete", pointer="/prepare/missing")
     return kept
+
+
+# --------------------------------------------------------------------------------------------------- outliers
+
+
+def _without_outliers(
+    table: Table, config: TrainConfig, features: list[str], parts: dict[str, _Rows], findings: _Findings
+) -> dict[str, _Rows]:
+    """The parts, where the policy drops outlying rows without those of the training part."""
+    policy = config.prepare.outliers
+    if not isinstance(policy, contract.Drop):
+        return parts
+    train = parts["train"]
+    far = np.zeros(len(train.table), dtype=bool)
+    for name in features:
+        if table.columns[name].type == NUMERIC:
+            beyond = outlying(table.columns[name].values[train.table], policy.robust_z)
+            findings += _outlying_cells(table, name, train.table[beyond], policy.robust_z)
+            far |= beyond
+    if far.all():
+        raise fault("too_few_rows", "every training row holds an outlying cell", pointer="/prepare/outliers")
+    if far.any():
+        detail = f"{int(far.sum())} training rows with an outlying cell are left out"
+        findings.append({"code": "outlier_rows", "column": None, "count": int(far.sum()), "detail": detail})
+    return parts | {"train": train.keep(~far)}
+
+
+def _outlying_cells(table: Table, name: str, rows: Integers, limit: float) -> _Findings:
+    if not len(rows):
+        return []
+    detail = f"{len(rows)} training cells lie more than {limit:g} robust standard deviations from the median"
+    found = {"code": "outlying_cells", "column": name, "count": len(rows), "detail": detail}
+    return [found | table.place(int(rows.min()))]
 
 
 # ----------------------------------------------------------------------------------------------------- target
