@@ -709,9 +709,10 @@ class Huber:
     """½r² up to |r| = delta, then delta·(|r| − ½·delta): delta · smooth_l1(beta = delta) (Huber 1964)."""
 
     kind: Literal["huber"] = "huber"
-    delta: float = option(
+    delta: Literal["auto"] | float = option(
         1.0,
-        doc="Where the loss turns from quadratic to linear.",
+        doc="Where the loss turns from quadratic to linear. auto: 1.345 · 1.4826 · MAD of the residuals of "
+        "a short pilot fit on training rows, fixed before the first step; the resolved config holds it.",
         unit="prepared target units",
         above=0,
         maximum=1e9,
@@ -747,6 +748,33 @@ class MAE:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LogCosh:
+    """log(cosh(r)): ½r² near 0, |r| − log 2 far out, smooth everywhere."""
+
+    kind: Literal["log_cosh"] = "log_cosh"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Poisson:
+    """exp(z) − y·z for counts and rates y ≥ 0; the prediction is exp(z), so never below 0. Targets are
+    divided by their training mean, which changes the loss by a factor and a constant alone; prepare.target
+    must be none or auto."""
+
+    kind: Literal["poisson"] = "poisson"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Focal:
+    """(1 − p)^gamma · cross-entropy, p being the probability of the row's class: rows that are clear already
+    count less (Lin et al. 2017). For binary and multiclass tasks; its probabilities are not calibrated."""
+
+    kind: Literal["focal"] = "focal"
+    gamma: float = option(
+        2.0, doc="How fast clear rows lose weight; 0 is the plain cross-entropy.", minimum=0, maximum=20
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class BCE:
     """Binary cross-entropy on logits."""
 
@@ -769,16 +797,19 @@ class CrossEntropy:
     )
 
 
-Loss = Huber | SmoothL1 | MSE | MAE | BCE | CrossEntropy
+Loss = Huber | SmoothL1 | MSE | MAE | LogCosh | Poisson | BCE | CrossEntropy | Focal
 LOSSES: dict[str, type] = {
     "huber": Huber,
     "smooth_l1": SmoothL1,
     "mse": MSE,
     "mae": MAE,
+    "log_cosh": LogCosh,
+    "poisson": Poisson,
     "bce": BCE,
     "cross_entropy": CrossEntropy,
+    "focal": Focal,
 }
-REGRESSION_LOSSES = ("huber", "smooth_l1", "mse", "mae")
+REGRESSION_LOSSES = ("huber", "smooth_l1", "mse", "mae", "log_cosh", "poisson")
 
 # -------------------------------------------------------------------------------------------------- optimizer
 
@@ -1015,9 +1046,7 @@ class TrainConfig:
         kinds=MODELS,
         planned=("resnet", "tabm", "gru", "lstm", "tcn"),
     )
-    loss: Loss = option(
-        Huber(), doc="The loss.", kinds=LOSSES, planned=("log_cosh", "quantile", "poisson", "focal")
-    )
+    loss: Loss = option(Huber(), doc="The loss.", kinds=LOSSES, planned=("quantile",))
     optimizer: Optimizer = option(AdamW(), doc="The optimizer.", kinds=OPTIMIZERS, planned=("nadam", "radam"))
     schedule: Schedule = option(
         ConstantSchedule(), doc="The learning rate's course.", kinds=SCHEDULES, planned=("one_cycle", "step")

@@ -92,7 +92,14 @@ def test_the_loss_follows_the_task() -> None:
         ({"target": "y", "task": "forecast"}, "/task", "not_built"),
         ({"target": "y", "health": {"tier": "full"}}, "/health/tier", "not_built"),
         ({"target": "y", "health": {"repair": 2}}, "/health/repair", "not_built"),
-        ({"target": "y", "budget": {"ema": 1}}, "/budget/ema", "out_of_range"),
+        (
+            {"target": "y", "loss": {"kind": "poisson"}, "prepare": {"target": {"kind": "standard"}}},
+            "/prepare/target/kind",
+            "conflict",
+        ),
+        ({"target": "y", "task": "regression", "loss": {"kind": "focal"}}, "/loss/kind", "conflict"),
+        ({"target": "y", "loss": {"kind": "huber", "delta": "automatic"}}, "/loss/delta", "wrong_type"),
+        ({"target": "y", "budget": {"ema": 2}}, "/budget/ema", "out_of_range"),
         ({"target": "y", "seed": 2**64}, "/seed", "out_of_range"),
         ({"target": "y", "__class__": 1}, "/__class__", "unknown_field"),
         ({"target": "y", "columns": {"types": {"a": "number"}}}, "/columns/types/a", "unknown_kind"),
@@ -225,3 +232,10 @@ def test_layers_and_parameters_are_counted_alike() -> None:
     model = c.Sequential(layers=(c.LinearLayer(units=8), c.BatchNorm(), c.ReLU(), c.LinearLayer(units=4)))
     assert layer_names(model) == ("layers.0", "layers.1", "layers.3", "output")
     assert parameter_count(c.MLP(widths=(8, 4)), 3, 1) == (3 + 1) * 8 + (8 + 1) * 4 + (4 + 1)
+
+
+@pytest.mark.parametrize("preset", ["custom", "standard", "fast"])
+def test_the_poisson_loss_brings_its_scaling_of_the_target(preset: str) -> None:
+    config = resolve({"target": "y", "preset": preset, "loss": {"kind": "poisson"}})
+    assert config.prepare.target.kind == "none"
+    assert resolve(to_json(config)) == config

@@ -245,6 +245,26 @@ def test_log1p_of_the_target_names_the_row(configure):
     assert (caught.value.errors[0].column, caught.value.errors[0].row) == ("y", 3)
 
 
+def test_poisson_divides_by_the_training_mean_and_names_negative_targets(configure):
+    y = np.array([1.0, 2, 0, 4, 5, 6, 7, 8] * 5)
+    table = Table.from_arrays({"x": np.arange(40.0), "y": y})
+    poisson = configure(loss={"kind": "poisson"}, prepare={"target": {"kind": "none"}})
+    prepared = prepare(table, poisson)
+    train = prepared.train
+    assert (prepared.target.kind, prepared.target.link) == ("none", "log")
+    assert prepared.config.prepare.target.kind == "none"
+    assert train.y.mean() == pytest.approx(1, rel=1e-6)
+    some = train.y > 0
+    # y is float32
+    np.testing.assert_allclose(prepared.target.inverse(np.log(train.y[some])), train.y_raw[some], rtol=1e-6)
+    y[3] = -1.0
+    table = Table.from_arrays({"x": np.arange(40.0), "y": y})
+    with pytest.raises(DataError) as caught:
+        prepare(Table(table.columns, table.rows, table.rows + 2), poisson)
+    (fault,) = caught.value.errors
+    assert (fault.column, fault.row, fault.line, fault.pointer) == ("y", 3, 5, "/loss/kind")
+
+
 def test_per_column_wins_over_numeric(configure, table):
     per_column = {"spiky": {"kind": "signed_log1p"}}
     prepared = prepare(table, configure(prepare={"numeric": {"kind": "robust"}, "per_column": per_column}))

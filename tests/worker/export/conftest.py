@@ -186,6 +186,9 @@ CASES: dict[str, dict[str, Any]] = {
         f"{name} layers": {"model": {"kind": "mlp", "widths": [8], "activation": name}}
         for name in ACTIVATIONS
     },
+    "poisson": {"loss": {"kind": "poisson"}},
+    "focal": BINARY | {"loss": {"kind": "focal"}},
+    "focal over classes": MULTICLASS | {"loss": {"kind": "focal", "gamma": 1.0}},
     "binary": BINARY,
     "binary linear onehot": BINARY
     | {"model": {"kind": "linear"}, "prepare": {"categorical": {"kind": "onehot"}}},

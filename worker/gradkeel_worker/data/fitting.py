@@ -16,7 +16,7 @@ from gradkeel_worker.data.outliers import outlying
 from gradkeel_worker.data.preparation import Preparation, Source, raw_value
 from gradkeel_worker.data.prepared import Part, Prepared, Singles
 from gradkeel_worker.data.read import left_out, named_columns
-from gradkeel_worker.data.scalers import DOMAIN_EDGE, TargetTransform, fit_target
+from gradkeel_worker.data.scalers import DOMAIN_EDGE, TargetTransform, fit_rate, fit_target
 from gradkeel_worker.data.splits import SplitRows, split_rows
 from gradkeel_worker.data.table import ID, NUMERIC, TEXT, Array, Column, Integers, Mask, Table
 from gradkeel_worker.data.target import BINARY, REGRESSION, Target, Task, class_order, read_target
@@ -252,22 +252,30 @@ def _fit_numbers(table: Table, config: TrainConfig, target: Target, parts: dict[
     if np.ptp(values) == 0:
         detail = f"every training row has the target {values[0]:g}"
         raise fault("target_constant", detail, pointer="/target", column=config.target)
-    transform = fit_target(config.prepare.target.kind, values)
+    used = np.sort(np.concatenate([part.target for part in parts.values()]))
+    if isinstance(config.loss, contract.Poisson):
+        complaint = "is no target for the poisson loss: it must be 0 or more"
+        _refuse_targets(table, config, target, used[target.values[used] < 0], complaint, "/loss/kind")
+        transform = fit_rate(values)
+    else:
+        transform = fit_target(config.prepare.target.kind, values)
     if transform.kind == "log1p":
-        used = np.sort(np.concatenate([part.target for part in parts.values()]))
-        _check_log_target(table, config, target, used)
+        complaint = "has no log1p: values must be above −1"
+        bad = used[target.values[used] <= DOMAIN_EDGE]
+        _refuse_targets(table, config, target, bad, complaint, "/prepare/target")
     return _Outcome(transform, None, transform.forward(target.values).astype(np.float32), target.values)
 
 
-def _check_log_target(table: Table, config: TrainConfig, target: Target, used: Integers) -> None:
-    bad = used[target.values[used] <= DOMAIN_EDGE]
+def _refuse_targets(
+    table: Table, config: TrainConfig, target: Target, bad: Integers, complaint: str, pointer: str
+) -> None:
     faults = [
         table.cell_fault(
             config.target,
             int(target.kept[index]),
             "outside_domain",
-            f"{shown(target.values[index])} has no log1p: values must be above −1",
-            "/prepare/target",
+            f"{shown(target.values[index])} {complaint}",
+            pointer,
         )
         for index in bad[:_SHOWN_FAULTS]
     ]

@@ -5,7 +5,7 @@ Every function takes the finite training values [n], n ≥ 1, as float64.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -124,6 +124,7 @@ def _iqr(values: Floats) -> float:
 class TargetTransform:
     """How targets become what the model predicts, and back. ``kind``: standard, robust, log1p, power or none.
 
+    ``link`` "log": outputs are logarithms of scaled targets (kind none, for the poisson loss).
     ``power``, ``lower``, ``upper`` are of kind power. Its curve may have an end, beyond which no target lies:
     outputs are limited to what belongs to targets one range of the training targets beyond them.
     """
@@ -134,6 +135,7 @@ class TargetTransform:
     power: float = 1.0
     lower: float = -np.inf
     upper: float = np.inf
+    link: Literal["identity", "log"] = "identity"
 
     def forward(self, y: Array) -> Floats:
         """Target units to the model's."""
@@ -148,7 +150,7 @@ class TargetTransform:
         values = np.asarray(z, dtype=np.float64)
         if self.kind == "log1p":
             return np.expm1(values)
-        straight = values * self.scale + self.center
+        straight = (np.exp(values) if self.link == "log" else values) * self.scale + self.center
         if self.kind != "power":
             return straight
         return YeoJohnson(self.power).inverse(np.clip(straight, self.lower, self.upper))
@@ -175,6 +177,11 @@ def fit_target(kind: str, values: Floats) -> TargetTransform:
         return _fit_power_target(values)
     center, scale = TARGET_SCALERS[chosen](values)
     return TargetTransform(chosen, center, scale if scale > 0 and np.isfinite(scale) else 1.0)
+
+
+def fit_rate(values: Floats) -> TargetTransform:
+    """For the poisson loss: targets of 0 or more, divided by their mean; outputs are logarithms of those."""
+    return TargetTransform("none", scale=float(values.mean()), link="log")
 
 
 def _fit_power_target(values: Floats) -> TargetTransform:

@@ -104,6 +104,7 @@ def _target(prepared: Prepared) -> dict[str, Any]:
             "kind": transform.kind,
             "center": transform.center,
             "scale": transform.scale,
+            "link": transform.link,
             "power": transform.power if transform.kind == "power" else None,
         },
     }

@@ -48,6 +48,8 @@ def _inverse(graph: Graph, prepared: Prepared, z: str) -> str:
     flat = graph.add("Reshape", z, graph.constant([-1], "int64"))
     if prepared.target.kind == "log1p":
         return graph.add("Sub", graph.add("Exp", flat), graph.constant([1.0]))
+    if prepared.target.link == "log":
+        flat = graph.add("Exp", flat)
     scaled = graph.add("Mul", flat, graph.constant([prepared.target.scale]))
     moved = graph.add("Add", scaled, graph.constant([prepared.target.center]))
     return _unbent(graph, prepared.target, moved) if prepared.target.kind == "power" else moved
