@@ -12,6 +12,7 @@ from gradkeel.contract.resolve import resolve, to_json
 from gradkeel_worker.data import Table
 from gradkeel_worker.engine import pilot, train
 from gradkeel_worker.engine.build import build
+from gradkeel_worker.engine.run import Run
 from gradkeel_worker.engine.trainer import fit
 
 from .cases import SMALL, breast_cancer, config, diabetes, prepared
@@ -31,7 +32,7 @@ def noisy_line(noise: float, rows: int = 600) -> Table:
 def test_delta_is_the_residuals_robust_spread() -> None:
     data = prepared(**AUTO)
     found = pilot.with_delta(data, config(**AUTO)).loss.delta  # type: ignore[union-attr]
-    # the same by hand: 5 epochs of 5 batches under huber(1.0), on the training part alone
+    # the same by hand: four epochs under huber(1.0), on the training part alone
     by_hand = config(
         loss={"kind": "huber"},
         budget={"epochs": 4, "batch_size": 64, "patience": 0},
@@ -91,6 +92,22 @@ def test_only_training_rows_decide_delta() -> None:
     y[200:] *= 1e3
     x[200:] -= 9
     assert one == delta_of(Table.from_arrays({"x": x, "y": y, "part": part}))
+
+
+def test_a_pilot_is_short_on_long_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[int] = []
+
+    def counted(run: Run) -> str:
+        ending = fit(run)
+        steps.append(run.step)
+        return ending
+
+    monkeypatch.setattr(pilot, "fit", counted)
+    monkeypatch.setattr(pilot, "PILOT_STEPS", 3)
+    data = prepared(**AUTO)
+    assert len(data.train) > 3 * 64
+    found = pilot.with_delta(data, config(**AUTO)).loss.delta  # type: ignore[union-attr]
+    assert steps == [3] and 0 < found < 10
 
 
 def test_a_pilot_that_tells_nothing_leaves_delta_at_one() -> None:

@@ -48,7 +48,7 @@ def with_delta(
     if not isinstance(loss, Huber) or loss.delta != "auto" or prepared.classes is not None:
         return config
     pilot = _pilot_config(config, len(prepared.train))
-    alone = dataclasses.replace(prepared, validation=_none_of(prepared))
+    alone = _pilot_data(prepared, config)
     with torch.random.fork_rng():
         run = build(alone, pilot, model=model, hooks=Hooks(should_stop=should_stop, deadline=deadline))
         ending = fit(run)
@@ -79,17 +79,24 @@ def _pilot_config(config: TrainConfig, rows: int) -> TrainConfig:
     )
 
 
-def _none_of(prepared: Prepared) -> Part:
-    """A part without rows."""
-    train = prepared.train
+def _pilot_data(prepared: Prepared, config: TrainConfig) -> Prepared:
+    """No validation part, and of a training part that is longer than the pilot a sample."""
+    train, most = prepared.train, PILOT_STEPS * config.budget.batch_size
+    drawn = np.random.default_rng((config.seed, PILOT_STEPS)).permutation(len(train))[:most]
+    sample = train if len(train) <= most else _taken(train, np.sort(drawn))
+    return dataclasses.replace(prepared, train=sample, validation=_taken(train, drawn[:0]))
+
+
+def _taken(part: Part, rows: NDArray[np.int64]) -> Part:
+    """Some rows of a part."""
     return Part(
-        x=train.x[:0],
-        c=train.c[:0],
-        y=train.y[:0],
-        weight=None if train.weight is None else train.weight[:0],
-        rows=train.rows[:0],
-        lines=None if train.lines is None else train.lines[:0],
-        y_raw=train.y_raw[:0],
+        x=part.x[rows],
+        c=part.c[rows],
+        y=part.y[rows],
+        weight=None if part.weight is None else part.weight[rows],
+        rows=part.rows[rows],
+        lines=None if part.lines is None else part.lines[rows],
+        y_raw=part.y_raw[rows],
     )
 
 
