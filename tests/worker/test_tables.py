@@ -60,7 +60,7 @@ KINDS: dict[str, tuple[Collection[str], Collection[str]]] = {
     "norms": (NORMS, get_args(contract.Norm)),
     "initialisations": (INITS, contract.INITS),
     "losses": (LOSSES, contract.LOSSES),
-    "losses by task": ([k for kinds in _LOSSES_OF_TASK.values() for k in kinds], contract.LOSSES),
+    "losses by task": ({k for kinds in _LOSSES_OF_TASK.values() for k in kinds}, contract.LOSSES),
     "losses' curvature": (SECOND_DERIVATIVE, contract.LOSSES),
     "tasks": ({*_LOSSES_OF_TASK, "auto"}, contract.TASKS),
     "optimizers": (OPTIMIZERS, contract.OPTIMIZERS),

@@ -6,6 +6,7 @@ a logit), int64 [n] class indexes for multiclass ones; weight float [n] or None.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -62,7 +63,8 @@ class CrossEntropyLoss(Loss):
 
 
 def huber(config: contract.Huber, class_counts: Sequence[int]) -> Loss:
-    return Loss(functional.huber_loss, delta=config.delta)
+    """Raises ValueError for delta "auto", which engine/pilot.py turns into a number."""
+    return Loss(functional.huber_loss, delta=float(config.delta))
 
 
 def smooth_l1(config: contract.SmoothL1, class_counts: Sequence[int]) -> Loss:
@@ -75,6 +77,45 @@ def mse(config: contract.MSE, class_counts: Sequence[int]) -> Loss:
 
 def mae(config: contract.MAE, class_counts: Sequence[int]) -> Loss:
     return Loss(functional.l1_loss)
+
+
+def log_cosh_each(prediction: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
+    """log(cosh(r)) as |r| + log(1 + exp(−2|r|)) − log 2, which does not overflow."""
+    size = (prediction - target).abs()
+    losses = size + functional.softplus(-2 * size) - math.log(2)
+    return losses if reduction == "none" else losses.mean()
+
+
+def focal_each(prediction: Tensor, target: Tensor, gamma: float, reduction: str = "mean") -> Tensor:
+    """(1 − p)^gamma · (−log p) of the row's class, by the logarithms of p and of 1 − p."""
+    row = _focal_classes if prediction.shape[1] > 1 else _focal_binary
+    losses = row(prediction, target, gamma)
+    return losses if reduction == "none" else losses.mean()
+
+
+def _focal_binary(logit: Tensor, target: Tensor, gamma: float) -> Tensor:
+    entropy = functional.binary_cross_entropy_with_logits(logit, target, reduction="none")
+    other = functional.binary_cross_entropy_with_logits(logit, 1 - target, reduction="none")
+    return torch.exp(-gamma * other) * entropy
+
+
+def _focal_classes(logits: Tensor, target: Tensor, gamma: float) -> Tensor:
+    entropy = functional.cross_entropy(logits, target, reduction="none")
+    others = logits.masked_fill(functional.one_hot(target, logits.shape[1]).bool(), -math.inf)
+    return torch.exp(gamma * (others.logsumexp(1) - logits.logsumexp(1))) * entropy
+
+
+def log_cosh(config: contract.LogCosh, class_counts: Sequence[int]) -> Loss:
+    return Loss(log_cosh_each)
+
+
+def poisson(config: contract.Poisson, class_counts: Sequence[int]) -> Loss:
+    """exp(z) − y·z of a logarithm z, without the part of the likelihood that holds y alone."""
+    return Loss(functional.poisson_nll_loss, log_input=True)
+
+
+def focal(config: contract.Focal, class_counts: Sequence[int]) -> Loss:
+    return Loss(focal_each, gamma=config.gamma)
 
 
 def bce(config: contract.BCE, class_counts: Sequence[int]) -> Loss:
@@ -98,6 +139,9 @@ LOSSES: dict[str, Callable[[Any, Sequence[int]], Loss]] = {
     "smooth_l1": smooth_l1,
     "mse": mse,
     "mae": mae,
+    "log_cosh": log_cosh,
+    "poisson": poisson,
     "bce": bce,
     "cross_entropy": cross_entropy,
+    "focal": focal,
 }

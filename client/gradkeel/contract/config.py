@@ -128,6 +128,33 @@ class MinMax:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MaxAbs:
+    """x / max |x| of the training part."""
+
+    kind: Literal["maxabs"] = "maxabs"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantile:
+    """The share of training values below x, between n quantiles by straight lines, as a number from 0 to 1 or
+    as the quantile of a normal distribution (−5.2 to 5.2). Dates and booleans are standardised."""
+
+    kind: Literal["quantile"] = "quantile"
+    n: int = option(1000, doc="Quantiles in the table; never more than rows.", minimum=2, maximum=10_000)
+    output: Literal["normal", "uniform"] = option(
+        "normal", doc="Distribution of the results on the training part.", choices=("normal", "uniform")
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Power:
+    """The Yeo-Johnson power that makes the training values most normal, then standardised (Yeo & Johnson
+    2000). Where float64 cannot hold its results, standardised alone. Dates and booleans are standardised."""
+
+    kind: Literal["power"] = "power"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Log1p:
     """log(1 + x). A training value of −1 or less is refused at its cell."""
 
@@ -148,11 +175,14 @@ class NoScaling:
     kind: Literal["none"] = "none"
 
 
-NumericScaler = Standard | Robust | MinMax | Log1p | SignedLog1p | NoScaling
+NumericScaler = Standard | Robust | MinMax | MaxAbs | Quantile | Power | Log1p | SignedLog1p | NoScaling
 NUMERIC_SCALERS: dict[str, type] = {
     "standard": Standard,
     "robust": Robust,
     "minmax": MinMax,
+    "maxabs": MaxAbs,
+    "quantile": Quantile,
+    "power": Power,
     "log1p": Log1p,
     "signed_log1p": SignedLog1p,
     "none": NoScaling,
@@ -194,12 +224,21 @@ class TargetNone:
     kind: Literal["none"] = "none"
 
 
-TargetScaler = TargetAuto | TargetStandard | TargetRobust | TargetLog1p | TargetNone
+@dataclass(frozen=True, kw_only=True)
+class TargetPower:
+    """The Yeo-Johnson power that makes the training targets most normal, then standardised. Where its curve
+    has an end, predictions are at most one range of the training targets beyond them."""
+
+    kind: Literal["power"] = "power"
+
+
+TargetScaler = TargetAuto | TargetStandard | TargetRobust | TargetLog1p | TargetPower | TargetNone
 TARGET_SCALERS: dict[str, type] = {
     "auto": TargetAuto,
     "standard": TargetStandard,
     "robust": TargetRobust,
     "log1p": TargetLog1p,
+    "power": TargetPower,
     "none": TargetNone,
 }
 
@@ -288,8 +327,22 @@ class Winsorize:
     upper: float = option(0.995, doc="Upper quantile.", above=0.5, maximum=1)
 
 
-Outliers = Keep | Winsorize
-OUTLIERS: dict[str, type] = {"keep": Keep, "winsorize": Winsorize}
+@dataclass(frozen=True, kw_only=True)
+class Drop:
+    """Leave out training rows with an outlying number, and count them. Validation and test rows stay, and
+    nothing is left out when predicting."""
+
+    kind: Literal["drop"] = "drop"
+    robust_z: float = option(
+        8.0,
+        doc="Largest |x − median| / (1.4826 · MAD) of a numeric feature in the training part.",
+        above=0,
+        maximum=1e6,
+    )
+
+
+Outliers = Keep | Winsorize | Drop
+OUTLIERS: dict[str, type] = {"keep": Keep, "winsorize": Winsorize, "drop": Drop}
 
 _MIN_COUNT = "Levels with fewer training rows share one level with unseen ones."
 
@@ -387,23 +440,17 @@ class Prepare:
         Standard(),
         doc="Scaling of numeric features.",
         kinds=NUMERIC_SCALERS,
-        planned=("maxabs", "quantile", "power"),
     )
     per_column: Mapping[str, NumericScaler] = option(
         factory=dict,
         doc="Scaling by column, over prepare.numeric.",
         kinds=NUMERIC_SCALERS,
-        planned=("maxabs", "quantile", "power"),
     )
-    target: TargetScaler = option(
-        TargetAuto(), doc="Scaling of a regression target.", kinds=TARGET_SCALERS, planned=("power",)
-    )
+    target: TargetScaler = option(TargetAuto(), doc="Scaling of a regression target.", kinds=TARGET_SCALERS)
     missing: Missing = option(
         Median(indicator=True), doc="What is done about missing cells.", kinds=MISSING_POLICIES
     )
-    outliers: Outliers = option(
-        Keep(), doc="What is done about outlying cells.", kinds=OUTLIERS, planned=("drop",)
-    )
+    outliers: Outliers = option(Keep(), doc="What is done about outlying cells.", kinds=OUTLIERS)
     categorical: Categorical = option(Embedding(), doc="How categories enter the model.", kinds=CATEGORICALS)
     neighbors: NoNeighbors = option(
         NoNeighbors(), doc="Neighbour look-up.", kinds=NEIGHBORS, planned=("means",)
@@ -662,9 +709,10 @@ class Huber:
     """½r² up to |r| = delta, then delta·(|r| − ½·delta): delta · smooth_l1(beta = delta) (Huber 1964)."""
 
     kind: Literal["huber"] = "huber"
-    delta: float = option(
+    delta: Literal["auto"] | float = option(
         1.0,
-        doc="Where the loss turns from quadratic to linear.",
+        doc="Where the loss turns from quadratic to linear. auto: 1.345 · 1.4826 · MAD of the residuals of "
+        "a short pilot fit on training rows, fixed before the first step; the resolved config holds it.",
         unit="prepared target units",
         above=0,
         maximum=1e9,
@@ -700,6 +748,33 @@ class MAE:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LogCosh:
+    """log(cosh(r)): ½r² near 0, |r| − log 2 far out, smooth everywhere."""
+
+    kind: Literal["log_cosh"] = "log_cosh"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Poisson:
+    """exp(z) − y·z for counts and rates y ≥ 0; the prediction is exp(z), so never below 0. Targets are
+    divided by their training mean, which changes the loss by a factor and a constant alone; prepare.target
+    must be none or auto."""
+
+    kind: Literal["poisson"] = "poisson"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Focal:
+    """(1 − p)^gamma · cross-entropy, p being the probability of the row's class: rows that are clear already
+    count less (Lin et al. 2017). For binary and multiclass tasks; its probabilities are not calibrated."""
+
+    kind: Literal["focal"] = "focal"
+    gamma: float = option(
+        2.0, doc="How fast clear rows lose weight; 0 is the plain cross-entropy.", minimum=0, maximum=20
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class BCE:
     """Binary cross-entropy on logits."""
 
@@ -722,16 +797,19 @@ class CrossEntropy:
     )
 
 
-Loss = Huber | SmoothL1 | MSE | MAE | BCE | CrossEntropy
+Loss = Huber | SmoothL1 | MSE | MAE | LogCosh | Poisson | BCE | CrossEntropy | Focal
 LOSSES: dict[str, type] = {
     "huber": Huber,
     "smooth_l1": SmoothL1,
     "mse": MSE,
     "mae": MAE,
+    "log_cosh": LogCosh,
+    "poisson": Poisson,
     "bce": BCE,
     "cross_entropy": CrossEntropy,
+    "focal": Focal,
 }
-REGRESSION_LOSSES = ("huber", "smooth_l1", "mse", "mae")
+REGRESSION_LOSSES = ("huber", "smooth_l1", "mse", "mae", "log_cosh", "poisson")
 
 # -------------------------------------------------------------------------------------------------- optimizer
 
@@ -968,9 +1046,7 @@ class TrainConfig:
         kinds=MODELS,
         planned=("resnet", "tabm", "gru", "lstm", "tcn"),
     )
-    loss: Loss = option(
-        Huber(), doc="The loss.", kinds=LOSSES, planned=("log_cosh", "quantile", "poisson", "focal")
-    )
+    loss: Loss = option(Huber(), doc="The loss.", kinds=LOSSES, planned=("quantile",))
     optimizer: Optimizer = option(AdamW(), doc="The optimizer.", kinds=OPTIMIZERS, planned=("nadam", "radam"))
     schedule: Schedule = option(
         ConstantSchedule(), doc="The learning rate's course.", kinds=SCHEDULES, planned=("one_cycle", "step")

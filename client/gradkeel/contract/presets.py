@@ -32,8 +32,14 @@ def preset_document(preset: str, shape: Shape | None, submitted: Json) -> Json:
     task = task if isinstance(task, str) and task != "auto" else known.task
     document = _BUILDERS[preset](known)
     document["preset"] = preset
+    if _kind_of(submitted.get("loss")) == "poisson":
+        document["prepare"] |= {"target": {"kind": "none"}}
     document["loss"] = dict(_LOSS_BY_TASK.get(task or "", {"kind": "huber", "delta": 1.0}))
     return document
+
+
+def _kind_of(block: Any) -> Any:
+    return block.get("kind") if isinstance(block, dict) else None
 
 
 def _custom(shape: Shape) -> Json:

@@ -155,17 +155,26 @@ def _check_optimizer(config: c.TrainConfig) -> Iterator[FieldError]:
         yield FieldError("/optimizer/nesterov", "conflict", detail)
 
 
-_LOSS_TASKS = {"bce": ("binary",), "cross_entropy": ("multiclass",)} | dict.fromkeys(
-    c.REGRESSION_LOSSES, ("regression",)
-)
+_LOSS_TASKS: dict[str, tuple[str, ...]] = {
+    "bce": ("binary",),
+    "cross_entropy": ("multiclass",),
+    "focal": ("binary", "multiclass"),
+} | dict.fromkeys(c.REGRESSION_LOSSES, ("regression",))
 
 
 def _check_loss(config: c.TrainConfig) -> Iterator[FieldError]:
     fitting = _LOSS_TASKS[config.loss.kind]
     if config.task not in ("auto", *fitting):
         own = [kind for kind, tasks in _LOSS_TASKS.items() if config.task in tasks]
-        detail = f"{config.loss.kind} is for {fitting[0]} tasks; for {config.task} use {', '.join(own)}"
+        suited = " and ".join(fitting)
+        detail = f"{config.loss.kind} is for {suited} tasks; for {config.task} use {', '.join(own)}"
         yield FieldError("/loss/kind", "conflict", detail)
+    if isinstance(config.loss, c.Poisson) and config.prepare.target.kind not in ("auto", "none"):
+        detail = (
+            "the poisson loss divides the target by its training mean, and its exponential fits no other "
+            "scaling; use none or auto, or another loss"
+        )
+        yield FieldError("/prepare/target/kind", "conflict", detail)
 
 
 def _check_model(config: c.TrainConfig) -> Iterator[FieldError]:

@@ -100,6 +100,14 @@ def test_the_loss_follows_the_task() -> None:
             "/prepare/embedding/bins",
             "out_of_range",
         ),
+        (
+            {"target": "y", "loss": {"kind": "poisson"}, "prepare": {"target": {"kind": "standard"}}},
+            "/prepare/target/kind",
+            "conflict",
+        ),
+        ({"target": "y", "task": "regression", "loss": {"kind": "focal"}}, "/loss/kind", "conflict"),
+        ({"target": "y", "loss": {"kind": "huber", "delta": "automatic"}}, "/loss/delta", "wrong_type"),
+        ({"target": "y", "budget": {"ema": 2}}, "/budget/ema", "out_of_range"),
         ({"target": "y", "seed": 2**64}, "/seed", "out_of_range"),
         ({"target": "y", "__class__": 1}, "/__class__", "unknown_field"),
         ({"target": "y", "columns": {"types": {"a": "number"}}}, "/columns/types/a", "unknown_kind"),
@@ -260,3 +268,10 @@ def test_faults_come_in_the_order_of_their_places() -> None:
     names = [f"name_{letter}" for letter in "qxbmkazw"]
     found = refused({"target": "y", **dict.fromkeys(names, 1)})
     assert [pointer for pointer, _ in found] == sorted(f"/{name}" for name in names)
+
+
+@pytest.mark.parametrize("preset", ["custom", "standard", "fast"])
+def test_the_poisson_loss_brings_its_scaling_of_the_target(preset: str) -> None:
+    config = resolve({"target": "y", "preset": preset, "loss": {"kind": "poisson"}})
+    assert config.prepare.target.kind == "none"
+    assert resolve(to_json(config)) == config

@@ -245,6 +245,26 @@ def test_log1p_of_the_target_names_the_row(configure):
     assert (caught.value.errors[0].column, caught.value.errors[0].row) == ("y", 3)
 
 
+def test_poisson_divides_by_the_training_mean_and_names_negative_targets(configure):
+    y = np.array([1.0, 2, 0, 4, 5, 6, 7, 8] * 5)
+    table = Table.from_arrays({"x": np.arange(40.0), "y": y})
+    poisson = configure(loss={"kind": "poisson"}, prepare={"target": {"kind": "none"}})
+    prepared = prepare(table, poisson)
+    train = prepared.train
+    assert (prepared.target.kind, prepared.target.link) == ("none", "log")
+    assert prepared.config.prepare.target.kind == "none"
+    assert train.y.mean() == pytest.approx(1, rel=1e-6)
+    some = train.y > 0
+    # y is float32
+    np.testing.assert_allclose(prepared.target.inverse(np.log(train.y[some])), train.y_raw[some], rtol=1e-6)
+    y[3] = -1.0
+    table = Table.from_arrays({"x": np.arange(40.0), "y": y})
+    with pytest.raises(DataError) as caught:
+        prepare(Table(table.columns, table.rows, table.rows + 2), poisson)
+    (fault,) = caught.value.errors
+    assert (fault.column, fault.row, fault.line, fault.pointer) == ("y", 3, 5, "/loss/kind")
+
+
 def test_per_column_wins_over_numeric(configure, table):
     per_column = {"spiky": {"kind": "signed_log1p"}}
     prepared = prepare(table, configure(prepare={"numeric": {"kind": "robust"}, "per_column": per_column}))
@@ -262,6 +282,41 @@ def test_winsorize_moves_outliers_to_training_quantiles(configure):
     assert (prepared.train.x.min(), prepared.train.x.max()) == (np.float32(low), np.float32(high))
     assert set(prepared.test.x[:, 0]) <= {np.float32(low), np.float32(high)}
     assert set(OUTLIERS) == set(contract.OUTLIERS)
+
+
+def test_drop_leaves_outlying_rows_out_of_the_training_part_alone(configure):
+    rng = np.random.default_rng(0)
+    n = 200
+    x, z = rng.normal(size=n), rng.normal(size=n)
+    x[[3, 7]], z[[7, 11]], x[[150, 190]] = 100.0, -90.0, 1e6
+    x[20] = np.nan
+    part = np.array(["train"] * 140 + ["validation"] * 30 + ["test"] * 30, dtype=object)
+    flag = np.array(["yes", "no"] * (n // 2), dtype=object)
+    arrays = {"x": x, "z": z, "flag": flag, "part": part, "y": rng.normal(size=n)}
+    table = Table.from_arrays(arrays, {"flag": "boolean"})
+    split = {"kind": "column", "column": "part"}
+    kept = prepare(table, configure(split=split, prepare={"outliers": {"kind": "drop"}}))
+    assert sorted(set(range(140)) - set(kept.train.rows.tolist())) == [3, 7, 11]
+    assert (len(kept.validation), len(kept.test)) == (30, 30)
+    found = {(f["code"], f["column"], f["count"], f.get("row")) for f in kept.findings}
+    dropped = ("outlier_rows", None, 3, None)
+    assert found == {("outlying_cells", "x", 2, 3), ("outlying_cells", "z", 2, 7), dropped}
+    # what is fitted comes from the rows that are left
+    rest = np.setdiff1d(np.arange(140), [3, 7, 11, 20])
+    assert kept.preparation.center[0] == pytest.approx(x[rest].mean())
+    cells = {name: column.values for name, column in table.columns.items()}
+    assert len(kept.preparation.transform(cells)[0]) == n
+    narrow = configure(split=split, prepare={"outliers": {"kind": "drop", "robust_z": 1e-9}})
+    with pytest.raises(DataError, match="every training row") as caught:
+        prepare(table, narrow)
+    assert caught.value.errors[0].pointer == "/prepare/outliers"
+
+
+def test_booleans_and_dates_are_not_bent(configure, table):
+    prepared = prepare(table, configure(prepare={"numeric": {"kind": "quantile"}}))
+    scalers = {v.name: v.scaler for v in prepared.preparation.values}
+    assert scalers["holes"] == scalers["spiky"] == "quantile" and scalers["flag"] == "standard"
+    assert {kind for name, kind in scalers.items() if name.startswith("when")} == {"standard"}
 
 
 def test_weights_have_mean_one_in_training(configure):

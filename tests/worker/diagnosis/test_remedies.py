@@ -62,6 +62,17 @@ SUBMITTED: dict[str, Json] = {
         "prepare": {"missing": {"kind": "constant", "value": 3.0}, "numeric": {"kind": "robust"}},
         "optimizer": {"kind": "rmsprop", "lr": 1e-7},
     },
+    "poisson": {"target": "target", "preset": "custom", "loss": {"kind": "poisson"}, "clips": []},
+    "curves": {
+        "target": "target",
+        "prepare": {
+            "numeric": {"kind": "quantile", "n": 50},
+            "per_column": {"bmi": {"kind": "power"}, "age": {"kind": "maxabs"}},
+            "target": {"kind": "power"},
+            "outliers": {"kind": "drop"},
+        },
+        "loss": {"kind": "log_cosh"},
+    },
     "linear": {"target": "target", "model": {"kind": "linear"}, "optimizer": {"kind": "adagrad"}},
 }
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from gradkeel.contract import config as contract
+from gradkeel_worker.diagnosis.best_constant import best_constant_loss
 from gradkeel_worker.losses import LOSSES
 
 torch.manual_seed(0)
@@ -28,6 +30,9 @@ CASES: list[tuple[Any, Tensor, Tensor, Any]] = [
     (contract.BCE(), PREDICTION, BINARY, nn.BCEWithLogitsLoss()),
     (contract.BCE(pos_weight=3.0), PREDICTION, BINARY, nn.BCEWithLogitsLoss(pos_weight=torch.tensor(3.0))),
     (contract.CrossEntropy(), LOGITS, LABELS, nn.CrossEntropyLoss()),
+    (contract.Poisson(), PREDICTION, TARGET.abs(), nn.PoissonNLLLoss(log_input=True)),
+    (contract.Focal(gamma=0.0), PREDICTION, BINARY, nn.BCEWithLogitsLoss()),
+    (contract.Focal(gamma=0.0), LOGITS, LABELS, nn.CrossEntropyLoss()),
     (contract.CrossEntropy(label_smoothing=0.1), LOGITS, LABELS, nn.CrossEntropyLoss(label_smoothing=0.1)),
 ]
 
@@ -73,3 +78,91 @@ def test_huber_is_delta_times_smooth_l1() -> None:
     huber = LOSSES["huber"](contract.Huber(delta=2.5), [])
     smooth = LOSSES["smooth_l1"](contract.SmoothL1(beta=2.5), [])
     torch.testing.assert_close(huber(PREDICTION, TARGET), 2.5 * smooth(PREDICTION, TARGET))
+
+
+# ------------------------------------------------------------------------- closed forms and slopes, float64
+
+
+def log_cosh(z, y):
+    return np.log(np.cosh(z - y))
+
+
+def poisson(z, y):
+    return np.exp(z) - y * z
+
+
+def focal(z, y):
+    p = 1 / (1 + np.exp(-z))
+    p = np.where(y == 1, p, 1 - p)
+    return -((1 - p) ** 1.7) * np.log(p)
+
+
+Z = np.linspace(-6, 6, 41)[:, None]
+CLOSED = {
+    "log_cosh": (contract.LogCosh(), log_cosh, np.full_like(Z, 0.3)),
+    "poisson": (contract.Poisson(), poisson, np.linspace(0, 9, 41)[:, None]),
+    "focal": (contract.Focal(gamma=1.7), focal, (np.arange(41) % 2.0)[:, None]),
+}
+
+
+@pytest.mark.parametrize("kind", CLOSED)
+def test_closed_forms_and_their_slopes_by_finite_differences(kind: str) -> None:
+    config, formula, y = CLOSED[kind]
+    z = torch.tensor(Z, requires_grad=True)
+    each = LOSSES[kind](config, []).each(z, torch.tensor(y))
+    np.testing.assert_allclose(each.detach(), formula(Z, y)[:, 0], rtol=1e-12, atol=1e-13)
+    each.sum().backward()
+    h = 1e-5  # a central difference is wrong by h² and by rounding over h, both about 1e-10 of the size
+    slope = (formula(Z + h, y) - formula(Z - h, y)) / (2 * h)
+    assert z.grad is not None
+    np.testing.assert_allclose(z.grad, slope, rtol=1e-7, atol=1e-8)
+
+
+def test_focal_over_classes_is_its_formula() -> None:
+    logits = LOGITS.double().requires_grad_()
+    loss = LOSSES["focal"](contract.Focal(gamma=2.0), COUNTS)
+    p = logits.softmax(1)[torch.arange(50), LABELS]
+    formula = -((1 - p) ** 2) * p.log()
+    torch.testing.assert_close(loss.each(logits, LABELS), formula)
+    (slope,) = torch.autograd.grad(loss(logits, LABELS), logits)
+    (expected,) = torch.autograd.grad(formula.mean(), logits)
+    torch.testing.assert_close(slope, expected)
+
+
+def test_two_classes_have_the_same_focal_loss_as_one_logit() -> None:
+    logit, labels = PREDICTION.double(), BINARY[:, 0].long()
+    both = torch.cat([torch.zeros_like(logit), logit], dim=1)
+    loss = LOSSES["focal"](contract.Focal(gamma=3.0), [])
+    torch.testing.assert_close(loss(both, labels), loss(logit, BINARY.double()))
+
+
+@pytest.mark.parametrize("size", [1e4, -1e4])
+@pytest.mark.parametrize("config", [contract.LogCosh(), contract.Focal(gamma=0.5)])
+def test_far_off_outputs_have_finite_losses_and_slopes(config: Any, size: float) -> None:
+    z = torch.full((2, 1), size, requires_grad=True)
+    loss = LOSSES[config.kind](config, [])(z, torch.tensor([[0.0], [1.0]]))
+    loss.backward()
+    assert z.grad is not None and torch.isfinite(z.grad).all() and torch.isfinite(loss)
+
+
+@pytest.mark.parametrize(
+    ("config", "y", "classes"),
+    [
+        (contract.LogCosh(), TARGET.numpy()[:, 0], 2),
+        (contract.Poisson(), TARGET.abs().numpy()[:, 0], 2),
+        (contract.Focal(gamma=2.0), BINARY.numpy()[:, 0], 2),
+        (contract.Focal(gamma=0.0), BINARY.numpy()[:, 0], 2),
+    ],
+)
+def test_the_best_constant_is_the_lowest_of_many(config: Any, y: Any, classes: int) -> None:
+    loss = LOSSES[config.kind](config, [])
+    target = torch.tensor(y, dtype=torch.float64)[:, None]
+    tried = [float(loss(torch.full_like(target, z), target)) for z in np.linspace(-4, 4, 4001)]
+    # constants 0.002 apart: the lowest of them is at most curvature · 0.001² / 2 above the best
+    assert best_constant_loss(config, y, classes) == pytest.approx(min(tried), abs=2e-6)
+
+
+def test_the_best_constant_of_focal_over_classes() -> None:
+    labels = LABELS.numpy()
+    found = best_constant_loss(contract.Focal(gamma=0.0), labels, 4)
+    assert found == pytest.approx(best_constant_loss(contract.CrossEntropy(), labels, 4), abs=1e-8)

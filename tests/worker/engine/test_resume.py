@@ -106,6 +106,8 @@ CASES: dict[str, tuple[Table, Json]] = {
         poisoned(),
         {"prepare": {"missing": {"kind": "propagate"}}, "guards": [{"kind": "skip_nonfinite"}]},
     ),
+    "huber, delta by a pilot": (diabetes(), {"loss": {"kind": "huber", "delta": "auto"}}),
+    "poisson": (diabetes(), {"loss": {"kind": "poisson"}}),
     "divergence without guards": (
         diabetes(),
         {"optimizer": {"kind": "sgd", "lr": 1e4}, "loss": {"kind": "mse"}, "clips": [], "guards": []},
@@ -165,24 +167,33 @@ def stopping_after(steps: int) -> Iterator[str | None]:
 
 
 def interrupted(table: Table, config: Json, steps: list[int]) -> tuple[Result, list[int]]:
-    """Train with a release after so many steps each; the result, and where it went on."""
+    """Train with a release after so many steps each, those of a pilot fit aside; the result, and where it
+    went on."""
     kept: bytes | None = None
     went_on: list[int] = []
+    answers: Iterator[str | None] = iter(())
 
     def note(name: str, data: Json) -> None:
+        nonlocal answers
         if name == "resumed":
             went_on.append(data["step"])
+        if name == "resolved" and (count := next(counts, None)) is not None:
+            answers = stopping_after(count)
 
-    for count in steps:
+    def answer() -> str | None:
+        return next(answers, None)
+
+    counts = iter(steps)
+    for _ in steps:
         made: list[bytes] = []
-        answers = stopping_after(count)
+        answers = iter(())
         try:
             result = train(
                 copy.deepcopy(table),
                 config,
                 resume=kept,
                 on_event=note,
-                should_stop=lambda answers=answers: next(answers, None),
+                should_stop=answer,
                 on_checkpoint=lambda checkpoint, made=made: made.append(checkpoint.to_bytes()),
             )
         except Released:

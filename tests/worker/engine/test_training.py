@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from gradkeel.contract.errors import ConfigError
 from gradkeel.contract.states import EventName
-from gradkeel_worker.data import DataError
-from gradkeel_worker.engine import train
+from gradkeel_worker.data import DataError, Table
+from gradkeel_worker.engine import Result, train
 
-from .cases import SMALL, breast_cancer, categories, diabetes, iris, prepared
+from .cases import SMALL, breast_cancer, categories, config, diabetes, iris, prepared
 
 Json = dict[str, Any]
 
@@ -68,6 +68,57 @@ def test_categories_and_weights_go_all_the_way() -> None:
     slow = {"budget": {"epochs": 40, "batch_size": 32}, "optimizer": {"kind": "adam", "lr": 0.01}}
     result = train(categories(), SMALL | {"columns": {"weight": "w"}} | slow)
     assert result.metrics["test"]["r2"] > 0.9
+
+
+def wrong_gradients(result: Result) -> list[str]:
+    """Parameters whose gradient is not the difference quotient's."""
+    checked = result.report["gradient_check"]["parameters"]
+    return [name for name, entry in checked.items() if entry["status"] != "pass"]
+
+
+def counts() -> Table:
+    """Poisson counts whose logarithm is a line in two columns, from about 1 to 200."""
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=(2, 900))
+    y = draw.poisson(np.exp(2.5 + 0.8 * x[0] - 0.5 * x[1])).astype(float)
+    return Table.from_arrays({"a": x[0], "b": x[1], "y": y})
+
+
+SCALED: dict[str, Json] = {
+    "poisson": {"loss": {"kind": "poisson"}},
+    "log_cosh, power target": {"loss": {"kind": "log_cosh"}, "prepare": {"target": {"kind": "power"}}},
+    "huber auto, quantiles, drop": {
+        "loss": {"kind": "huber", "delta": "auto"},
+        "prepare": {"numeric": {"kind": "quantile", "n": 100}, "outliers": {"kind": "drop"}},
+    },
+}
+
+
+@pytest.mark.parametrize("name", SCALED)
+def test_metrics_stand_in_target_units_whatever_is_learnt(name: str) -> None:
+    slow = {"budget": {"epochs": 40, "batch_size": 32}, "optimizer": {"kind": "adam", "lr": 0.01}}
+    result = train(counts(), SMALL | slow | SCALED[name])
+    assert result.status == "succeeded" and not wrong_gradients(result)
+    actual, predicted = result.prepared.test.y_raw, result.predictions["prediction"]
+    rmse = float(np.sqrt(np.mean((actual - predicted) ** 2)))
+    assert result.metrics["test"]["rmse"] == pytest.approx(rmse)
+    # an exponential is learnt better than by a line, and far better than by a constant
+    assert rmse < result.metrics["baselines"]["ridge"]["rmse"]
+    assert rmse < 0.5 * result.metrics["baselines"]["constant"]["rmse"]
+    assert not any(f["rule"] == "target_scale" for f in result.report["findings"]) or name[0] == "h"
+
+
+def test_data_prepared_for_another_loss_is_refused() -> None:
+    with pytest.raises(ValueError, match="prepared for another loss"):
+        train(prepared(counts()), config(loss={"kind": "poisson"}, prepare={"target": {"kind": "none"}}))
+
+
+@pytest.mark.parametrize("table", [breast_cancer(), iris()], ids=["binary", "multiclass"])
+def test_focal_learns_classes(table: Table) -> None:
+    slow = {"budget": {"epochs": 30, "batch_size": 32}, "optimizer": {"kind": "adam", "lr": 0.01}}
+    result = train(table, SMALL | slow | {"loss": {"kind": "focal"}})
+    assert result.metrics["test"]["accuracy"] > 0.85
+    assert not wrong_gradients(result)
 
 
 def test_prepared_data_is_taken_as_it_is() -> None:

@@ -121,14 +121,29 @@ MULTICLASS = {
     "loss": {"kind": "cross_entropy"},
 }
 ACTIVATIONS = ("relu", "leaky_relu", "gelu", "silu", "elu", "selu", "tanh", "sigmoid")
-SCALERS = ("standard", "robust", "minmax", "log1p", "signed_log1p", "none")
+SCALERS = ("standard", "robust", "minmax", "maxabs", "quantile", "power", "log1p", "signed_log1p", "none")
 
 CASES: dict[str, dict[str, Any]] = {
     **{f"scaler {kind}": {"prepare": {"numeric": {"kind": kind}}} for kind in SCALERS},
     "scalers by column": {"prepare": {"per_column": {"wide": {"kind": "log1p"}, "size": {"kind": "minmax"}}}},
+    "curves by column": {
+        "prepare": {
+            "missing": {"kind": "mean"},
+            "per_column": {
+                "wide": {"kind": "power"},
+                "size": {"kind": "quantile", "n": 40},
+                "count": {"kind": "quantile", "output": "uniform"},
+            },
+        }
+    },
+    "quantiles, propagate": {
+        "prepare": {"numeric": {"kind": "quantile", "n": 20}, "missing": {"kind": "propagate"}}
+    },
+    "power, propagate": {"prepare": {"numeric": {"kind": "power"}, "missing": {"kind": "propagate"}}},
+    "outliers dropped": {"prepare": {"outliers": {"kind": "drop", "robust_z": 3.0}}},
     **{
         f"target {kind}": {"prepare": {"target": {"kind": kind}}}
-        for kind in ("auto", "standard", "robust", "log1p", "none")
+        for kind in ("auto", "standard", "robust", "log1p", "power", "none")
     },
     **{
         f"missing {kind} {indicator}": {"prepare": {"missing": {"kind": kind, "indicator": indicator}}}
@@ -184,6 +199,9 @@ CASES: dict[str, dict[str, Any]] = {
         f"{name} layers": {"model": {"kind": "mlp", "widths": [8], "activation": name}}
         for name in ACTIVATIONS
     },
+    "poisson": {"loss": {"kind": "poisson"}},
+    "focal": BINARY | {"loss": {"kind": "focal"}},
+    "focal over classes": MULTICLASS | {"loss": {"kind": "focal", "gamma": 1.0}},
     "binary": BINARY,
     "binary linear onehot": BINARY
     | {"model": {"kind": "linear"}, "prepare": {"categorical": {"kind": "onehot"}}},
@@ -228,7 +246,9 @@ def raw_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RawFile]:
     return {name: write_raw(folder / name, raw_cells(3, parts)) for name, parts in holes.items()}
 
 
-FILES = {"missing refuse": "whole", "missing propagate": "missing in test"}
+FILES = {"missing refuse": "whole"} | dict.fromkeys(
+    ("missing propagate", "quantiles, propagate", "power, propagate"), "missing in test"
+)
 """Which file a case is about, where that is not the awkward one."""
 
 

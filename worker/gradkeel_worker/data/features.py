@@ -1,12 +1,12 @@
 """Fitting the preparation of the feature columns, one column at a time, on training cells."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from gradkeel.contract.config import Prepare
+from gradkeel.contract.config import NumericScaler, Prepare, Standard
 from gradkeel_worker.data import datetimes
 from gradkeel_worker.data.categories import (
     ORDINAL,
@@ -14,10 +14,11 @@ from gradkeel_worker.data.categories import (
     filled_with_most_frequent,
     fit_encoding,
 )
+from gradkeel_worker.data.curves import CURVES
 from gradkeel_worker.data.missing import fill_value
 from gradkeel_worker.data.outliers import NO_LIMITS, fit_limits
 from gradkeel_worker.data.preparation import CODE, VALUE, Preparation, Source, ValueInput, boolean_values
-from gradkeel_worker.data.scalers import LOGARITHMS, fit_scaler
+from gradkeel_worker.data.scalers import LOGARITHMS, Scaling, fit_scaler
 from gradkeel_worker.data.table import BOOLEAN, CATEGORICAL, DATETIME, NUMERIC, Array, Floats, is_none
 
 _LeftOut = dict[str, Any]
@@ -26,8 +27,7 @@ _LeftOut = dict[str, Any]
 @dataclass(frozen=True)
 class _FittedValue:
     input: ValueInput
-    center: float
-    scale: float
+    scaling: Scaling
     fill: float
     lower: float
     upper: float
@@ -60,55 +60,46 @@ def fit_preparation(
 
 def _assembled(sources: list[Source], fitted: list[_Fitted], policy: Prepare) -> Preparation:
     values = [value for column in fitted for value in column.values]
-    arrays = {
-        name: np.array([getattr(value, name) for value in values], dtype=np.float64)
-        for name in ("center", "scale", "fill", "lower", "upper")
-    }
+    numbers = {name: [getattr(value, name) for value in values] for name in ("fill", "lower", "upper")}
+    numbers |= {name: [getattr(value.scaling, name) for value in values] for name in ("center", "scale")}
     return Preparation(
         sources=tuple(sources),
         values=tuple(value.input for value in values),
         indicators=tuple(s.name for s, column in zip(sources, fitted, strict=True) if column.indicator),
         encodings=tuple(column.encoding for column in fitted if column.encoding is not None),
         missing=policy.missing.kind,
-        **arrays,
+        curves=tuple(value.scaling.curve for value in values),
+        **{name: np.array(column, dtype=np.float64) for name, column in numbers.items()},
     )
 
 
 def _fit_numeric(source: Source, cells: Array, policy: Prepare) -> _Fitted | _LeftOut:
-    kind = policy.per_column.get(source.name, policy.numeric).kind
     observed = cells[np.isfinite(cells)]
     if nothing := _uninformative(source, observed, len(cells), policy):
         return nothing
     limits = fit_limits(policy.outliers, observed)
-    value = _fit_value(ValueInput(source.name, source.name, VALUE, kind), observed, policy, limits)
+    value = _fit_value(source.name, source, VALUE, scaler_of(source.name, policy), observed, policy, limits)
     return _Fitted((value,), indicator=_indicated(policy, len(observed) < len(cells)))
 
 
 def _fit_boolean(source: Source, cells: Array, policy: Prepare) -> _Fitted | _LeftOut:
-    kind = policy.per_column.get(source.name, policy.numeric).kind
+    scaler = scaler_of(source.name, policy, besides=CURVES)
     numbers = boolean_values(cells)
     observed = numbers[~np.isnan(numbers)]
     if nothing := _uninformative(source, observed, len(cells), policy):
         return nothing
-    value = _fit_value(ValueInput(source.name, source.name, VALUE, kind), observed, policy, NO_LIMITS)
+    value = _fit_value(source.name, source, VALUE, scaler, observed, policy)
     return _Fitted((value,), indicator=_indicated(policy, len(observed) < len(cells)))
 
 
 def _fit_datetime(source: Source, cells: Array, policy: Prepare) -> _Fitted | _LeftOut:
-    kind = policy.per_column.get(source.name, policy.numeric).kind
-    # a logarithm of a date means nothing
-    scaler = "standard" if kind in LOGARITHMS else kind
+    scaler = scaler_of(source.name, policy, besides={*LOGARITHMS, *CURVES})
     observed = cells[np.isfinite(cells)]
     parts = datetimes.varying(observed) if len(observed) else ()
     if not parts:
         return constant_or_empty(source.name, observed=len(observed) > 0)
     values = tuple(
-        _fit_value(
-            ValueInput(f"{source.name}.{part}", source.name, part, scaler),
-            datetimes.part(observed, part),
-            policy,
-            NO_LIMITS,
-        )
+        _fit_value(f"{source.name}.{part}", source, part, scaler, datetimes.part(observed, part), policy)
         for part in parts
     )
     return _Fitted(values, indicator=_indicated(policy, len(observed) < len(cells)))
@@ -125,8 +116,8 @@ def _fit_categorical(source: Source, cells: Array, policy: Prepare) -> _Fitted |
         return _one_level(source, encoding, cells)
     if encoding.kind != ORDINAL:
         return _Fitted(encoding=encoding)
-    code = ValueInput(source.name, source.name, CODE, "standard")
-    return _Fitted((_fit_value(code, codes.astype(np.float64), policy, NO_LIMITS),), encoding)
+    value = _fit_value(source.name, source, CODE, Standard(), codes.astype(np.float64), policy)
+    return _Fitted((value,), encoding)
 
 
 FITS: dict[str, Callable[[Source, Array, Prepare], _Fitted | _LeftOut]] = {
@@ -137,12 +128,26 @@ FITS: dict[str, Callable[[Source, Array, Prepare], _Fitted | _LeftOut]] = {
 }
 
 
+def scaler_of(name: str, policy: Prepare, besides: Collection[str] = ()) -> NumericScaler:
+    """The scaler of a column; standard in place of kinds that mean nothing for its type, such as the
+    logarithm of a date or the quantiles of two values."""
+    chosen = policy.per_column.get(name, policy.numeric)
+    return Standard() if chosen.kind in besides else chosen
+
+
 def _fit_value(
-    item: ValueInput, observed: Floats, policy: Prepare, limits: tuple[float, float]
+    name: str,
+    source: Source,
+    part: str,
+    scaler: NumericScaler,
+    observed: Floats,
+    policy: Prepare,
+    limits: tuple[float, float] = NO_LIMITS,
 ) -> _FittedValue:
     values = np.clip(observed, *limits)
-    center, scale = fit_scaler(item.scaler, values)
-    return _FittedValue(item, center, scale, fill_value(policy.missing, values), *limits)
+    scaling = fit_scaler(scaler, values)
+    item = ValueInput(name, source.name, part, scaler.kind)
+    return _FittedValue(item, scaling, fill_value(policy.missing, values), *limits)
 
 
 def _indicated(policy: Prepare, some_missing: bool) -> bool:

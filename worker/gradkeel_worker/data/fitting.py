@@ -12,10 +12,11 @@ from gradkeel.contract.errors import FieldError
 from gradkeel_worker.data.columns import apply_types, markers_of, number_markers
 from gradkeel_worker.data.errors import DataError, fault, shown
 from gradkeel_worker.data.features import constant_or_empty, fit_preparation
+from gradkeel_worker.data.outliers import outlying
 from gradkeel_worker.data.preparation import Preparation, Source, raw_value
 from gradkeel_worker.data.prepared import Part, Prepared, Singles
 from gradkeel_worker.data.read import left_out, named_columns
-from gradkeel_worker.data.scalers import DOMAIN_EDGE, TargetTransform, fit_target
+from gradkeel_worker.data.scalers import DOMAIN_EDGE, TargetTransform, fit_rate, fit_target
 from gradkeel_worker.data.splits import SplitRows, split_rows
 from gradkeel_worker.data.table import ID, NUMERIC, TEXT, Array, Column, Integers, Mask, Table
 from gradkeel_worker.data.target import BINARY, REGRESSION, Target, Task, class_order, read_target
@@ -73,6 +74,7 @@ def prepare(table: Table, config: TrainConfig) -> Prepared:
     parts = _split(table, config, target, findings)
     features = _filled_columns(table, features, parts["train"], findings)
     parts = _checked_cells(table, config, features, parts, findings)
+    parts = _without_outliers(table, config, features, parts, findings)
     outcome, parts = _fit_target(table, config, target, parts, findings)
     preparation = _fit(table, config, features, parts["train"], findings)
     _check_domain(table, preparation, parts)
@@ -201,6 +203,39 @@ def _drop(
     return kept
 
 
+# --------------------------------------------------------------------------------------------------- outliers
+
+
+def _without_outliers(
+    table: Table, config: TrainConfig, features: list[str], parts: dict[str, _Rows], findings: _Findings
+) -> dict[str, _Rows]:
+    """The parts, where the policy drops outlying rows without those of the training part."""
+    policy = config.prepare.outliers
+    if not isinstance(policy, contract.Drop):
+        return parts
+    train = parts["train"]
+    far = np.zeros(len(train.table), dtype=bool)
+    for name in features:
+        if table.columns[name].type == NUMERIC:
+            beyond = outlying(table.columns[name].values[train.table], policy.robust_z)
+            findings += _outlying_cells(table, name, train.table[beyond], policy.robust_z)
+            far |= beyond
+    if far.all():
+        raise fault("too_few_rows", "every training row holds an outlying cell", pointer="/prepare/outliers")
+    if far.any():
+        detail = f"{int(far.sum())} training rows with an outlying cell are left out"
+        findings.append({"code": "outlier_rows", "column": None, "count": int(far.sum()), "detail": detail})
+    return parts | {"train": train.keep(~far)}
+
+
+def _outlying_cells(table: Table, name: str, rows: Integers, limit: float) -> _Findings:
+    if not len(rows):
+        return []
+    detail = f"{len(rows)} training cells lie more than {limit:g} robust standard deviations from the median"
+    found = {"code": "outlying_cells", "column": name, "count": len(rows), "detail": detail}
+    return [found | table.place(int(rows.min()))]
+
+
 # ----------------------------------------------------------------------------------------------------- target
 
 
@@ -217,22 +252,30 @@ def _fit_numbers(table: Table, config: TrainConfig, target: Target, parts: dict[
     if np.ptp(values) == 0:
         detail = f"every training row has the target {values[0]:g}"
         raise fault("target_constant", detail, pointer="/target", column=config.target)
-    transform = fit_target(config.prepare.target.kind, values)
+    used = np.sort(np.concatenate([part.target for part in parts.values()]))
+    if isinstance(config.loss, contract.Poisson):
+        complaint = "is no target for the poisson loss: it must be 0 or more"
+        _refuse_targets(table, config, target, used[target.values[used] < 0], complaint, "/loss/kind")
+        transform = fit_rate(values)
+    else:
+        transform = fit_target(config.prepare.target.kind, values)
     if transform.kind == "log1p":
-        used = np.sort(np.concatenate([part.target for part in parts.values()]))
-        _check_log_target(table, config, target, used)
+        complaint = "has no log1p: values must be above −1"
+        bad = used[target.values[used] <= DOMAIN_EDGE]
+        _refuse_targets(table, config, target, bad, complaint, "/prepare/target")
     return _Outcome(transform, None, transform.forward(target.values).astype(np.float32), target.values)
 
 
-def _check_log_target(table: Table, config: TrainConfig, target: Target, used: Integers) -> None:
-    bad = used[target.values[used] <= DOMAIN_EDGE]
+def _refuse_targets(
+    table: Table, config: TrainConfig, target: Target, bad: Integers, complaint: str, pointer: str
+) -> None:
     faults = [
         table.cell_fault(
             config.target,
             int(target.kept[index]),
             "outside_domain",
-            f"{shown(target.values[index])} has no log1p: values must be above −1",
-            "/prepare/target",
+            f"{shown(target.values[index])} {complaint}",
+            pointer,
         )
         for index in bad[:_SHOWN_FAULTS]
     ]

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from gradkeel.local.cells import FALSE_WORDS, TRUE_WORDS
 from gradkeel_worker.data import datetimes
 from gradkeel_worker.data.categories import EMBEDDING, ONEHOT, Encoding
+from gradkeel_worker.data.curves import Curve
 from gradkeel_worker.data.scalers import LOGARITHMS
 from gradkeel_worker.data.table import BOOLEAN, Array, Floats, Integers, Mask
 
@@ -77,7 +78,8 @@ class Category:
 @dataclass(frozen=True)
 class Preparation:
     """Everything fitted. The arrays have one entry per ValueInput, float64, in the column's own unit:
-    ``lower`` and ``upper`` limits, ``fill`` for missing cells, then (x − ``center``) / ``scale``."""
+    ``lower`` and ``upper`` limits, ``fill`` for missing cells, then (x − ``center``) / ``scale``; where there
+    is one of ``curves``, of the curve's results."""
 
     sources: tuple[Source, ...]
     values: tuple[ValueInput, ...]
@@ -89,6 +91,7 @@ class Preparation:
     fill: Floats
     lower: Floats
     upper: Floats
+    curves: tuple[Curve | None, ...]
 
     def transform(self, columns: Mapping[str, Array]) -> tuple[npt.NDArray[np.float32], Integers]:
         """x [n, d] float32 and c [n, k] int64 of typed columns: float64 (NaN missing) or str | None, [n]
@@ -137,12 +140,18 @@ class Preparation:
 
     def arrays(self) -> dict[str, Array]:
         """Every fitted array, by name."""
-        return {
-            f"prepare.{name}": getattr(self, name) for name in ("center", "scale", "fill", "lower", "upper")
+        plain = {name: getattr(self, name) for name in ("center", "scale", "fill", "lower", "upper")}
+        curves = {
+            f"curve.{i}.{name}": array
+            for i, curve in enumerate(self.curves)
+            if curve is not None
+            for name, array in curve.arrays().items()
         }
+        return {f"prepare.{name}": array for name, array in (plain | curves).items()}
 
     def to_manifest(self) -> dict[str, Any]:
-        """The layout as JSON; entry i of each array in the weights file belongs to values[i]."""
+        """The layout as JSON; entry i of each array in the weights file belongs to values[i], and so do the
+        arrays curve.i."""
         return {
             "missing": self.missing,
             "values": [asdict(value) for value in self.values],
@@ -175,8 +184,8 @@ class Preparation:
         return limited if self.missing == PROPAGATE else np.where(np.isnan(cells), self.fill[i], limited)
 
     def _scaled(self, i: int, values: Floats) -> Floats:
-        logarithm = LOGARITHMS.get(self.values[i].scaler)
-        moved = values if logarithm is None else logarithm(values)
+        bend = self.curves[i] or LOGARITHMS.get(self.values[i].scaler)
+        moved = values if bend is None else bend(values)
         return np.asarray((moved - self.center[i]) / self.scale[i])
 
     @cached_property

@@ -58,8 +58,8 @@ class Prepared:
 
     def arrays(self) -> dict[str, Array]:
         """Every fitted array, target included, by name."""
-        target = {"target.center": self.target.center, "target.scale": self.target.scale}
-        return self.preparation.arrays() | {name: np.array([value]) for name, value in target.items()}
+        target = {f"target.{name}": array for name, array in self.target.arrays().items()}
+        return self.preparation.arrays() | target
 
     def x_source_cell(
         self, part: Part | Literal["train", "validation", "test"], i: int, j: int

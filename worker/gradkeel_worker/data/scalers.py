@@ -1,13 +1,15 @@
-"""Scaling of features and of the target: (x − center) / scale, or a logarithm, fitted on training values.
+"""Scaling of features and of the target: (x − center) / scale, after a logarithm or a fitted curve for some.
 
 Every function takes the finite training values [n], n ≥ 1, as float64.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 
+from gradkeel_worker.data.curves import CURVES, Curve, YeoJohnson, fit_power
 from gradkeel_worker.data.table import Array, Floats
 
 NORMAL_MAD = 1.4826
@@ -45,8 +47,13 @@ def minmax(values: Floats) -> _CenterScale:
     return low, float(values.max()) - low
 
 
+def maxabs(values: Floats) -> _CenterScale:
+    """0 and the largest size."""
+    return 0.0, float(np.abs(values).max())
+
+
 def unscaled(values: Floats) -> _CenterScale:
-    """No scaling, or a logarithm, which has no parameters."""
+    """No scaling, or a logarithm or quantiles, whose results are used as they are."""
     return 0.0, 1.0
 
 
@@ -54,17 +61,33 @@ NUMERIC_SCALERS: dict[str, Callable[[Floats], _CenterScale]] = {
     "standard": standard,
     "robust": robust,
     "minmax": minmax,
+    "maxabs": maxabs,
+    "quantile": unscaled,
+    "power": standard,
     "log1p": unscaled,
     "signed_log1p": unscaled,
     "none": unscaled,
 }
+"""Kind → function(values, bent where the kind has a curve) → center and scale."""
 
 
-def fit_scaler(kind: str, values: Floats) -> _CenterScale:
-    """Center and scale; the scale of constant values is 1."""
-    center, scale = NUMERIC_SCALERS[kind](values)
+@dataclass(frozen=True)
+class Scaling:
+    """(curve(x) − center) / scale; without a curve, x itself or its logarithm is scaled."""
+
+    center: float
+    scale: float
+    curve: Curve | None = None
+
+
+def fit_scaler(block: Any, values: Floats) -> Scaling:
+    """Fit the scaler of a config block; the scale of constant values is 1, and nothing bends them."""
+    constant = np.ptp(values) == 0
+    curve = CURVES[block.kind](block, values) if block.kind in CURVES and not constant else None
+    bent = values if curve is None else curve(values)
+    center, scale = NUMERIC_SCALERS[block.kind](bent)
     # Rounding alone gives the deviation of equal values a size, and everything else would blow up by it.
-    return center, scale if np.ptp(values) > 0 and 0 < scale < np.inf else 1.0
+    return Scaling(center, scale if not constant and 0 < scale < np.inf else 1.0, curve)
 
 
 def log1p(values: Array) -> Array:
@@ -99,26 +122,49 @@ def _iqr(values: Floats) -> float:
 
 @dataclass(frozen=True)
 class TargetTransform:
-    """How targets become what the model predicts, and back. ``kind``: standard, robust, log1p or none."""
+    """How targets become what the model predicts, and back. ``kind``: standard, robust, log1p, power or none.
+
+    ``link`` "log": outputs are logarithms of scaled targets (kind none, for the poisson loss).
+    ``power``, ``lower``, ``upper`` are of kind power. Its curve may have an end, beyond which no target lies:
+    outputs are limited to what belongs to targets one range of the training targets beyond them.
+    """
 
     kind: str
     center: float = 0.0
     scale: float = 1.0
+    power: float = 1.0
+    lower: float = -np.inf
+    upper: float = np.inf
+    link: Literal["identity", "log"] = "identity"
 
     def forward(self, y: Array) -> Floats:
         """Target units to the model's."""
         values = np.asarray(y, dtype=np.float64)
-        return log1p(values) if self.kind == "log1p" else (values - self.center) / self.scale
+        if self.kind == "log1p":
+            return log1p(values)
+        bent = YeoJohnson(self.power)(values) if self.kind == "power" else values
+        return (bent - self.center) / self.scale
 
     def inverse(self, z: Array) -> Floats:
         """The model's units to target units, in float64."""
         values = np.asarray(z, dtype=np.float64)
-        return np.expm1(values) if self.kind == "log1p" else values * self.scale + self.center
+        if self.kind == "log1p":
+            return np.expm1(values)
+        straight = (np.exp(values) if self.link == "log" else values) * self.scale + self.center
+        if self.kind != "power":
+            return straight
+        return YeoJohnson(self.power).inverse(np.clip(straight, self.lower, self.upper))
+
+    def arrays(self) -> dict[str, Array]:
+        """What was fitted, by name."""
+        names = ("center", "scale", *(("power", "lower", "upper") if self.kind == "power" else ()))
+        return {name: np.array([getattr(self, name)]) for name in names}
 
 
 TARGET_SCALERS: dict[str, Callable[[Floats], _CenterScale]] = {
     "standard": standard,
     "robust": robust,
+    "power": standard,
     "log1p": unscaled,
     "none": unscaled,
 }
@@ -127,8 +173,30 @@ TARGET_SCALERS: dict[str, Callable[[Floats], _CenterScale]] = {
 def fit_target(kind: str, values: Floats) -> TargetTransform:
     """Fit on training targets; kind "auto" decides between robust and standard here."""
     chosen = _by_tails(values) if kind == "auto" else kind
+    if chosen == "power":
+        return _fit_power_target(values)
     center, scale = TARGET_SCALERS[chosen](values)
     return TargetTransform(chosen, center, scale if scale > 0 and np.isfinite(scale) else 1.0)
+
+
+def fit_rate(values: Floats) -> TargetTransform:
+    """For the poisson loss: targets of 0 or more, divided by their mean; outputs are logarithms of those."""
+    return TargetTransform("none", scale=float(values.mean()), link="log")
+
+
+def _fit_power_target(values: Floats) -> TargetTransform:
+    curve = fit_power(None, values) if np.ptp(values) > 0 else YeoJohnson(1.0)
+    center, scale = TARGET_SCALERS["power"](curve(values))
+    reach = float(np.ptp(values))
+    low, high = curve(np.array([values.min() - reach, values.max() + reach]))
+    return TargetTransform(
+        "power",
+        center,
+        scale if 0 < scale < np.inf else 1.0,
+        curve.power,
+        lower=float(low) if curve.power > 2 else -np.inf,
+        upper=float(high) if curve.power < 0 else np.inf,
+    )
 
 
 def _by_tails(values: Floats) -> str:

@@ -13,6 +13,7 @@ from gradkeel.contract import config as contract
 Array = np.ndarray[Any, Any]
 _SAMPLE = 4_000
 _ROUNDS = 80
+_FAR_LOGIT, _LOGITS = 30.0, 8001
 
 
 def best_constant_loss(loss: contract.Loss, y: Array, classes: int = 2) -> float | None:
@@ -27,6 +28,10 @@ def best_constant_loss(loss: contract.Loss, y: Array, classes: int = 2) -> float
         return _cross_entropy(loss, y.astype(np.int64), classes)
     if isinstance(loss, contract.BCE):
         return _bce(loss, float(y.mean()))
+    if isinstance(loss, contract.Focal):
+        return _focal(loss.gamma, np.bincount(y.astype(np.int64), minlength=classes) / len(y))
+    if isinstance(loss, contract.Poisson):
+        return _poisson(float(y.mean()))
     sample = np.sort(y)[np.linspace(0, len(y) - 1, min(_SAMPLE, len(y))).astype(int)]
     return _lowest(loss, sample)
 
@@ -38,7 +43,9 @@ def row_loss(loss: contract.Loss, residual: Array) -> Array:
         return residual**2
     if isinstance(loss, contract.MAE):
         return size
-    knee = loss.delta if isinstance(loss, contract.Huber) else loss.beta  # type: ignore[union-attr]
+    if isinstance(loss, contract.LogCosh):
+        return np.asarray(size + np.log1p(np.exp(-2 * size)) - np.log(2))
+    knee = float(loss.delta) if isinstance(loss, contract.Huber) else loss.beta  # type: ignore[union-attr]
     scale = 1.0 if isinstance(loss, contract.Huber) else 1.0 / knee
     return np.where(size <= knee, 0.5 * residual**2, knee * (size - 0.5 * knee)) * scale
 
@@ -71,3 +78,28 @@ def _cross_entropy(loss: contract.CrossEntropy, y: Array, classes: int) -> float
         shares = (shares > 0) / max(int((shares > 0).sum()), 1)
     aimed = (1 - loss.label_smoothing) * shares + loss.label_smoothing / len(shares)
     return float(-np.sum(aimed[aimed > 0] * np.log(aimed[aimed > 0])))
+
+
+def _poisson(mean: float) -> float:
+    """exp(z) − mean · z at its best z = log(mean)."""
+    return mean - mean * float(np.log(mean)) if mean > 0 else 0.0
+
+
+def _focal(gamma: float, shares: Array) -> float:
+    """Σ share · (1 − q)^gamma · (−log q) at the best probabilities q of the classes that have rows.
+
+    There share · slope of the loss in q is the same for all classes; the common value by bisection.
+    """
+    shares = shares[shares > 0]
+    if len(shares) < 2:
+        return 0.0
+    logits = np.linspace(_FAR_LOGIT, -_FAR_LOGIT, _LOGITS)
+    q, rest = 1 / (1 + np.exp(-logits)), 1 / (1 + np.exp(logits))
+    steepness = np.log(rest**gamma / q - gamma * rest ** (gamma - 1) * np.log(q))
+    low, high = float(steepness[0]) - _FAR_LOGIT, float(steepness[-1])
+    for _ in range(_ROUNDS):
+        middle = (low + high) / 2
+        chosen = 1 / (1 + np.exp(-np.interp(middle - np.log(shares), steepness, logits)))
+        low, high = (middle, high) if chosen.sum() > 1 else (low, middle)
+    chosen /= chosen.sum()
+    return float(-np.sum(shares * (1 - chosen) ** gamma * np.log(chosen)))

@@ -284,7 +284,7 @@ class Case:
         start = self.start
         if start is not None and start.gradient_scaled_inputs and start.gradient_scaled_both:
             return start.gradient_scaled_inputs / start.gradient_scaled_both
-        return self.feed.target.rms if self.config.loss.kind == "mse" else 1.0
+        return self.feed.target.rms if self.config.loss.kind in ("mse", "poisson") else 1.0
 
     @cached_property
     def stable_lr(self) -> float | None:

@@ -99,7 +99,10 @@ def target_kind(case: Case) -> str:
 
 
 def scale_target(case: Case, kind: str | None = None) -> Json:
-    return replace_block(case.evidence.submitted, ("prepare", "target"), {"kind": kind or target_kind(case)})
+    """Another scaling of the target, and a loss that takes it where the config's own is for none."""
+    chosen = {"kind": kind or target_kind(case)}
+    patch = replace_block(case.evidence.submitted, ("prepare", "target"), chosen)
+    return combine(huber(case), patch) if isinstance(case.config.loss, contract.Poisson) else patch
 
 
 def winsorize(case: Case) -> Json:

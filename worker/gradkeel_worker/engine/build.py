@@ -38,9 +38,9 @@ SIDE_ROWS = 128
 """Rows of the fixed batch that activations are measured on."""
 
 _LOSSES_OF_TASK = {
-    "regression": ("huber", "smooth_l1", "mse", "mae"),
-    "binary": ("bce",),
-    "multiclass": ("cross_entropy",),
+    "regression": ("huber", "smooth_l1", "mse", "mae", "log_cosh", "poisson"),
+    "binary": ("bce", "focal"),
+    "multiclass": ("cross_entropy", "focal"),
 }
 
 
@@ -148,6 +148,8 @@ def build_loss(
     if config.loss.kind not in suitable:
         detail = f"a {prepared.task} task cannot use {config.loss.kind}; use {' or '.join(suitable)}"
         raise _refusal("/loss/kind", "conflict", detail)
+    if (config.loss.kind == "poisson") != (prepared.target.link == "log") and prepared.classes is None:
+        raise ValueError("the data was prepared for another loss: poisson has the target scaled its own way")
     counts: list[int] = []
     if prepared.task == "multiclass":
         counts = np.bincount(prepared.train.y, minlength=len(prepared.classes or ())).tolist()

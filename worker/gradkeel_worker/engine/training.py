@@ -27,6 +27,7 @@ from gradkeel_worker.diagnosis.provenance import first_bad_cell
 from gradkeel_worker.engine.build import build, build_loss
 from gradkeel_worker.engine.checkpoint import Checkpoint, UnusableCheckpoint
 from gradkeel_worker.engine.checkpoint import resume as restore
+from gradkeel_worker.engine.pilot import with_delta
 from gradkeel_worker.engine.readings import Readings
 from gradkeel_worker.engine.run import Emit, Hooks, Run, silent
 from gradkeel_worker.engine.trainer import fit
@@ -127,6 +128,8 @@ def train(
     with interruptible():
         prepared = _prepare(data, config if asked is None else resolve(asked, shape))
     config = _decided(prepared, config, asked, shape)
+    if loss is None:
+        config = with_delta(prepared, config, model=model, should_stop=should_stop, deadline=deadline)
     prepared = dataclasses.replace(prepared, config=config)
     hooks.emit("resolved", {"config": to_json(config)})
     with torch.random.fork_rng():

@@ -13,6 +13,7 @@ import numpy as np
 from gradkeel.contract.resolve import to_json
 from gradkeel_worker.data import Prepared
 from gradkeel_worker.data.categories import EMBEDDING
+from gradkeel_worker.data.curves import Curve, QuantileTable
 from gradkeel_worker.data.preparation import Source
 from gradkeel_worker.data.scalers import DOMAIN_EDGE
 from gradkeel_worker.data.table import BOOLEAN, CATEGORICAL, DATETIME, NUMERIC
@@ -100,7 +101,13 @@ def _target(prepared: Prepared) -> dict[str, Any]:
     return {
         "name": prepared.config.target,
         "classes": None if prepared.classes is None else list(prepared.classes),
-        "transform": {"kind": transform.kind, "center": transform.center, "scale": transform.scale},
+        "transform": {
+            "kind": transform.kind,
+            "center": transform.center,
+            "scale": transform.scale,
+            "link": transform.link,
+            "power": transform.power if transform.kind == "power" else None,
+        },
     }
 
 
@@ -153,12 +160,16 @@ def _scaling(prepared: Prepared, source: Source) -> dict[str, Any]:
         return {"kind": DATETIME, "center": None, "scale": None, "fill": None, "unit": unit}
     kind = fitted.values[index].scaler
     center, scale, fill = (float(a[index]) for a in (fitted.center, fitted.scale, fitted.fill))
-    return {"kind": kind, "center": center, "scale": scale, "fill": fill, "unit": _unit(kind, center, scale)}
+    unit = _unit(kind, center, scale, fitted.curves[index])
+    return {"kind": kind, "center": center, "scale": scale, "fill": fill, "unit": unit}
 
 
-def _unit(kind: str, center: float, scale: float) -> str:
+def _unit(kind: str, center: float, scale: float, curve: Curve | None) -> str:
+    if isinstance(curve, QuantileTable):
+        return "normal number of the share below x" if curve.normal else "share of training values below x"
+    moved = "x" if curve is None else f"yeo_johnson(x, {curve.power:.6g})"
     units = {"log1p": "log(1 + x)", "signed_log1p": "sign(x) · log(1 + |x|)", "none": "as it is"}
-    return units.get(kind, f"(x − {center:.6g}) / {scale:.6g}")
+    return units.get(kind, f"({moved} − {center:.6g}) / {scale:.6g}")
 
 
 def _example(prepared: Prepared, source: Source) -> Any:

@@ -9,7 +9,8 @@ from torch import nn
 
 from gradkeel.local.model import open_session
 from gradkeel_worker.data import Prepared
-from gradkeel_worker.data.preparation import Source
+from gradkeel_worker.data.curves import QuantileTable
+from gradkeel_worker.data.preparation import Preparation, Source
 from gradkeel_worker.data.table import BOOLEAN, CATEGORICAL, DATETIME, NUMERIC, Array
 from gradkeel_worker.data.target import BINARY, REGRESSION
 from gradkeel_worker.export.errors import ExportError
@@ -71,10 +72,19 @@ def _cells(source: Source, prepared: Prepared) -> Array:
 def _numbers(source: Source, prepared: Prepared) -> Array:
     fitted = prepared.preparation
     i = next(i for i, value in enumerate(fitted.values) if value.source == source.name)
-    spread = abs(fitted.fill[i]) if fitted.values[i].scaler in ("log1p", "none") else fitted.scale[i]
+    spread = _spread(fitted, i)
     cells = fitted.fill[i] + np.linspace(-0.9, 3.0, _ROWS) * spread
     cells[::7] = np.nan
     return np.asarray(cells)
+
+
+def _spread(fitted: Preparation, i: int) -> float:
+    """How far apart a column's cells lie, roughly, in its own unit."""
+    curve = fitted.curves[i]
+    if isinstance(curve, QuantileTable):
+        return float(np.ptp(curve.at)) / 4
+    bent = curve is not None or fitted.values[i].scaler in ("log1p", "none")
+    return float(abs(fitted.fill[i]) if bent else fitted.scale[i])
 
 
 def _moments(source: Source, prepared: Prepared) -> Array:

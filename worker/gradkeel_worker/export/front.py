@@ -20,6 +20,7 @@ from gradkeel_worker.data.preparation import (
     ValueInput,
 )
 from gradkeel_worker.data.table import BOOLEAN, CATEGORICAL, DATETIME, NUMERIC, Array
+from gradkeel_worker.export.curves import bent
 from gradkeel_worker.export.graph import Graph
 
 INPUT_TYPES = {
@@ -122,6 +123,7 @@ def _scaled(graph: Graph, preparation: Preparation, value: str) -> str:
     if (mask := preparation.scaler_mask("signed_log1p")).any():
         size = _log1p(graph, graph.add("Abs", value))
         value = _where(graph, mask, graph.add("Mul", graph.add("Sign", value), size), value)
+    value = bent(graph, preparation.curves, value)
     centered = graph.add("Sub", value, graph.constant([preparation.center]))
     return graph.add("Div", centered, graph.constant([preparation.scale]))
 

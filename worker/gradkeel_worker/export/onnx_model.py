@@ -4,13 +4,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 from onnx import ModelProto, TensorProto
 from torch import nn
 
-from gradkeel_worker.data import Prepared
+from gradkeel_worker.data import Prepared, TargetTransform
+from gradkeel_worker.data.curves import YeoJohnson
 from gradkeel_worker.data.target import BINARY, REGRESSION
 from gradkeel_worker.export.core import add_core
+from gradkeel_worker.export.curves import straight
 from gradkeel_worker.export.front import add_front
 from gradkeel_worker.export.graph import Graph
 
@@ -45,8 +48,19 @@ def _inverse(graph: Graph, prepared: Prepared, z: str) -> str:
     flat = graph.add("Reshape", z, graph.constant([-1], "int64"))
     if prepared.target.kind == "log1p":
         return graph.add("Sub", graph.add("Exp", flat), graph.constant([1.0]))
+    if prepared.target.link == "log":
+        flat = graph.add("Exp", flat)
     scaled = graph.add("Mul", flat, graph.constant([prepared.target.scale]))
-    return graph.add("Add", scaled, graph.constant([prepared.target.center]))
+    moved = graph.add("Add", scaled, graph.constant([prepared.target.center]))
+    return _unbent(graph, prepared.target, moved) if prepared.target.kind == "power" else moved
+
+
+def _unbent(graph: Graph, target: TargetTransform, value: str) -> str:
+    for limit, beyond in ((target.lower, "Less"), (target.upper, "Greater")):
+        if np.isfinite(limit):
+            edge = graph.constant([limit])
+            value = graph.add("Where", graph.add(beyond, value, edge), edge, value)
+    return straight(graph, YeoJohnson(target.power), value)
 
 
 def _probabilities(graph: Graph, prepared: Prepared, logits: str) -> str:

@@ -99,7 +99,7 @@ def _remedy(case: Case, share: OutlierShare, column: str) -> Remedy:
                 "Use the Huber loss: a far-off row then pulls no harder than a near one.", _huber(case)
             )
         return Remedy("Scale the target by median and MAD.", remedies.scale_target(case, "robust"))
-    if not isinstance(case.config.prepare.outliers, contract.Winsorize):
+    if not isinstance(case.config.prepare.outliers, contract.Winsorize | contract.Drop):
         return Remedy("Limit the far ends of numeric columns (winsorize).", remedies.winsorize(case))
     return Remedy(f"Compress the tail of “{column}”.", _compressed(case, column))
 

@@ -173,7 +173,9 @@ def target_scale(case: Case) -> list[Finding]:
         return []
     if not _SMALL <= target.std <= _LARGE or target.rms > INFLATED * 10:
         return [_badly_scaled(case, target)]
-    return [_skewed(case, target)] if target.skew > _SKEWED else []
+    # the poisson loss predicts on a logarithmic scale already
+    skewed = target.skew > _SKEWED and not isinstance(case.config.loss, contract.Poisson)
+    return [_skewed(case, target)] if skewed else []
 
 
 def _badly_scaled(case: Case, target: TargetFeed) -> Finding:
