@@ -24,6 +24,7 @@ from gradkeel_worker.data import Prepared, Table, prepare
 from gradkeel_worker.diagnosis import Evaluation, Evidence, diagnose
 from gradkeel_worker.diagnosis.evaluation import evaluate
 from gradkeel_worker.diagnosis.provenance import first_bad_cell
+from gradkeel_worker.engine.actions import StopDiverged
 from gradkeel_worker.engine.build import build, build_loss
 from gradkeel_worker.engine.checkpoint import Checkpoint, UnusableCheckpoint
 from gradkeel_worker.engine.checkpoint import resume as restore
@@ -266,6 +267,9 @@ def _error(status: str, run: Run, prepared: Prepared) -> Json | None:
         )
         return {"code": status, "message": f"{message} at step {run.step}", "where": where}
     event = run.nonfinite_event
+    stops = [one["reason"] for one in run.readings.interventions if one["action"] == StopDiverged.name]
+    if event is None and stops:
+        return {"code": DIVERGED, "message": f"a guard ended the training: {stops[0]}", "where": where}
     if event is None:
         message = "no epoch ended with a finite loss, so there is no model to return"
         return {"code": DIVERGED, "message": message, "where": where}
