@@ -6,7 +6,7 @@ is one class here, one line in its table, and one function in the worker.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from gradkeel.contract.options import option
 
@@ -735,7 +735,13 @@ REGRESSION_LOSSES = ("huber", "smooth_l1", "mse", "mae")
 
 # -------------------------------------------------------------------------------------------------- optimizer
 
-_LR = "Learning rate."
+if TYPE_CHECKING:
+    Rate = float  # what it is once the data is there
+else:
+    Rate = Literal["auto"] | float
+    """A learning rate as submitted: a number, or "auto" until the worker has found one."""
+
+_LR = 'Learning rate; "auto": found by a range test on training rows, confirmed by a dry run.'
 _EPS = "Added to the denominator."
 _MAX_LR = 1e6
 
@@ -745,7 +751,7 @@ class SGD:
     """Stochastic gradient descent with optional momentum; weight decay adds to the gradient."""
 
     kind: Literal["sgd"] = "sgd"
-    lr: float = option(0.01, doc=_LR, above=0, maximum=_MAX_LR)
+    lr: Rate = option(0.01, doc=_LR, above=0, maximum=_MAX_LR)
     momentum: float = option(0.0, doc="Share of the last step that is kept.", minimum=0, below=1)
     nesterov: bool = option(False, doc="Nesterov's form of momentum; needs momentum > 0 and dampening 0.")
     dampening: float = option(0.0, doc="Share of the gradient kept out of the momentum.", minimum=0, below=1)
@@ -757,7 +763,7 @@ class Adam:
     """Adam (Kingma & Ba 2015); weight decay adds to the gradient."""
 
     kind: Literal["adam"] = "adam"
-    lr: float = option(1e-3, doc=_LR, above=0, maximum=_MAX_LR)
+    lr: Rate = option(1e-3, doc=_LR, above=0, maximum=_MAX_LR)
     betas: tuple[float, ...] = option(
         (0.9, 0.999), doc="Decay of the two moments.", minimum=0, below=1, min_items=2, max_items=2
     )
@@ -770,7 +776,7 @@ class AdamW:
     """Adam with weight decay apart from the gradient (Loshchilov & Hutter 2019)."""
 
     kind: Literal["adamw"] = "adamw"
-    lr: float = option(1e-3, doc=_LR, above=0, maximum=_MAX_LR)
+    lr: Rate = option(1e-3, doc=_LR, above=0, maximum=_MAX_LR)
     betas: tuple[float, ...] = option(
         (0.9, 0.999), doc="Decay of the two moments.", minimum=0, below=1, min_items=2, max_items=2
     )
@@ -783,7 +789,7 @@ class RMSprop:
     """RMSprop (Hinton 2012)."""
 
     kind: Literal["rmsprop"] = "rmsprop"
-    lr: float = option(1e-3, doc=_LR, above=0, maximum=_MAX_LR)
+    lr: Rate = option(1e-3, doc=_LR, above=0, maximum=_MAX_LR)
     alpha: float = option(0.99, doc="Decay of the second moment.", minimum=0, below=1)
     eps: float = option(1e-8, doc=_EPS, above=0, maximum=1)
     momentum: float = option(0.0, doc="Share of the last step that is kept.", minimum=0, below=1)
@@ -795,7 +801,7 @@ class Adagrad:
     """AdaGrad (Duchi et al. 2011)."""
 
     kind: Literal["adagrad"] = "adagrad"
-    lr: float = option(0.01, doc=_LR, above=0, maximum=_MAX_LR)
+    lr: Rate = option(0.01, doc=_LR, above=0, maximum=_MAX_LR)
     eps: float = option(1e-10, doc=_EPS, above=0, maximum=1)
     weight_decay: float = option(0.0, doc="L2 penalty, added to the gradient.", minimum=0, maximum=1e3)
 
@@ -805,7 +811,7 @@ class NAdam:
     """Adam with Nesterov's form of momentum, which grows over the first steps (Dozat 2016)."""
 
     kind: Literal["nadam"] = "nadam"
-    lr: float = option(2e-3, doc=_LR, above=0, maximum=_MAX_LR)
+    lr: Rate = option(2e-3, doc=_LR, above=0, maximum=_MAX_LR)
     betas: tuple[float, ...] = option(
         (0.9, 0.999), doc="Decay of the two moments.", minimum=0, below=1, min_items=2, max_items=2
     )
@@ -819,7 +825,7 @@ class RAdam:
     """Adam that divides by the second moment only once enough steps stand behind it (Liu et al. 2020)."""
 
     kind: Literal["radam"] = "radam"
-    lr: float = option(1e-3, doc=_LR, above=0, maximum=_MAX_LR)
+    lr: Rate = option(1e-3, doc=_LR, above=0, maximum=_MAX_LR)
     betas: tuple[float, ...] = option(
         (0.9, 0.999), doc="Decay of the two moments.", minimum=0, below=1, min_items=2, max_items=2
     )

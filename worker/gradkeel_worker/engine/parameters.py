@@ -123,14 +123,7 @@ class Parameters:
 
     def scale_units(self, coefficients: Doubles) -> None:
         """Multiply the gradient of each unit by a number of its own."""
-        first = 0
-        for span in self._spans:
-            own = coefficients[first : first + span.rows]
-            first += span.rows
-            if (own != 1).any():
-                factors = torch.from_numpy(own.astype(np.float32)).to(self.gradient.device)
-                self.gradient[span.start : span.stop].view(span.rows, -1).mul_(factors.unsqueeze(1))
-        self._norm = None
+        raise NotImplementedError
 
     def nonfinite(self) -> int:
         """Number of NaN or infinite entries of the gradient."""
@@ -180,6 +173,13 @@ class HostParameters(Parameters):
 
     def unit_norms(self) -> tuple[Doubles, Doubles]:
         return _row_norms(self._unit_weights), _row_norms(self._unit_gradients)
+
+    def scale_units(self, coefficients: Doubles) -> None:
+        singles, first = coefficients.astype(np.float32), 0
+        for view in self._unit_gradients:
+            view *= singles[first : first + len(view), None]
+            first += len(view)
+        self._norm = None
 
     def track_updates(self) -> Callable[[], Values]:
         values, kept = self._flat_values, self._flat_values.copy()
@@ -233,6 +233,14 @@ class DeviceParameters(Parameters):
         norms = torch.cat([torch.linalg.vector_norm(view, dim=1, dtype=torch.float64) for view in views])
         weights, gradients = np.split(norms.cpu().numpy(), 2)
         return weights, gradients
+
+    def scale_units(self, coefficients: Doubles) -> None:
+        singles = torch.from_numpy(coefficients.astype(np.float32)).to(self.gradient.device)
+        first = 0
+        for view in _unit_views(self.gradient, self._spans):
+            view.mul_(singles[first : first + len(view)].unsqueeze(1))
+            first += len(view)
+        self._norm = None
 
     def track_updates(self) -> Callable[[], Values]:
         kept = self.values.clone()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
+import math
 import platform
 import time
 from collections.abc import Callable
@@ -28,6 +29,7 @@ from gradkeel_worker.engine.actions import StopDiverged
 from gradkeel_worker.engine.build import build, build_loss
 from gradkeel_worker.engine.checkpoint import Checkpoint, UnusableCheckpoint
 from gradkeel_worker.engine.checkpoint import resume as restore
+from gradkeel_worker.engine.range_test import Found, find_lr, with_lr
 from gradkeel_worker.engine.readings import Readings
 from gradkeel_worker.engine.run import Emit, Hooks, Run, silent
 from gradkeel_worker.engine.trainer import fit
@@ -128,6 +130,9 @@ def train(
     with interruptible():
         prepared = _prepare(data, config if asked is None else resolve(asked, shape))
     config = _decided(prepared, config, asked, shape)
+    with torch.random.fork_rng():
+        found = _found_lr(prepared, config, loss, model, hooks)
+    config = config if found is None else with_lr(config, found.lr)
     prepared = dataclasses.replace(prepared, config=config)
     hooks.emit("resolved", {"config": to_json(config)})
     with torch.random.fork_rng():
@@ -153,7 +158,7 @@ def train(
         profile=profile,
         evaluation=Evaluation(),
         seconds=time.monotonic() - started + run.seconds_before,
-        provenance=_provenance(run, config, ending) | (provenance or {}),
+        provenance=_provenance(run, config, ending, found) | (provenance or {}),
     )
     try:
         with interruptible():
@@ -207,6 +212,21 @@ def _shape(data: Table | Prepared, asked: Json | None, profile: Json | None) -> 
         return Shape(rows=rows, numeric=len(data.inputs), categorical=len(data.categories), task=data.task)
     numeric = sum(column.type == "numeric" for column in data.columns.values())
     return Shape(rows=len(data), numeric=numeric, categorical=len(data.columns) - numeric)
+
+
+def _found_lr(prepared: Prepared, config: TrainConfig, loss: Any, model: Any, hooks: Hooks) -> Found | None:
+    """The learning rate that "auto" stands for, told in a log event; None where it is a number already."""
+    if config.optimizer.lr != "auto":  # type: ignore[comparison-overlap]
+        return None
+    deadline = math.inf if hooks.deadline is None else hooks.deadline
+
+    def stopped() -> bool:
+        asked = None if hooks.should_stop is None else hooks.should_stop()
+        return asked is not None or time.monotonic() >= deadline
+
+    found = find_lr(config, lambda tried: build(prepared, tried, loss=loss, model=model, probes=()), stopped)
+    hooks.emit("log", {"message": found.message, "step": 0, "lr": found.lr, "lr_range_test": found.record})
+    return found
 
 
 # ------------------------------------------------------------------------------------------------ outcome
@@ -281,12 +301,14 @@ def _error(status: str, run: Run, prepared: Prepared) -> Json | None:
     return {"code": DIVERGED, "message": message, "where": where}
 
 
-def _provenance(run: Run, config: TrainConfig, ending: str) -> Json:
+def _provenance(run: Run, config: TrainConfig, ending: str, found: Found | None) -> Json:
+    cut_short = found is not None and found.record["cut_short"]
     return {
         "seed": config.seed,
         "precision": config.precision,
         "device": run.device.type,
-        "reproducible": ending != "max_seconds",
+        "reproducible": ending != "max_seconds" and not cut_short,
+        "lr_range_test": None if found is None else found.record,
         "resumed_at": run.resumed_at,
         "hardware": {
             "machine": platform.machine(),
