@@ -92,7 +92,7 @@ def test_the_loss_follows_the_task() -> None:
         ({"target": "y", "task": "forecast"}, "/task", "not_built"),
         ({"target": "y", "health": {"tier": "full"}}, "/health/tier", "not_built"),
         ({"target": "y", "health": {"repair": 2}}, "/health/repair", "not_built"),
-        ({"target": "y", "budget": {"ema": 0.99}}, "/budget/ema", "not_built"),
+        ({"target": "y", "budget": {"ema": 2}}, "/budget/ema", "out_of_range"),
         ({"target": "y", "seed": 2**64}, "/seed", "out_of_range"),
         ({"target": "y", "__class__": 1}, "/__class__", "unknown_field"),
         ({"target": "y", "columns": {"types": {"a": "number"}}}, "/columns/types/a", "unknown_kind"),

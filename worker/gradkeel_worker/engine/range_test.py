@@ -70,16 +70,13 @@ def find_lr(config: TrainConfig, build: Callable[[TrainConfig], Run], stopped: C
     rates = np.geomspace(LOWEST, HIGHEST, steps).tolist()
     losses = _losses(run, rates, over)
     lowest, blown = judge_range(losses, steps)
-    picked = None if lowest is None else rounded(rates[lowest] / BACK_OFF)
-    tried: list[Json] = []
-    for attempt in range(_ATTEMPTS if picked is not None else 0):
-        assert picked is not None
-        lr = rounded(picked / _LOWER**attempt)
+
+    def try_at(lr: float) -> Json:
         seen = _losses(build(with_lr(config, lr)), [lr] * (steps // 2), over)
-        tried.append({"lr": lr, **judge_dry_run(seen, steps // 2)})
-        if tried[-1]["confirmed"]:
-            break
-    confirmed = bool(tried) and bool(tried[-1]["confirmed"])
+        return {"lr": lr, **judge_dry_run(seen, steps // 2)}
+
+    tried = [] if lowest is None else _dry_runs(rates[lowest] / BACK_OFF, try_at)
+    confirmed = any(one["confirmed"] for one in tried)
     record = {
         "steps": len(losses),
         "lowest_loss_at": None if lowest is None else rates[lowest],
@@ -89,6 +86,16 @@ def find_lr(config: TrainConfig, build: Callable[[TrainConfig], Run], stopped: C
         "cut_short": over(),
     }
     return Found(tried[-1]["lr"] if confirmed else usual, confirmed, record)
+
+
+def _dry_runs(picked: float, try_at: Callable[[float], Json]) -> list[Json]:
+    """Tries at lower and lower rates, up to the first that is confirmed."""
+    tried: list[Json] = []
+    for attempt in range(_ATTEMPTS):
+        tried.append(try_at(rounded(picked / _LOWER**attempt)))
+        if tried[-1]["confirmed"]:
+            break
+    return tried
 
 
 def judge_range(losses: Sequence[float], steps: int) -> tuple[int | None, int | None]:
