@@ -347,7 +347,6 @@ CONFIGS: list[tuple[dict[str, Any], str]] = [
     ({"budget": {"batch_size": 10_000}}, "/budget/batch_size"),
     ({"budget": {"max_seconds": 0}}, "/budget/max_seconds"),
     ({"budget": {"max_memory_mb": 1}}, "/budget/max_memory_mb"),
-    ({"budget": {"ema": 0.9}}, "/budget/ema"),
     ({"budget": []}, "/budget"),
     ({"optimizer": {"kind": "sgd", "lr": 0}}, "/optimizer/lr"),
     ({"optimizer": {"kind": "sgd", "lr": -1}}, "/optimizer/lr"),

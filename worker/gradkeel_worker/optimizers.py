@@ -6,6 +6,7 @@ tensors [n] that the model's parameters and their gradients are views of.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -106,6 +107,85 @@ class AdamW(Adam):
         super().__init__(config, values, gradient, decoupled=True)
 
 
+class NAdam:
+    """torch.optim.NAdam. torch has no fused kernel for it."""
+
+    def __init__(self, config: contract.NAdam, values: Tensor, gradient: Tensor) -> None:
+        self._config, self._values, self._gradient = config, values, gradient
+        self._moments = [torch.zeros_like(values), torch.zeros_like(values)]
+        self._steps, self._product = 0, 1.0
+
+    def step(self, lr: float) -> None:
+        config, (first, second), gradient = self._config, self._moments, self._gradient
+        if config.weight_decay:
+            gradient = gradient.add(self._values, alpha=config.weight_decay)
+        self._steps += 1
+        momentum, following = self._momentum(self._steps), self._momentum(self._steps + 1)
+        self._product *= momentum
+        _blend(first, second, gradient, config.betas)
+        scale = second.div(1 - config.betas[1] ** self._steps).sqrt_().add_(config.eps)
+        self._values.addcdiv_(gradient, scale, value=-lr * (1 - momentum) / (1 - self._product))
+        self._values.addcdiv_(first, scale, value=-lr * following / (1 - self._product * following))
+
+    def _momentum(self, step: int) -> float:
+        return float(self._config.betas[0] * (1 - 0.5 * 0.96 ** (step * self._config.momentum_decay)))
+
+    def state(self) -> dict[str, Any]:
+        return {"moments": self._moments, "steps": self._steps, "product": self._product}
+
+    def load(self, state: dict[str, Any]) -> None:
+        _fill(self._moments, state["moments"])
+        self._steps, self._product = state["steps"], state["product"]
+
+
+class RAdam:
+    """torch.optim.RAdam. torch has no fused kernel for it."""
+
+    def __init__(self, config: contract.RAdam, values: Tensor, gradient: Tensor) -> None:
+        self._config, self._values, self._gradient = config, values, gradient
+        self._moments = [torch.zeros_like(values), torch.zeros_like(values)]
+        self._steps = 0
+
+    def step(self, lr: float) -> None:
+        config, (first, second), gradient = self._config, self._moments, self._gradient
+        if config.weight_decay:
+            gradient = gradient.add(self._values, alpha=config.weight_decay)
+        self._steps += 1
+        _blend(first, second, gradient, config.betas)
+        lr = lr / (1 - config.betas[0] ** self._steps)
+        factor = rectification(config.betas[1], self._steps)
+        if factor is None:
+            self._values.add_(first, alpha=-lr)
+            return
+        whole = math.sqrt(1 - config.betas[1] ** self._steps)
+        self._values.addcdiv_(first, second.sqrt().add_(config.eps), value=-lr * factor * whole)
+
+    def state(self) -> dict[str, Any]:
+        return {"moments": self._moments, "steps": self._steps}
+
+    def load(self, state: dict[str, Any]) -> None:
+        _fill(self._moments, state["moments"])
+        self._steps = state["steps"]
+
+
+def rectification(beta: float, step: int) -> float | None:
+    """Factor r of a step, 1-based, at a decay ``beta`` of the second moment; None where the variance of the
+    step size cannot be told yet (Liu et al. 2020, algorithm 2).
+    """
+    longest = 2 / (1 - beta) - 1
+    length = longest - 2 * step * beta**step / (1 - beta**step)
+    if length <= 5:  # as torch has it; the paper says 4
+        return None
+    rising = (length - 4) * (length - 2) * longest
+    return math.sqrt(rising / ((longest - 4) * (longest - 2) * length))
+
+
+def _blend(first: Tensor, second: Tensor, gradient: Tensor, betas: Sequence[float]) -> None:
+    """The two moments of Adam, in place."""
+    first.lerp_(gradient, 1 - betas[0])
+    second.mul_(betas[1]).addcmul_(gradient, gradient, value=1 - betas[1])
+
+
 class RMSprop:
     """torch.optim.RMSprop (not centred). torch has no fused kernel for it."""
 
@@ -163,6 +243,8 @@ OPTIMIZERS: dict[str, Callable[[Any, Tensor, Tensor], Optimizer]] = {
     "sgd": SGD,
     "adam": Adam,
     "adamw": AdamW,
+    "nadam": NAdam,
+    "radam": RAdam,
     "rmsprop": RMSprop,
     "adagrad": Adagrad,
 }

@@ -47,6 +47,50 @@ class Cosine(Schedule):
         return self.min_factor + (1 - self.min_factor) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
+class OneCycle(Schedule):
+    """torch's OneCycleLR over the steps after warm-up; the warm-up leads to its first value."""
+
+    def __init__(self, config: contract.OneCycle, steps: int) -> None:
+        super().__init__(config, steps)
+        length = max(1, steps - config.warmup_steps)
+        self._first, self._end = 1 / config.div_factor, 1 / config.div_factor / config.final_div_factor
+        self._top, self._last = config.pct_start * length - 1, length - 1
+
+    def factor(self, step: int) -> float:
+        rate = super().factor(step)
+        return rate * self._first if step < self.warmup_steps else rate
+
+    def after_warmup(self, step: int) -> float:
+        place = step - self.warmup_steps
+        if place < self._top:
+            return _half_cosine(self._first, 1.0, place / self._top)
+        return _half_cosine(1.0, self._end, min(1.0, (place - self._top) / (self._last - self._top)))
+
+
+def _half_cosine(start: float, end: float, progress: float) -> float:
+    return end + (start - end) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+class Step(Schedule):
+    """Multiplies by ``factor`` after every so many epochs."""
+
+    def __init__(self, config: contract.StepSchedule, steps: int) -> None:
+        super().__init__(config, steps)
+        self._every, self._cut, self._epochs = config.every, config.factor, 0
+
+    def after_warmup(self, step: int) -> float:
+        return float(self._cut ** (self._epochs // self._every))
+
+    def epoch_ended(self, loss: float) -> None:
+        self._epochs += 1
+
+    def state(self) -> dict[str, Any]:
+        return {"epochs": self._epochs}
+
+    def load(self, state: dict[str, Any]) -> None:
+        self._epochs = state["epochs"]
+
+
 class Plateau(Schedule):
     """Multiplies by ``factor`` whenever the loss has not improved for ``patience`` epochs."""
 
@@ -77,5 +121,7 @@ class Plateau(Schedule):
 SCHEDULES: dict[str, Callable[[Any, int], Schedule]] = {
     "constant": Schedule,
     "cosine": Cosine,
+    "one_cycle": OneCycle,
+    "step": Step,
     "plateau": Plateau,
 }

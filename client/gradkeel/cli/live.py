@@ -30,7 +30,11 @@ from gradkeel.sansio.flows import Event
 LINES_A_RUN = 10
 REMARKS_A_KIND = 3  # a guard may step in thousands of times; the report lists them
 WIDE = 110
-ACTIONS = {"skip_step": "skipped", "stop": "training stopped"}
+ACTIONS = {
+    "skip_step": "skipped",
+    "roll_back": "went back to earlier weights",
+    "stop": "training stopped",
+}
 READ_KEYS = {
     "phase": "phase",
     "epoch": "epoch",

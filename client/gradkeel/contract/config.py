@@ -6,7 +6,7 @@ is one class here, one line in its table, and one function in the worker.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from gradkeel.contract.options import option
 
@@ -813,7 +813,13 @@ REGRESSION_LOSSES = ("huber", "smooth_l1", "mse", "mae", "log_cosh", "poisson")
 
 # -------------------------------------------------------------------------------------------------- optimizer
 
-_LR = "Learning rate."
+if TYPE_CHECKING:
+    Rate = float  # what it is once the data is there
+else:
+    Rate = Literal["auto"] | float
+    """A learning rate as submitted: a number, or "auto" until the worker has found one."""
+
+_LR = 'Learning rate; "auto": found by a range test on training rows, confirmed by a dry run.'
 _EPS = "Added to the denominator."
 _MAX_LR = 1e6
 
@@ -823,7 +829,7 @@ class SGD:
     """Stochastic gradient descent with optional momentum; weight decay adds to the gradient."""
 
     kind: Literal["sgd"] = "sgd"
-    lr: float = option(0.01, doc=_LR, above=0, maximum=_MAX_LR)
+    lr: Rate = option(0.01, doc=_LR, above=0, maximum=_MAX_LR)
     momentum: float = option(0.0, doc="Share of the last step that is kept.", minimum=0, below=1)
     nesterov: bool = option(False, doc="Nesterov's form of momentum; needs momentum > 0 and dampening 0.")
     dampening: float = option(0.0, doc="Share of the gradient kept out of the momentum.", minimum=0, below=1)
@@ -835,7 +841,7 @@ class Adam:
     """Adam (Kingma & Ba 2015); weight decay adds to the gradient."""
 
     kind: Literal["adam"] = "adam"
-    lr: float = option(1e-3, doc=_LR, above=0, maximum=_MAX_LR)
+    lr: Rate = option(1e-3, doc=_LR, above=0, maximum=_MAX_LR)
     betas: tuple[float, ...] = option(
         (0.9, 0.999), doc="Decay of the two moments.", minimum=0, below=1, min_items=2, max_items=2
     )
@@ -848,7 +854,7 @@ class AdamW:
     """Adam with weight decay apart from the gradient (Loshchilov & Hutter 2019)."""
 
     kind: Literal["adamw"] = "adamw"
-    lr: float = option(1e-3, doc=_LR, above=0, maximum=_MAX_LR)
+    lr: Rate = option(1e-3, doc=_LR, above=0, maximum=_MAX_LR)
     betas: tuple[float, ...] = option(
         (0.9, 0.999), doc="Decay of the two moments.", minimum=0, below=1, min_items=2, max_items=2
     )
@@ -861,7 +867,7 @@ class RMSprop:
     """RMSprop (Hinton 2012)."""
 
     kind: Literal["rmsprop"] = "rmsprop"
-    lr: float = option(1e-3, doc=_LR, above=0, maximum=_MAX_LR)
+    lr: Rate = option(1e-3, doc=_LR, above=0, maximum=_MAX_LR)
     alpha: float = option(0.99, doc="Decay of the second moment.", minimum=0, below=1)
     eps: float = option(1e-8, doc=_EPS, above=0, maximum=1)
     momentum: float = option(0.0, doc="Share of the last step that is kept.", minimum=0, below=1)
@@ -873,16 +879,45 @@ class Adagrad:
     """AdaGrad (Duchi et al. 2011)."""
 
     kind: Literal["adagrad"] = "adagrad"
-    lr: float = option(0.01, doc=_LR, above=0, maximum=_MAX_LR)
+    lr: Rate = option(0.01, doc=_LR, above=0, maximum=_MAX_LR)
     eps: float = option(1e-10, doc=_EPS, above=0, maximum=1)
     weight_decay: float = option(0.0, doc="L2 penalty, added to the gradient.", minimum=0, maximum=1e3)
 
 
-Optimizer = SGD | Adam | AdamW | RMSprop | Adagrad
+@dataclass(frozen=True, kw_only=True)
+class NAdam:
+    """Adam with Nesterov's form of momentum, which grows over the first steps (Dozat 2016)."""
+
+    kind: Literal["nadam"] = "nadam"
+    lr: Rate = option(2e-3, doc=_LR, above=0, maximum=_MAX_LR)
+    betas: tuple[float, ...] = option(
+        (0.9, 0.999), doc="Decay of the two moments.", minimum=0, below=1, min_items=2, max_items=2
+    )
+    eps: float = option(1e-8, doc=_EPS, above=0, maximum=1)
+    momentum_decay: float = option(4e-3, doc="How fast the momentum grows to betas[0].", minimum=0, maximum=1)
+    weight_decay: float = option(0.0, doc="L2 penalty, added to the gradient.", minimum=0, maximum=1e3)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RAdam:
+    """Adam that divides by the second moment only once enough steps stand behind it (Liu et al. 2020)."""
+
+    kind: Literal["radam"] = "radam"
+    lr: Rate = option(1e-3, doc=_LR, above=0, maximum=_MAX_LR)
+    betas: tuple[float, ...] = option(
+        (0.9, 0.999), doc="Decay of the two moments.", minimum=0, below=1, min_items=2, max_items=2
+    )
+    eps: float = option(1e-8, doc=_EPS, above=0, maximum=1)
+    weight_decay: float = option(0.0, doc="L2 penalty, added to the gradient.", minimum=0, maximum=1e3)
+
+
+Optimizer = SGD | Adam | AdamW | NAdam | RAdam | RMSprop | Adagrad
 OPTIMIZERS: dict[str, type] = {
     "sgd": SGD,
     "adam": Adam,
     "adamw": AdamW,
+    "nadam": NAdam,
+    "radam": RAdam,
     "rmsprop": RMSprop,
     "adagrad": Adagrad,
 }
@@ -919,8 +954,38 @@ class Plateau:
     warmup_steps: int = option(0, doc=_WARMUP, minimum=0, maximum=10**9)
 
 
-Schedule = ConstantSchedule | Cosine | Plateau
-SCHEDULES: dict[str, type] = {"constant": ConstantSchedule, "cosine": Cosine, "plateau": Plateau}
+@dataclass(frozen=True, kw_only=True)
+class OneCycle:
+    """From lr / div_factor up to lr and then down to nearly 0, each along half a cosine (Smith & Topin
+    2018). A warm-up leads to its first value, and the cycle takes the steps that are left."""
+
+    kind: Literal["one_cycle"] = "one_cycle"
+    pct_start: float = option(0.3, doc="Share of the steps in which it rises.", above=0, below=1)
+    div_factor: float = option(25.0, doc="It begins at lr over this.", minimum=1, maximum=1e9)
+    final_div_factor: float = option(
+        1e4, doc="It ends at its first value over this.", minimum=1, maximum=1e12
+    )
+    warmup_steps: int = option(0, doc=_WARMUP, minimum=0, maximum=10**9)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepSchedule:
+    """Multiply the rate by ``factor`` after every so many epochs."""
+
+    kind: Literal["step"] = "step"
+    every: int = option(30, doc="Epochs at one rate.", unit="epochs", minimum=1, maximum=10**6)
+    factor: float = option(0.1, doc="What the learning rate is multiplied by.", above=0, maximum=1)
+    warmup_steps: int = option(0, doc=_WARMUP, minimum=0, maximum=10**9)
+
+
+Schedule = ConstantSchedule | Cosine | OneCycle | StepSchedule | Plateau
+SCHEDULES: dict[str, type] = {
+    "constant": ConstantSchedule,
+    "cosine": Cosine,
+    "one_cycle": OneCycle,
+    "step": StepSchedule,
+    "plateau": Plateau,
+}
 
 # ------------------------------------------------------------------------------------------ clips and guards
 
@@ -942,6 +1007,55 @@ class ValueClip:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LayerNormClip:
+    """Scale the gradient of each layer, weights and biases together, so that its norm is at most
+    ``max_norm``."""
+
+    kind: Literal["layer_norm"] = "layer_norm"
+    max_norm: float = option(1.0, doc="Largest gradient norm of a layer.", above=0, maximum=1e30)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptiveClip:
+    """Clip the gradient of each unit against the size of its own weights: ‖g‖ ≤ factor · max(‖w‖, floor).
+
+    A unit is a row of a weight matrix, a whole vector of biases, or a column's share of an embedding of
+    numbers. The output layer is left alone (arXiv:2102.06171).
+    """
+
+    kind: Literal["adaptive"] = "adaptive"
+    factor: float = option(
+        0.01, doc="Largest gradient norm of a unit as a share of its weights' norm.", above=0, maximum=1e6
+    )
+    floor: float = option(1e-3, doc="Norm that weights count with at least.", above=0, maximum=1e6)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PercentileClip:
+    """Clip the norm at a percentile of the norms so far, the present one among them (AutoClip,
+    arXiv:2007.14469). Norms that are not finite never count."""
+
+    kind: Literal["percentile"] = "percentile"
+    p: float = option(90.0, doc="The percentile.", unit="percent", minimum=0, maximum=100)
+    window: int = option(1000, doc="So many of the latest norms count.", minimum=2, maximum=100_000)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZScoreClip:
+    """Shorten a gradient whose norm lies more than z standard deviations above a moving mean, to the mean and
+    z² / its own distance of them (ZClip, arXiv:2504.02507). Norms that are not finite never count."""
+
+    kind: Literal["zscore"] = "zscore"
+    alpha: float = option(0.97, doc="Decay of the moving mean and variance.", minimum=0, below=1)
+    z: float = option(
+        2.5, doc="Standard deviations above the mean that are let through.", above=0, maximum=1e6
+    )
+    warmup: int = option(
+        25, doc="Norms that the first mean and variance are taken of, unclipped.", minimum=2, maximum=100_000
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Normalize:
     """g / ‖g‖. A zero gradient stays zero. Under SGD with a constant learning rate it cannot settle."""
 
@@ -949,8 +1063,16 @@ class Normalize:
     epsilon: float = option(1e-12, doc="Norms below this are left alone.", above=0, maximum=1)
 
 
-Clip = NormClip | ValueClip | Normalize
-CLIPS: dict[str, type] = {"norm": NormClip, "value": ValueClip, "normalize": Normalize}
+Clip = NormClip | ValueClip | LayerNormClip | AdaptiveClip | PercentileClip | ZScoreClip | Normalize
+CLIPS: dict[str, type] = {
+    "norm": NormClip,
+    "value": ValueClip,
+    "layer_norm": LayerNormClip,
+    "adaptive": AdaptiveClip,
+    "percentile": PercentileClip,
+    "zscore": ZScoreClip,
+    "normalize": Normalize,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -963,8 +1085,58 @@ class SkipNonfinite:
     )
 
 
-Guard = SkipNonfinite
-GUARDS: dict[str, type] = {"skip_nonfinite": SkipNonfinite}
+@dataclass(frozen=True, kw_only=True)
+class SkipOutlier:
+    """Skip a step whose gradient norm lies far above those of the steps before it.
+
+    It counts among the later ones as no larger than the limit, so that a lasting rise is let through soon.
+    Norms that are not finite are left to other guards and never count.
+    """
+
+    kind: Literal["skip_outlier"] = "skip_outlier"
+    z: float = option(
+        6.0, doc="Standard deviations above the mean that are let through.", above=0, maximum=1e6
+    )
+    window: int = option(
+        128,
+        doc="So many of the latest norms count; 16 of them, or all, come first.",
+        minimum=2,
+        maximum=100_000,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rollback:
+    """Where loss or gradient is not finite, go back to the weights and the optimizer's state after the
+    best epoch so far (at first: to the beginning) and on with a lower learning rate.
+
+    Behind skip_nonfinite it acts only where that would end the run. After ``max`` times the run has diverged.
+    """
+
+    kind: Literal["rollback"] = "rollback"
+    lr_factor: float = option(
+        0.5, doc="What the learning rate is multiplied by each time.", above=0, maximum=1
+    )
+    max: int = option(3, doc="Times that it goes back.", minimum=1, maximum=1000)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StopAfter:
+    """End the run as diverged once the guards before it have stepped in at so many steps."""
+
+    kind: Literal["stop_after"] = "stop_after"
+    interventions: int = option(
+        100, doc="Steps with an intervention that end the run.", minimum=1, maximum=10**9
+    )
+
+
+Guard = SkipNonfinite | SkipOutlier | Rollback | StopAfter
+GUARDS: dict[str, type] = {
+    "skip_nonfinite": SkipNonfinite,
+    "skip_outlier": SkipOutlier,
+    "rollback": Rollback,
+    "stop_after": StopAfter,
+}
 
 # ----------------------------------------------------------------------------------------- budget and health
 
@@ -1047,22 +1219,18 @@ class TrainConfig:
         planned=("resnet", "tabm", "gru", "lstm", "tcn"),
     )
     loss: Loss = option(Huber(), doc="The loss.", kinds=LOSSES, planned=("quantile",))
-    optimizer: Optimizer = option(AdamW(), doc="The optimizer.", kinds=OPTIMIZERS, planned=("nadam", "radam"))
-    schedule: Schedule = option(
-        ConstantSchedule(), doc="The learning rate's course.", kinds=SCHEDULES, planned=("one_cycle", "step")
-    )
+    optimizer: Optimizer = option(AdamW(), doc="The optimizer.", kinds=OPTIMIZERS)
+    schedule: Schedule = option(ConstantSchedule(), doc="The learning rate's course.", kinds=SCHEDULES)
     clips: tuple[Clip, ...] = option(
         (NormClip(),),
         doc="Gradient clips, applied in order; an empty list means none.",
         kinds=CLIPS,
-        planned=("layer_norm", "adaptive", "percentile", "zscore"),
         max_items=8,
     )
     guards: tuple[Guard, ...] = option(
         (SkipNonfinite(),),
         doc="Guards, asked in order before the clips.",
         kinds=GUARDS,
-        planned=("skip_outlier", "rollback", "stop_after"),
         max_items=8,
     )
     budget: Budget = option(Budget(), doc="How long training may take.")

@@ -87,6 +87,7 @@ def _cross_checks(config: c.TrainConfig, submitted: Json) -> Iterator[FieldError
     yield from _check_fractions(config)
     yield from _check_roles(config)
     yield from _check_optimizer(config)
+    yield from _check_guards(config)
     yield from _check_loss(config)
     yield from _check_model(config)
 
@@ -153,6 +154,16 @@ def _check_optimizer(config: c.TrainConfig) -> Iterator[FieldError]:
     ):
         detail = "Nesterov momentum needs momentum > 0 and dampening 0"
         yield FieldError("/optimizer/nesterov", "conflict", detail)
+
+
+def _check_guards(config: c.TrainConfig) -> Iterator[FieldError]:
+    kinds = [guard.kind for guard in config.guards]
+    for index, kind in enumerate(kinds):
+        if kind == "stop_after" and (index == 0 or index + 1 < len(kinds)):
+            detail = "stop_after counts what the guards before it do: name others, and stop_after last"
+            yield FieldError(f"/guards/{index}", "conflict", detail)
+        if kind == "rollback" and kind in kinds[:index]:
+            yield FieldError(f"/guards/{index}", "conflict", "there can be one rollback; raise its max")
 
 
 _LOSS_TASKS: dict[str, tuple[str, ...]] = {

@@ -18,6 +18,19 @@ CASES: list[tuple[Any, Any, dict[str, Any]]] = [
     (contract.Adam(weight_decay=0.05), torch.optim.Adam, {"weight_decay": 0.05}),
     (contract.Adam(betas=(0.8, 0.95), eps=1e-3), torch.optim.Adam, {"betas": (0.8, 0.95), "eps": 1e-3}),
     (contract.AdamW(weight_decay=0.05), torch.optim.AdamW, {"weight_decay": 0.05}),
+    (contract.NAdam(), torch.optim.NAdam, {}),
+    (
+        contract.NAdam(betas=(0.8, 0.95), momentum_decay=0.02, weight_decay=0.05, eps=1e-3),
+        torch.optim.NAdam,
+        {"betas": (0.8, 0.95), "momentum_decay": 0.02, "weight_decay": 0.05, "eps": 1e-3},
+    ),
+    (contract.RAdam(), torch.optim.RAdam, {}),
+    (
+        contract.RAdam(betas=(0.8, 0.95), weight_decay=0.05),
+        torch.optim.RAdam,
+        {"betas": (0.8, 0.95), "weight_decay": 0.05},
+    ),
+    (contract.RAdam(betas=(0.0, 0.5)), torch.optim.RAdam, {"betas": (0.0, 0.5)}),
     (contract.RMSprop(), torch.optim.RMSprop, {}),
     (
         contract.RMSprop(alpha=0.9, momentum=0.7, weight_decay=0.1),

@@ -107,7 +107,68 @@ CASES: dict[str, tuple[Table, Json]] = {
         {"prepare": {"missing": {"kind": "propagate"}}, "guards": [{"kind": "skip_nonfinite"}]},
     ),
     "huber, delta by a pilot": (diabetes(), {"loss": {"kind": "huber", "delta": "auto"}}),
+    "huber's delta and the learning rate found": (
+        diabetes(),
+        {"loss": {"kind": "huber", "delta": "auto"}, "optimizer": {"kind": "adamw", "lr": "auto"}},
+    ),
     "poisson": (diabetes(), {"loss": {"kind": "poisson"}}),
+    "nadam, one cycle, layer norm clip": (
+        diabetes(),
+        {
+            "optimizer": {"kind": "nadam", "lr": 0.01, "weight_decay": 0.01},
+            "schedule": {"kind": "one_cycle", "warmup_steps": 3},
+            "clips": [{"kind": "layer_norm", "max_norm": 0.1}, {"kind": "adaptive"}],
+        },
+    ),
+    "radam, steps, statistics of norms": (
+        diabetes(),
+        {
+            "optimizer": {"kind": "radam", "lr": 0.01},
+            "schedule": {"kind": "step", "every": 2, "factor": 0.3},
+            "clips": [
+                {"kind": "percentile", "p": 60, "window": 9},
+                {"kind": "zscore", "z": 0.5, "warmup": 5},
+            ],
+            "guards": [
+                {"kind": "skip_nonfinite"},
+                {"kind": "skip_outlier", "z": 0.5, "window": 5},
+                {"kind": "stop_after", "interventions": 1000},
+            ],
+        },
+    ),
+    "outliers end the run": (
+        diabetes(),
+        {
+            "clips": [],
+            "guards": [
+                {"kind": "skip_outlier", "z": 0.5, "window": 5},
+                {"kind": "stop_after", "interventions": 3},
+            ],
+        },
+    ),
+    "back to earlier weights": (
+        diabetes(),
+        {
+            "optimizer": {"kind": "sgd", "lr": 1e3, "momentum": 0.5},
+            "loss": {"kind": "mse"},
+            "clips": [],
+            "model": DROPOUT,
+            "budget": {"epochs": 12, "batch_size": 64, "patience": 0},
+            "guards": [
+                {"kind": "skip_nonfinite", "max_consecutive": 2},
+                {"kind": "rollback", "lr_factor": 0.001},
+            ],
+        },
+    ),
+    "back to earlier weights, averaged": (
+        poisoned(),
+        {
+            "prepare": {"missing": {"kind": "propagate"}},
+            "model": NORMS[0],
+            "budget": {"epochs": 3, "batch_size": 64, "patience": 0, "ema": 0.1},
+            "guards": [{"kind": "rollback", "max": 20}],
+        },
+    ),
     "divergence without guards": (
         diabetes(),
         {"optimizer": {"kind": "sgd", "lr": 1e4}, "loss": {"kind": "mse"}, "clips": [], "guards": []},

@@ -1,16 +1,22 @@
-"""The examples that the project grew from, each through ``train``."""
+"""The examples that the project grew from, each through ``train``; docs/examples.md tells of them."""
 
 from __future__ import annotations
 
+import json
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from gradkeel.contract.resolve import resolve
 from gradkeel_worker.data import Table
 from gradkeel_worker.engine import Result, train
 
 from .cases import SMALL, diabetes
+
+SPLIT = {"kind": "random", "validation": 0, "test": 0}
 
 # y = w·x with w = 1 and squared error: dL/dw = mean(2·(x − y)·x), in exact arithmetic.
 EXACT = [
@@ -50,6 +56,14 @@ def test_exact_gradient_of_one_weight(
     assert measured == pytest.approx(exact, rel=1e-6)  # float32 throughout
     assert result.readings.global_norm.tolist() == pytest.approx([abs(exact)], rel=1e-6)
     assert result.readings.layers == ("output",)
+
+
+def test_the_examples_of_the_page_are_configs() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "examples.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) >= 10
+    for block in blocks:
+        resolve(json.loads(block))
 
 
 def _run(**changes: Any) -> Result:
@@ -107,8 +121,78 @@ def test_gradient_normalisation_makes_every_step_as_long_as_the_learning_rate() 
     np.testing.assert_allclose(result.readings.clipped_norm, 1.0, rtol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["adam", "rmsprop", "adagrad"])
+def test_value_clipping_turns_the_step_where_norm_clipping_keeps_its_direction() -> None:
+    """One step of each from the same weights, against the step without a clip."""
+    one: dict[str, Any] = {"budget": {"epochs": 1, "batch_size": 442}, "split": SPLIT}
+
+    def step(*clips: dict[str, Any]) -> Any:
+        result = _run(**one, optimizer={"kind": "sgd", "lr": 1.0}, clips=list(clips))
+        start = _run(**one, optimizer={"kind": "sgd", "lr": 1e-30}, clips=[])
+        assert result.model is not None and start.model is not None
+        pairs = zip(result.model.parameters(), start.model.parameters(), strict=True)
+        return np.concatenate([(a - b).detach().double().numpy().ravel() for a, b in pairs])
+
+    free, value = step(), step({"kind": "value", "max_value": 0.01})
+    norm = step({"kind": "norm", "max_norm": 0.1})
+
+    def cosine(one: Any, other: Any) -> float:
+        return float(one @ other / np.linalg.norm(one) / np.linalg.norm(other))
+
+    assert cosine(free, norm) == pytest.approx(1, abs=1e-5)  # float32 differences of weights
+    assert cosine(free, value) < 0.99
+    np.testing.assert_allclose(value, np.clip(free, -0.01, 0.01), atol=1e-6)
+
+
+def test_a_normalised_gradient_settles_only_where_the_learning_rate_falls() -> None:
+    """On the full batch, so that the loss's last wiggles are the steps' and not the batches'."""
+    wiggles = {}
+    for kind in ("constant", "cosine"):
+        result = _run(
+            clips=[{"kind": "normalize"}],
+            optimizer={"kind": "sgd", "lr": 0.3},
+            schedule={"kind": kind},
+            budget={"epochs": 300, "batch_size": 442, "patience": 0},
+            split=SPLIT,
+        )
+        wiggles[kind] = np.abs(np.diff(result.readings.loss[-20:])).max()
+        settles = [f for f in result.report["findings"] if "cannot settle" in f["explanation"]]
+        assert bool(settles) == (kind == "constant")
+    assert wiggles["cosine"] < 0.1 * wiggles["constant"]
+
+
+@pytest.mark.parametrize("kind", ["percentile", "zscore"])
+def test_clips_that_find_their_own_limit_hold_back_an_outlying_batch(kind: str) -> None:
+    """One target a thousand times too large, under squared error: one batch of the 14 in an epoch."""
+    table = diabetes()
+    table.columns["y"].values[3] *= 1000
+    settings: dict[str, Any] = {
+        "loss": {"kind": "mse"},
+        "prepare": {"target": {"kind": "robust"}},
+        "split": SPLIT,
+        "optimizer": {"kind": "sgd", "lr": 1e-4},
+        "budget": {"epochs": 12, "batch_size": 32, "patience": 0},
+    }
+    result = train(table, {**SMALL, **settings, "clips": [{"kind": kind}]})
+    late = slice(100, None)  # they have seen enough by then
+    before, after = (getattr(result.readings, name)[late] for name in ("global_norm", "clipped_norm"))
+    assert after.max() < 0.5 * before.max()
+    assert np.median(after) == pytest.approx(np.median(before))
+    assert result.report["clipping"][0]["kind"] == kind
+
+
+@pytest.mark.parametrize("kind", ["adam", "nadam", "radam", "rmsprop", "adagrad"])
 def test_adaptive_optimizers_side_by_side(kind: str) -> None:
     result = _run(optimizer={"kind": kind, "lr": 0.01}, budget={"epochs": 12, "batch_size": 64})
     assert result.status == "succeeded"
     assert result.metrics["test"]["rmse"] < result.metrics["baselines"]["constant"]["rmse"]
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adam", "nadam", "radam", "rmsprop", "adagrad"])
+def test_adaptive_optimizers_hardly_mind_the_scale_of_the_loss(kind: str) -> None:
+    """delta · Huber(1) is smooth L1 times delta: mse against its double, huber with delta 1e6."""
+    settings: dict[str, Any] = {"optimizer": {"kind": kind, "lr": 0.003}, "clips": []}
+    single = _run(**settings, loss={"kind": "huber", "delta": 1e6})  # half the squared error
+    double = _run(**settings, loss={"kind": "mse"})
+    alike = np.allclose(single.readings.loss * 2, double.readings.loss, rtol=0.05)
+    # radam does not divide by the gradient's size in its first steps.
+    assert alike == (kind not in ("sgd", "radam"))

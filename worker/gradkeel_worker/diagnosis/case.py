@@ -25,7 +25,7 @@ CLIPS_DOMINATE = 0.30
 """Share of clipped steps above which, under SGD, the clip sets the length of the steps."""
 _FEWEST_STEPS = 5
 
-ADAPTIVE = ("adam", "adamw", "rmsprop", "adagrad")
+ADAPTIVE = ("adam", "adamw", "nadam", "radam", "rmsprop", "adagrad")
 
 
 @dataclass(frozen=True)

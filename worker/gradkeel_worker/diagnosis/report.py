@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -86,7 +87,7 @@ def partial_report(
     """
     return diagnose(
         Evidence(
-            config=config,
+            config=_with_a_rate(config),
             submitted=submitted,
             readings=readings,
             status=status,
@@ -96,6 +97,13 @@ def partial_report(
             seconds=seconds,
         )
     )
+
+
+def _with_a_rate(config: contract.TrainConfig) -> contract.TrainConfig:
+    """A run that ended before its learning rate was found took no step: the rules read the default."""
+    if config.optimizer.lr != "auto":  # type: ignore[comparison-overlap]
+        return config
+    return replace(config, optimizer=type(config.optimizer)())
 
 
 # ------------------------------------------------------------------------------------------------- the parts

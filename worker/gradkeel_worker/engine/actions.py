@@ -15,6 +15,17 @@ class SkipStep:
 
 
 @dataclass(frozen=True)
+class RollBack:
+    """Take no step but go back to the last good weights and optimizer state; the learning rate times
+    ``lr_factor`` from here on."""
+
+    reason: str
+    lr_factor: float
+    name: str = "roll_back"
+    effect: str = "weights and optimizer went back to the best epoch's, with a lower learning rate"
+
+
+@dataclass(frozen=True)
 class StopDiverged:
     """End the run as diverged."""
 
@@ -23,4 +34,4 @@ class StopDiverged:
     effect: str = "the run ended as diverged"
 
 
-Action = SkipStep | StopDiverged
+Action = SkipStep | RollBack | StopDiverged

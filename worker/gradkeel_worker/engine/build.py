@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from gradkeel.contract import config as contract
 from gradkeel.contract.config import TrainConfig
 from gradkeel.contract.errors import ConfigError, FieldError
 from gradkeel_worker.data import Part, Prepared
@@ -19,6 +20,7 @@ from gradkeel_worker.engine.averaging import Averaged
 from gradkeel_worker.engine.batches import Batches, Tensors
 from gradkeel_worker.engine.checkpoint import bond
 from gradkeel_worker.engine.keeper import Keeper
+from gradkeel_worker.engine.last_good import LastGood
 from gradkeel_worker.engine.monitor import Monitor, interval
 from gradkeel_worker.engine.objective import Objective, as_model, takes_weight
 from gradkeel_worker.engine.parameters import Parameters, flatten
@@ -80,6 +82,7 @@ def build(
     )
     if config.budget.ema is not None:
         optimizer = Averaged(optimizer, parameters.values, config.budget.ema)
+    goes_back = any(isinstance(guard, contract.Rollback) for guard in config.guards)
     steps = config.budget.epochs * len(batches)
     validated = len(prepared.validation.y) > 0
     monitor = Monitor(
@@ -107,6 +110,7 @@ def build(
         input_names=[item.name for item in prepared.inputs],
         score=_score(prepared),
         keeper=Keeper(module, parameters, validated=validated),
+        last_good=LastGood(module, parameters, optimizer) if goes_back else None,
         budget=config.budget,
         device=device,
         belongs=lambda: bond(prepared, config, _names(parameters, model, loss)),

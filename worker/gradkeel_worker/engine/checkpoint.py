@@ -135,7 +135,10 @@ def _state(run: Run) -> dict[str, Any]:
         "buffers": list(run.model.buffers()),
         "optimizer": run.optimizer.state(),
         "schedule": run.schedule.state(),
+        "lr": run.lr,
+        "clips": [clip.state() for clip in run.clips],
         "guards": [guard.state() for guard in run.guards],
+        "last_good": None if run.last_good is None else run.last_good.state(),
         "keeper": run.keeper.state(),
         "monitor": run.monitor.state(),
         "view": run.view.state(),
@@ -159,8 +162,13 @@ def _load(run: Run, state: dict[str, Any]) -> None:
             buffer.copy_(torch.as_tensor(values))
     run.optimizer.load(state["optimizer"])
     run.schedule.load(state["schedule"])
+    run.lr = state["lr"]
+    for clip, kept in zip(run.clips, state["clips"], strict=True):
+        clip.load(kept)
     for guard, kept in zip(run.guards, state["guards"], strict=True):
         guard.load(kept)
+    if run.last_good is not None:
+        run.last_good.load(state["last_good"])
     run.keeper.load(state["keeper"])
     run.view.load(state["view"])
     run.monitor.load(state["monitor"], run.view)

@@ -124,6 +124,8 @@ class EpochEnds:
             judged = entry["train_loss"] if run.validation is None else entry["validation_loss"]
             judged = math.nan if judged is None else judged
             entry["best"] = run.keeper.offer(epoch, run.step, judged)
+        if run.last_good is not None:
+            run.last_good.offer(judged)
         run.schedule.epoch_ended(judged)
         run.epochs.append(entry)
         now = time.monotonic()

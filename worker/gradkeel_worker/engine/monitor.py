@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradkeel_worker.engine.actions import Action
+from gradkeel_worker.engine.actions import Action, SkipStep
 from gradkeel_worker.engine.readings import Readings
 from gradkeel_worker.engine.view import StepView
 from gradkeel_worker.probes import PROBES
@@ -20,7 +20,7 @@ from gradkeel_worker.probes import PROBES
 _TIMED_STEPS, _TIMED_EVERY = 64, 64
 """Probes are timed at the first 64 steps and at every 64th after those."""
 _MAX_INTERVENTIONS = 1000
-"""So many are listed one by one; ``Readings.skipped`` has them all."""
+"""So many skipped steps are listed one by one; ``Readings.skipped`` has them all."""
 
 _TYPES = {"nonfinite": "q"}
 """Array type codes of numbers that are not float64."""
@@ -112,7 +112,7 @@ class Monitor:
     def intervened(self, view: StepView, action: Action) -> dict[str, Any]:
         """Note an action that was carried out; its record comes back."""
         record = {"step": view.step, "action": action.name, "reason": action.reason, "effect": action.effect}
-        if len(self._interventions) < _MAX_INTERVENTIONS:
+        if len(self._interventions) < _MAX_INTERVENTIONS or not isinstance(action, SkipStep):
             self._interventions.append(record)
         return record
 

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+Doubles = NDArray[np.float64]
 Values = Sequence[float] | Tensor
 """One number per layer: a list on the host, a tensor where they still lie on the device."""
 
@@ -38,6 +39,15 @@ class Layer:
         return self.stop - self.start
 
 
+@dataclass(frozen=True)
+class Span:
+    """Entries ``start`` to ``stop`` of the flat buffer: one parameter, as so many rows of equal length."""
+
+    start: int
+    stop: int
+    rows: int
+
+
 class Parameters:
     """The flat buffers ``values`` and ``gradient`` [n] of a model and the ``layers`` they fall into.
 
@@ -58,6 +68,7 @@ class Parameters:
         self.values = torch.cat([tensor.detach().flatten() for tensor in tensors])
         self.gradient = torch.zeros_like(self.values)
         self.layers = tuple(_layers(named))
+        self._spans = _unit_spans(named, model)
         self._share()
         self._norm: float | None = None
 
@@ -96,6 +107,24 @@ class Parameters:
         self.gradient.clamp_(-limit, limit)
         self._norm = None
 
+    def scale_layers(self, coefficients: Sequence[float]) -> None:
+        """Multiply the gradient of each layer by a number of its own."""
+        for layer, coefficient in zip(self.layers, coefficients, strict=True):
+            if coefficient != 1:
+                self.gradient[layer.start : layer.stop].mul_(coefficient)
+        self._norm = None
+
+    def unit_norms(self) -> tuple[Doubles, Doubles]:
+        """Norms of each unit's weights and of its gradient, [units] each, but for the output layer.
+
+        A unit is what shares the first index of a parameter of two dimensions or more, or a whole vector.
+        """
+        raise NotImplementedError
+
+    def scale_units(self, coefficients: Doubles) -> None:
+        """Multiply the gradient of each unit by a number of its own."""
+        raise NotImplementedError
+
     def nonfinite(self) -> int:
         """Number of NaN or infinite entries of the gradient."""
         return 0 if math.isfinite(self.norm()) else int((~torch.isfinite(self.gradient)).sum())
@@ -129,6 +158,8 @@ class HostParameters(Parameters):
         self._flat_values = self.values.numpy()
         self._gradients = [self._flat_gradient[layer.start : layer.stop] for layer in self.layers]
         self._weights = _weight_views(self._flat_values, self.layers)
+        self._unit_weights = _unit_views(self._flat_values, self._spans)
+        self._unit_gradients = _unit_views(self._flat_gradient, self._spans)
 
     def measure(self, loss: Tensor) -> float:
         self._norm = norm(self._flat_gradient)
@@ -139,6 +170,16 @@ class HostParameters(Parameters):
 
     def weight_norms(self) -> Values:
         return [norm(view) for view in self._weights]
+
+    def unit_norms(self) -> tuple[Doubles, Doubles]:
+        return _row_norms(self._unit_weights), _row_norms(self._unit_gradients)
+
+    def scale_units(self, coefficients: Doubles) -> None:
+        singles, first = coefficients.astype(np.float32), 0
+        for view in self._unit_gradients:
+            view *= singles[first : first + len(view), None]
+            first += len(view)
+        self._norm = None
 
     def track_updates(self) -> Callable[[], Values]:
         values, kept = self._flat_values, self._flat_values.copy()
@@ -184,6 +225,23 @@ class DeviceParameters(Parameters):
     def weight_norms(self) -> Values:
         return torch.stack(torch._foreach_norm(self._weights))
 
+    def unit_norms(self) -> tuple[Doubles, Doubles]:
+        flats = (self.values, self.gradient)
+        views = [view for flat in flats for view in _unit_views(flat, self._spans)]
+        if not views:
+            return np.zeros(0), np.zeros(0)
+        norms = torch.cat([torch.linalg.vector_norm(view, dim=1, dtype=torch.float64) for view in views])
+        weights, gradients = np.split(norms.cpu().numpy(), 2)
+        return weights, gradients
+
+    def scale_units(self, coefficients: Doubles) -> None:
+        singles = torch.from_numpy(coefficients.astype(np.float32)).to(self.gradient.device)
+        first = 0
+        for view in _unit_views(self.gradient, self._spans):
+            view.mul_(singles[first : first + len(view)].unsqueeze(1))
+            first += len(view)
+        self._norm = None
+
     def track_updates(self) -> Callable[[], Values]:
         kept = self.values.clone()
         views = _weight_views(kept, self.layers)
@@ -222,6 +280,35 @@ def _device_norm(vector: Tensor) -> Tensor:
 
 def _weight_views(flat: Any, layers: Sequence[Layer]) -> list[Any]:
     return [flat[layer.start : layer.weights_stop] for layer in layers]
+
+
+def _unit_views(flat: Any, spans: Sequence[Span]) -> list[Any]:
+    return [flat[span.start : span.stop].reshape(span.rows, -1) for span in spans]
+
+
+def _row_norms(matrices: Sequence[NDArray[np.float32]]) -> Doubles:
+    """Euclidean norm of every row, those of all matrices in one array."""
+    if not matrices:
+        return np.zeros(0)
+    squares = np.concatenate([np.einsum("ij,ij->i", each, each) for each in matrices])
+    if not np.isfinite(squares).all():
+        wide = [each.astype(np.float64) for each in matrices]
+        squares = np.concatenate([np.einsum("ij,ij->i", each, each) for each in wide])
+    norms: Doubles = np.sqrt(squares, dtype=np.float64)
+    return norms
+
+
+def _unit_spans(named: Sequence[tuple[str, list[nn.Parameter]]], model: nn.Module) -> list[Span]:
+    """Of every parameter but those of the output layer: of a caller's own model, the last one."""
+    output = "output" if hasattr(model, "layer_of") else named[-1][0]
+    spans, start = [], 0
+    for name, tensors in named:
+        for tensor in tensors:
+            stop = start + tensor.numel()
+            if name != output and stop > start:
+                spans.append(Span(start, stop, tensor.shape[0] if tensor.ndim > 1 else 1))
+            start = stop
+    return spans
 
 
 def _by_layer(model: nn.Module) -> list[tuple[str, list[nn.Parameter]]]:

@@ -44,8 +44,7 @@ def with_delta(
     The pilot is the config's own model and optimizer under huber(1.0), for PILOT_STEPS steps at most or five
     epochs, at a constant learning rate, on the training part alone. torch's generator is left as it was.
     """
-    loss = config.loss
-    if not isinstance(loss, Huber) or loss.delta != "auto" or prepared.classes is not None:
+    if not _undecided(config) or prepared.classes is not None:
         return config
     pilot = _pilot_config(config, len(prepared.train))
     alone = _pilot_data(prepared, config)
@@ -54,6 +53,15 @@ def with_delta(
         ending = fit(run)
         delta = _delta(residuals(run, prepared)) if ending == "epochs" else FALLBACK
     return dataclasses.replace(config, loss=Huber(delta=delta))
+
+
+def provisional(config: TrainConfig) -> TrainConfig:
+    """The config with a delta that can be trained with, where its own is not known yet."""
+    return dataclasses.replace(config, loss=Huber(delta=FALLBACK)) if _undecided(config) else config
+
+
+def _undecided(config: TrainConfig) -> bool:
+    return isinstance(config.loss, Huber) and config.loss.delta == "auto"
 
 
 def residuals(run: Run, prepared: Prepared) -> NDArray[np.float64]:

@@ -20,6 +20,7 @@ from gradkeel.contract.config import Budget
 from gradkeel_worker.engine.batches import Batches, Tensors
 from gradkeel_worker.engine.checkpoint import Checkpoint
 from gradkeel_worker.engine.keeper import Keeper
+from gradkeel_worker.engine.last_good import LastGood
 from gradkeel_worker.engine.monitor import Monitor
 from gradkeel_worker.engine.objective import Objective
 from gradkeel_worker.engine.parameters import Parameters
@@ -75,6 +76,8 @@ class Run:
     score: Callable[[NDArray[np.float64]], dict[str, float]]
     """Metric name → value from the validation part's outputs."""
     keeper: Keeper
+    last_good: LastGood | None
+    """Where a rollback leads; None where no guard asks for one."""
     budget: Budget
     device: torch.device
     belongs: Callable[[], str]

@@ -13,10 +13,11 @@ import math
 
 import numpy as np
 
-from gradkeel_worker.engine.actions import Action, StopDiverged
+from gradkeel_worker.engine.actions import Action, RollBack, StopDiverged
 from gradkeel_worker.engine.epochs import EpochEnds
 from gradkeel_worker.engine.nonfinite import note_nonfinite
 from gradkeel_worker.engine.run import Run
+from gradkeel_worker.stabilizers.guards import judge
 
 
 def fit(run: Run) -> str:
@@ -58,25 +59,36 @@ def _epoch(run: Run, ends: EpochEnds, epoch: int, done: int) -> str | None:
         monitor.measured(view)
         if not math.isfinite(view.loss + view.global_norm):
             note_nonfinite(run)
-        actions = [action for guard in run.guards for action in guard(view)]
+        actions = judge(run.guards, view)
         view.skipped = bool(actions)
         coefficients = [1.0 if view.skipped else clip(parameters) for clip in run.clips]
         view.measure_again()
         if not view.skipped:
             optimizer.step(view.lr)
+        for action in actions:
+            if isinstance(action, RollBack):
+                _go_back(run, action)
         monitor.stepped(view, coefficients)
 
         run.step += 1
         ends.stepped(view)
         for action in actions:
             run.hooks.emit("intervention", monitor.intervened(view, action))
-        if _diverged(run, actions):
+        if _diverged(view.loss, actions):
             return "diverged"
     return None
 
 
-def _diverged(run: Run, actions: list[Action]) -> bool:
-    """A guard has given up; or, without guards, the loss is not finite and the weights will not come back."""
-    if run.guards:
+def _go_back(run: Run, action: RollBack) -> None:
+    assert run.last_good is not None
+    run.last_good.restore()
+    run.lr *= action.lr_factor
+    if run.view.updates is not None:
+        run.view.updates()  # changes count from the weights as they are now
+
+
+def _diverged(loss: float, actions: list[Action]) -> bool:
+    """A guard has given up; or the loss is not finite, the weights will not come back, and no guard minds."""
+    if actions:
         return any(isinstance(action, StopDiverged) for action in actions)
-    return not math.isfinite(run.view.loss)
+    return not math.isfinite(loss)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
+import math
 import platform
 import time
 from collections.abc import Callable
@@ -24,10 +25,12 @@ from gradkeel_worker.data import Prepared, Table, prepare
 from gradkeel_worker.diagnosis import Evaluation, Evidence, diagnose
 from gradkeel_worker.diagnosis.evaluation import evaluate
 from gradkeel_worker.diagnosis.provenance import first_bad_cell
+from gradkeel_worker.engine.actions import StopDiverged
 from gradkeel_worker.engine.build import build, build_loss
 from gradkeel_worker.engine.checkpoint import Checkpoint, UnusableCheckpoint
 from gradkeel_worker.engine.checkpoint import resume as restore
-from gradkeel_worker.engine.pilot import with_delta
+from gradkeel_worker.engine.pilot import provisional, with_delta
+from gradkeel_worker.engine.range_test import Found, find_lr, with_lr
 from gradkeel_worker.engine.readings import Readings
 from gradkeel_worker.engine.run import Emit, Hooks, Run, silent
 from gradkeel_worker.engine.trainer import fit
@@ -128,6 +131,9 @@ def train(
     with interruptible():
         prepared = _prepare(data, config if asked is None else resolve(asked, shape))
     config = _decided(prepared, config, asked, shape)
+    with torch.random.fork_rng():
+        found = _found_lr(prepared, config, loss, model, hooks)
+    config = config if found is None else with_lr(config, found.lr)
     if loss is None:
         config = with_delta(prepared, config, model=model, should_stop=should_stop, deadline=deadline)
     prepared = dataclasses.replace(prepared, config=config)
@@ -155,7 +161,7 @@ def train(
         profile=profile,
         evaluation=Evaluation(),
         seconds=time.monotonic() - started + run.seconds_before,
-        provenance=_provenance(run, config, ending) | (provenance or {}),
+        provenance=_provenance(run, config, ending, found) | (provenance or {}),
     )
     try:
         with interruptible():
@@ -209,6 +215,24 @@ def _shape(data: Table | Prepared, asked: Json | None, profile: Json | None) -> 
         return Shape(rows=rows, numeric=len(data.inputs), categorical=len(data.categories), task=data.task)
     numeric = sum(column.type == "numeric" for column in data.columns.values())
     return Shape(rows=len(data), numeric=numeric, categorical=len(data.columns) - numeric)
+
+
+def _found_lr(prepared: Prepared, config: TrainConfig, loss: Any, model: Any, hooks: Hooks) -> Found | None:
+    """The learning rate that "auto" stands for, told in a log event; None where it is a number already."""
+    if config.optimizer.lr != "auto":  # type: ignore[comparison-overlap]
+        return None
+    deadline = math.inf if hooks.deadline is None else hooks.deadline
+
+    def stopped() -> bool:
+        asked = None if hooks.should_stop is None else hooks.should_stop()
+        return asked is not None or time.monotonic() >= deadline
+
+    def built(tried: TrainConfig) -> Run:
+        return build(prepared, provisional(tried), loss=loss, model=model, probes=())
+
+    found = find_lr(config, built, stopped)
+    hooks.emit("log", {"message": found.message, "step": 0, "lr": found.lr, "lr_range_test": found.record})
+    return found
 
 
 # ------------------------------------------------------------------------------------------------ outcome
@@ -269,6 +293,9 @@ def _error(status: str, run: Run, prepared: Prepared) -> Json | None:
         )
         return {"code": status, "message": f"{message} at step {run.step}", "where": where}
     event = run.nonfinite_event
+    stops = [one["reason"] for one in run.readings.interventions if one["action"] == StopDiverged.name]
+    if event is None and stops:
+        return {"code": DIVERGED, "message": f"a guard ended the training: {stops[0]}", "where": where}
     if event is None:
         message = "no epoch ended with a finite loss, so there is no model to return"
         return {"code": DIVERGED, "message": message, "where": where}
@@ -280,12 +307,14 @@ def _error(status: str, run: Run, prepared: Prepared) -> Json | None:
     return {"code": DIVERGED, "message": message, "where": where}
 
 
-def _provenance(run: Run, config: TrainConfig, ending: str) -> Json:
+def _provenance(run: Run, config: TrainConfig, ending: str, found: Found | None) -> Json:
+    cut_short = found is not None and found.record["cut_short"]
     return {
         "seed": config.seed,
         "precision": config.precision,
         "device": run.device.type,
-        "reproducible": ending != "max_seconds",
+        "reproducible": ending != "max_seconds" and not cut_short,
+        "lr_range_test": None if found is None else found.record,
         "resumed_at": run.resumed_at,
         "hardware": {
             "machine": platform.machine(),

@@ -10,10 +10,19 @@ from gradkeel_worker.stabilizers.clips import Clip
 from gradkeel_worker.stabilizers.guards import Guard
 
 CLIPS: dict[str, Callable[[Any], Clip]] = {
-    "norm": clips.norm,
-    "value": clips.value,
-    "normalize": clips.normalize,
+    "norm": clips.Norm,
+    "value": clips.Value,
+    "layer_norm": clips.LayerNorm,
+    "adaptive": clips.Adaptive,
+    "percentile": clips.Percentile,
+    "zscore": clips.ZScore,
+    "normalize": clips.Normalize,
 }
-GUARDS: dict[str, Callable[[Any], Guard]] = {"skip_nonfinite": guards.SkipNonfinite}
+GUARDS: dict[str, Callable[[Any], Guard]] = {
+    "skip_nonfinite": guards.SkipNonfinite,
+    "skip_outlier": guards.SkipOutlier,
+    "rollback": guards.Rollback,
+    "stop_after": guards.StopAfter,
+}
 
 __all__ = ["CLIPS", "GUARDS", "Clip", "Guard"]

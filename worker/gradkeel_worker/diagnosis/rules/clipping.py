@@ -151,8 +151,8 @@ def _remedy(case: Case, clip: Json) -> Remedy:
         return Remedy("Use he initialisation.", remedies.he(case))
     limit = remedies.norm_percentile(case)
     patch = remedies.norm_clip(case, limit)
-    if clip["kind"] == "value":
-        kept = [one for one in patch["clips"] if one["kind"] != "value"]
+    if clip["kind"] != "norm":
+        kept = [one for one in patch["clips"] if one["kind"] != clip["kind"]]
         patch = combine(patch, {"clips": kept})
     return Remedy(
         f"Clip the norm at {number(limit)}, the 90th percentile of the norms that were measured.", patch
