@@ -6,8 +6,7 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,15 +29,6 @@ PROFILE = {
         {"name": "price", "type": "numeric", "missing": 0, "distinct": 20},
     ],
 }
-
-
-def eventually(check: Callable[[], Any], seconds: float = 60) -> Any:
-    """What ``check`` gives once it is true: what is watched lies in other processes and gives no event."""
-    deadline = time.monotonic() + seconds
-    while not (found := check()):
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.02)
-    return found
 
 
 class Place:

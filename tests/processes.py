@@ -1,10 +1,13 @@
-"""Looking at processes that are not children of the test runner."""
+"""Looking at what other processes do: those that are not children of the test runner too."""
 
 from __future__ import annotations
 
 import os
 import select
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 
 def children_of(pid: int) -> list[int]:
@@ -25,3 +28,12 @@ def wait_for_exit(pid: int, seconds: float = 30.0) -> bool:
         return bool(select.select([descriptor], [], [], seconds)[0])
     finally:
         os.close(descriptor)
+
+
+def eventually(check: Callable[[], Any], seconds: float = 60) -> Any:
+    """What ``check`` gives once it is true: what is watched lies in other processes and gives no event."""
+    deadline = time.monotonic() + seconds
+    while not (found := check()):
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.02)
+    return found

@@ -10,8 +10,7 @@ import socket
 import stat
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2 as httpx
@@ -20,7 +19,7 @@ import pytest
 from gradkeel_service.stack.supervisor import is_loopback
 from gradkeel_store.records import open_records
 from gradkeel_store.settings import Settings
-from processes import children_of
+from processes import children_of, eventually
 
 GRADKEEL = [sys.executable, "-m", "gradkeel"]
 
@@ -67,14 +66,6 @@ class Home:
             command = Path(f"/proc/{pid}/cmdline").read_bytes().decode().replace("\0", " ")
             found |= {name: pid for mark, name in names.items() if mark in command}
         return found
-
-
-def eventually(check: Callable[[], bool], seconds: float = 60) -> None:
-    """Look until it holds: what is watched lies in other processes and gives no event of its own."""
-    deadline = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.05)
 
 
 def answers(url: str, path: str = "/readyz") -> bool:

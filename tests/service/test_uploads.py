@@ -11,12 +11,12 @@ import threading
 import time
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
-from typing import Any
 
 import httpx2 as httpx
 import pytest
 
 from gradkeel_store.records import Piece, UploadRow, tables
+from processes import eventually
 from servers import S3
 from service.conftest import MAX_UPLOAD, TABLE, Service, assert_problem, running_service
 
@@ -25,7 +25,6 @@ SENDING = TUS | {"Content-Type": "application/offset+octet-stream"}
 BODY = TABLE.encode() * 300
 SHA = hashlib.sha256(BODY).hexdigest()
 UNKNOWN = "/v1/uploads/upl_" + "0" * 22
-DEADLINE_SECONDS = 20.0
 
 
 def metadata(**values: str) -> dict[str, str]:
@@ -48,12 +47,6 @@ def offset_of(client: httpx.Client, upload: str) -> int:
     answer = client.head(upload, headers=TUS)
     assert answer.status_code == 200
     return int(answer.headers["Upload-Offset"])
-
-
-def await_true(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to be in time"
 
 
 def row_of(service: Service, upload: str) -> UploadRow:
@@ -333,9 +326,9 @@ def test_a_reset_connection_lets_go_of_the_upload(service: Service, client: http
     upload = announce(client)
     with socket.create_connection(("127.0.0.1", service.port)) as connection:
         connection.sendall(raw_patch(service, upload, 0, len(BODY)) + BODY[:60_000])
-        await_true(lambda: row_of(service, upload).holder)
+        eventually(lambda: row_of(service, upload).holder)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-    await_true(lambda: row_of(service, upload).holder is None)
+    eventually(lambda: row_of(service, upload).holder is None)
     stored = offset_of(client, upload)
     assert stored <= 60_000
     assert "Gradkeel-Dataset-Id" in send(client, upload, stored, BODY[stored:]).headers
@@ -345,7 +338,7 @@ def test_of_two_at_once_one_is_told_to_wait(service: Service, client: httpx.Clie
     upload = announce(client)
     with socket.create_connection(("127.0.0.1", service.port)) as connection:
         connection.sendall(raw_patch(service, upload, 0, len(BODY)) + BODY[:40_000])
-        await_true(lambda: row_of(service, upload).holder)
+        eventually(lambda: row_of(service, upload).holder)
         answer = send(client, upload, 0, b"other,bytes\n" * 10)
         assert_problem(answer, 423, "locked")
         assert answer.headers["Retry-After"] == "1"
@@ -375,7 +368,7 @@ def test_an_upload_deleted_under_the_hand_takes_nothing_more(service: Service, c
     upload = announce(client)
     with socket.create_connection(("127.0.0.1", service.port)) as connection:
         connection.sendall(raw_patch(service, upload, 0, len(BODY)) + BODY[:40_000])
-        await_true(lambda: row_of(service, upload).holder)
+        eventually(lambda: row_of(service, upload).holder)
         assert client.delete(upload, headers=TUS).status_code == 204
         connection.sendall(BODY[40_000:])
         assert connection.recv(4096).startswith(b"HTTP/1.1 423")

@@ -19,9 +19,9 @@ import httpx2 as httpx
 import pytest
 import redis
 
-from consuming import QUEUE, Place, eventually, item, place
+from consuming import QUEUE, Place, item, place
 from gradkeel.contract.states import Scope
-from processes import children_of
+from processes import children_of, eventually
 from servers import LoggedProcess, Rabbit, Valkey
 from system.conftest import STOP_SECONDS, gradkeel, own_environment
 

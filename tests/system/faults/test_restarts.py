@@ -16,6 +16,7 @@ import redis
 from gradkeel import Client, Event
 from gradkeel.resources.jobs import Job
 from gradkeel_store.settings import redis_url_of
+from processes import eventually
 
 from .conftest import CONFIG, Victim
 from .followers import Follower, assert_nothing_silent, browser, pages
@@ -44,6 +45,19 @@ def embedded_broker(stack: Victim) -> redis.Redis:
     return redis.Redis.from_url(
         redis_url_of(f"redis+socket://{stack.data}/broker/broker.sock?virtual_host=0")
     )
+
+
+def forget_everything(stack: Victim) -> None:
+    """Empty the broker, once it is there again."""
+
+    def flushed() -> bool:
+        with embedded_broker(stack) as broker:
+            try:
+                return bool(broker.flushall())
+            except redis.ConnectionError:
+                return False
+
+    eventually(flushed)
 
 
 def is_step(event: Event) -> bool:
@@ -78,8 +92,7 @@ def test_events_through_restarts_of_everything(stack: Victim, endless: Job) -> N
     steps_go_on()
     stack.kill("broker")
     steps_go_on()
-    with embedded_broker(stack) as broker:
-        broker.flushall()
+    forget_everything(stack)
     steps_go_on()
     frozen = stack.pid("broker")
     os.kill(frozen, signal.SIGSTOP)
