@@ -19,6 +19,7 @@ from gradkeel.contract.states import Scope
 from gradkeel_store.records import Records, SubmissionRow, open_records
 from gradkeel_store.settings import Settings
 from making import ready_dataset
+from processes import eventually
 from servers import Rabbit, Valkey, die_with_parent
 
 QUEUE = "gradkeel.submissions"
