@@ -123,7 +123,8 @@ def test_training_that_does_not_answer(lasting: Victim, table: Path) -> None:
 
 
 def test_diagnosing(lasting: Victim, large: Path) -> None:
-    job = start(lasting.client(), large, ONCE)
+    wide = {"model": {"kind": "mlp", "widths": [1500, 800]}}  # whose examination takes seconds
+    job = start(lasting.client(), large, ONCE | wide)
     until(job, in_phase("diagnose"))
     cancel(job, "diagnosing")
     assert_told(job, model=None)
