@@ -123,8 +123,8 @@ def test_training_that_does_not_answer(lasting: Victim, table: Path) -> None:
 
 
 def test_diagnosing(lasting: Victim, large: Path) -> None:
-    wide = {"model": {"kind": "mlp", "widths": [1500, 800]}}  # whose examination takes seconds
-    job = start(lasting.client(), large, ONCE | wide)
+    slow = {"model": {"kind": "mlp", "widths": [2000, 1000]}, "health": {"gradient_check": True}}
+    job = start(lasting.client(), large, ONCE | slow)
     until(job, in_phase("diagnose"))
     cancel(job, "diagnosing")
     assert_told(job, model=None)
