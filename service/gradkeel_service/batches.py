@@ -16,11 +16,11 @@ from gradkeel_service.bodies import media_type, read_all
 from gradkeel_service.conditional import json_response, negotiated
 from gradkeel_service.errors import Refusal
 from gradkeel_service.idempotency import Keeping, asked_key, body_digest, once
+from gradkeel_service.long_polls import answer_when_changed
 from gradkeel_service.openapi import Blueprint
 from gradkeel_service.pagination import PageQuery, page_document
 from gradkeel_service.parts import parts
 from gradkeel_service.queries import Nothing, Priority, WaitQuery
-from gradkeel_service.waiting import client_gone, poll
 from gradkeel_store.json_text import to_text
 from gradkeel_store.records import BatchRow, Records
 
@@ -103,26 +103,8 @@ def find(batch_id: str) -> BatchRow:
 @blueprint.answers(200, "Batch", "The batch.")
 def get(query: dict[str, Any], batch_id: str) -> ResponseReturnValue:
     """Get a batch; with `wait`, once its state has changed or after so many seconds."""
-    row = find(batch_id)
-    crowded = False
-    if query["wait"] and row.state != BatchState.ENDED:
-        with parts().seats.seat(project()) as seated:
-            crowded = not seated
-            if seated:
-                row = _await_change(row, query["wait"])
-    response = json_response(row.to_json())
-    if crowded:
-        response.headers["Retry-After"] = "1"
-    return response
-
-
-def _await_change(row: BatchRow, seconds: float) -> BatchRow:
-    return poll(
-        lambda: find(row.id),
-        lambda seen: seen.state != row.state,
-        seconds,
-        parts().stopping,
-        client_gone(request.environ),
+    return answer_when_changed(
+        lambda: find(batch_id), lambda row: row.state != BatchState.ENDED, query["wait"]
     )
 
 

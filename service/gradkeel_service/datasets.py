@@ -14,12 +14,12 @@ from gradkeel_service.auth import project
 from gradkeel_service.conditional import json_response
 from gradkeel_service.errors import Refusal, invalid
 from gradkeel_service.idempotency import Keeping, asked_key, once
+from gradkeel_service.long_polls import answer_when_changed
 from gradkeel_service.openapi import Blueprint
 from gradkeel_service.pagination import PageQuery, page_document
 from gradkeel_service.parts import parts
 from gradkeel_service.preview import read_preview
 from gradkeel_service.queries import Flag, Nothing, PlainText, WaitQuery, WholeNumber
-from gradkeel_service.waiting import client_gone, poll
 from gradkeel_store.queue import ring_ingest
 from gradkeel_store.records import DatasetRow
 
@@ -133,23 +133,9 @@ def by_digest(query: dict[str, Any], sha256: str) -> ResponseReturnValue:
 @blueprint.answers(200, "Dataset", "The data set.")
 def get(query: dict[str, Any], dataset_id: str) -> ResponseReturnValue:
     """Get a data set; with `wait`, once it has been read or after so many seconds."""
-    row = find(dataset_id)
-    crowded = False
-    if query["wait"] and row.state == DatasetState.INGESTING:
-        with parts().seats.seat(project()) as seated:
-            crowded = not seated
-            if seated:
-                row = poll(
-                    lambda: find(dataset_id),
-                    lambda seen: seen.state != DatasetState.INGESTING,
-                    query["wait"],
-                    parts().stopping,
-                    client_gone(request.environ),
-                )
-    response = json_response(row.to_json())
-    if crowded:
-        response.headers["Retry-After"] = "1"
-    return response
+    return answer_when_changed(
+        lambda: find(dataset_id), lambda row: row.state == DatasetState.INGESTING, query["wait"]
+    )
 
 
 def find(dataset_id: str) -> DatasetRow:

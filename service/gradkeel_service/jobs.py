@@ -16,11 +16,11 @@ from gradkeel_service.bodies import parse_object, read_all
 from gradkeel_service.conditional import json_response, negotiated
 from gradkeel_service.errors import Refusal, invalid
 from gradkeel_service.idempotency import Keeping, asked_key, body_digest, once
+from gradkeel_service.long_polls import answer_when_changed
 from gradkeel_service.openapi import Blueprint, component
 from gradkeel_service.pagination import PageQuery, page_document
 from gradkeel_service.parts import parts
 from gradkeel_service.queries import Flag, Moment, Nothing, Priority, WaitQuery, WholeNumber, WithoutNul
-from gradkeel_service.waiting import client_gone, poll
 from gradkeel_store import event_ids
 from gradkeel_store.queue import ring_train
 from gradkeel_store.records import JobFilter, JobRow
@@ -147,27 +147,7 @@ def ended(job_id: str) -> JobRow:
 @blueprint.answers(200, "Job", "The job.")
 def get(query: dict[str, Any], job_id: str) -> ResponseReturnValue:
     """Get a job; with `wait`, once its state has changed or after so many seconds."""
-    row = find(job_id)
-    crowded = False
-    if query["wait"] and row.state not in TERMINAL:
-        with parts().seats.seat(project()) as seated:
-            crowded = not seated
-            if seated:
-                row = _await_change(row, query["wait"])
-    response = json_response(row.to_json())
-    if crowded:
-        response.headers["Retry-After"] = "1"
-    return response
-
-
-def _await_change(row: JobRow, seconds: float) -> JobRow:
-    return poll(
-        lambda: find(row.id),
-        lambda seen: seen.state != row.state,
-        seconds,
-        parts().stopping,
-        client_gone(request.environ),
-    )
+    return answer_when_changed(lambda: find(job_id), lambda row: row.state not in TERMINAL, query["wait"])
 
 
 @blueprint.route("/<job_id>/events", methods=["GET"])

@@ -19,12 +19,12 @@ from gradkeel_service.conditional import json_response
 from gradkeel_service.datasets import UploadQuery, check_encoding, check_storage
 from gradkeel_service.errors import Refusal, invalid
 from gradkeel_service.idempotency import Keeping, asked_key, body_digest, once
+from gradkeel_service.long_polls import answer_when_changed
 from gradkeel_service.openapi import Blueprint
 from gradkeel_service.parts import parts
 from gradkeel_service.queries import Nothing, PlainText, WaitQuery
 from gradkeel_service.uploading import reception, tus
 from gradkeel_service.uploading.assembly import drop
-from gradkeel_service.waiting import client_gone, poll
 from gradkeel_store.records import UploadRow
 
 blueprint = Blueprint(
@@ -243,26 +243,11 @@ def head(query: dict[str, Any], upload_id: str) -> ResponseReturnValue:
 @blueprint.answers(200, "Upload", "The upload.")
 def get(query: dict[str, Any], upload_id: str) -> ResponseReturnValue:
     """Where an upload stands; with `wait`, once its data set has been made or after so many seconds."""
-    upload = _looked_after(find(upload_id))
-    crowded = False
-    if query["wait"] and upload.state is UploadState.ASSEMBLING:
-        with parts().seats.seat(project()) as seated:
-            crowded = not seated
-            if seated:
-                upload = _await_end(upload, query["wait"])
-    response = tus.describe(json_response(upload.to_json()), upload)
-    if crowded:
-        response.headers["Retry-After"] = "1"
-    return response
-
-
-def _await_end(upload: UploadRow, seconds: float) -> UploadRow:
-    return poll(
-        lambda: _looked_after(find(upload.id)),
-        lambda seen: seen.state is not UploadState.ASSEMBLING,
-        seconds,
-        parts().stopping,
-        client_gone(request.environ),
+    return answer_when_changed(
+        lambda: _looked_after(find(upload_id)),
+        lambda upload: upload.state is UploadState.ASSEMBLING,
+        query["wait"],
+        lambda upload: tus.describe(json_response(upload.to_json()), upload),
     )
 
 
