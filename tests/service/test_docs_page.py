@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
-from playwright.sync_api import sync_playwright
 
-from servers import missing
+from browsing import running_chromium
 from service.conftest import Service, assert_problem
 
 
 def test_the_page_renders_without_a_complaint(service: Service) -> None:
-    browser_path = (
-        shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    )
-    if browser_path is None:
-        missing("no Chromium on the PATH")
     complaints: list[str] = []
     foreign: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=browser_path, args=["--no-sandbox", "--disable-dev-shm-usage"]
-        )
+    with running_chromium() as browser:
         page = browser.new_page()
         page.on(
             "console", lambda message: complaints.append(message.text) if message.type == "error" else None
@@ -31,7 +20,6 @@ def test_the_page_renders_without_a_complaint(service: Service) -> None:
         page.goto(f"{service.url}/docs")
         page.wait_for_selector(".opblock-summary-path")
         shown = page.inner_text("#docs")
-        browser.close()
     assert "/v1/jobs/{job_id}/report" in shown.replace("\u200b", "")
     assert complaints == []
     assert foreign == []
