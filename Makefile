@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q install -c constraint
 DATA ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint type docs bench bench-speed bench-service bench-uploads bench-fairness chaos chaos-stack chaos-queue clean
+.PHONY: help demo test lint type docs bench bench-speed bench-quality bench-service bench-uploads bench-fairness chaos chaos-stack chaos-queue clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,13 @@ bench-service: $(VENV)/.dev $(VENV)-mlflow/.done ## Measure the service beside M
 
 bench-speed: $(VENV)/.dev ## Time a training step beside the plain loop and scikit-learn
 	$(BIN)/python benchmarks/page.py speed -- $(BIN)/python benchmarks/speed.py $(if $(DATA),--data $(DATA))
+
+$(VENV)/.bench: $(BIN)/python pyproject.toml constraints.txt
+	$(PIP) -e '.[bench]'
+	@touch $@ $(VENV)/.server
+
+bench-quality: $(VENV)/.bench ## Compare accuracy with other libraries' on the sets in DATA (hours; goes on where it was)
+	$(BIN)/python benchmarks/page.py quality -- $(BIN)/python benchmarks/quality.py --data $(DATA) --chart docs/quality.svg
 
 bench-uploads: $(VENV)/.dev ## Time an upload of 1 GiB over a line that is cut five times
 	$(BIN)/python benchmarks/page.py uploads -- $(BIN)/python benchmarks/uploads.py

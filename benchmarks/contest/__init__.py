@@ -1,0 +1,1 @@
+"""The contest behind ``make bench-quality``: data sets, contestants, results."""
