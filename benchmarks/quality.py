@@ -20,6 +20,7 @@ import traceback
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from contest import results
 from contest.results import Line
@@ -49,24 +50,26 @@ def contested(
     table = load(folder, one, rows, seed)
     contest = Contest.of(one, soiled(table, one, seed) if dirty else table, seed)
     for model in models:
-        started = time.perf_counter()
-        metrics: dict[str, float | None] = {}
-        error = None
-        try:
-            answer = PEERS[model](contest)
-            seconds = time.perf_counter() - started
-            metrics = results.judged(one.task, contest.part("test")[1].to_numpy(), answer)
-        except Exception as failure:  # a contestant that fails is told in the table
-            seconds = time.perf_counter() - started
-            error = f"{type(failure).__name__}: {str(failure)[:120]}"
-            traceback.print_exc()
-        line = Line(one.name, seed, dirty, model, len(table), round(seconds, 2), metrics, error)
+        line = tried(PEERS[model], contest, model, dirty)
         results.append(kept, line)
-        shown = "  ".join(f"{name} {value:.5g}" for name, value in metrics.items() if value is not None)
-        print(
-            f"{one.name} seed {seed}{' dirty' if dirty else ''}  {model}: {error or shown}  {seconds:.1f} s",
-            file=sys.stderr,
-        )
+        told = line.error or "  ".join(f"{k} {v:.5g}" for k, v in line.metrics.items() if v is not None)
+        print(f"{one.name} seed {seed} {dirty=} {model}: {told}  {line.seconds:.1f} s", file=sys.stderr)
+
+
+def tried(peer: Any, contest: Any, model: str, dirty: bool) -> Line:
+    """One contestant's line; one that fails is told in the table."""
+    metrics: dict[str, float | None] = {}
+    error = None
+    started, cpu = time.perf_counter(), time.process_time()
+    try:
+        answer = peer(contest)
+    except Exception as failure:
+        error = f"{type(failure).__name__}: {str(failure)[:120]}"
+        traceback.print_exc()
+    spent = round(time.perf_counter() - started, 2), round(time.process_time() - cpu, 2)
+    if error is None:
+        metrics = results.judged(contest.one.task, contest.part("test")[1].to_numpy(), answer)
+    return Line(contest.one.name, contest.seed, dirty, model, len(contest.table), *spent, metrics, error)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -95,7 +98,7 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path)
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--rows", type=int, default=50_000)
+    parser.add_argument("--rows", type=int, default=30_000)
     parser.add_argument("--sets", nargs="*", default=[])
     parser.add_argument("--models", nargs="*", default=list(MODELS), choices=MODELS)
     parser.add_argument("--dirty", action=argparse.BooleanOptionalAction, default=True)

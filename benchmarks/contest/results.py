@@ -22,7 +22,9 @@ SECOND = {"regression": ("mae",), "classification": ("accuracy", "auc")}
 
 @dataclass(frozen=True)
 class Line:
-    """One contestant on one set and seed. ``error`` in place of metrics where it failed."""
+    """One contestant on one set and seed. ``error`` in place of metrics where it failed. ``cpu_seconds``: of
+    all threads together; they change less than ``seconds`` do when the machine has other work.
+    """
 
     set: str
     seed: int
@@ -30,6 +32,7 @@ class Line:
     model: str
     rows: int
     seconds: float
+    cpu_seconds: float
     metrics: dict[str, float | None]
     error: str | None = None
 
@@ -127,12 +130,12 @@ def _ranks(lines: Sequence[Line], models: Sequence[str]) -> str:
         "untouched": [one for one in SETS if not one.development],
     }
     columns = {name: ranks(lines, models, chosen) for name, chosen in groups.items()}
-    seconds = [np.median([line.seconds for line in lines if line.model == m] or [np.nan]) for m in models]
+    seconds = [np.median([line.cpu_seconds for line in lines if line.model == m] or [np.nan]) for m in models]
     head = (
-        f"{'mean rank (1 is best)':22}" + "".join(f"{name:>16}" for name in columns) + f"{'median time':>14}"
+        f"{'mean rank (1 is best)':22}" + "".join(f"{name:>16}" for name in columns) + f"{'median CPU s':>14}"
     )
     rows = [
-        f"{model:22}" + "".join(f"{column[i]:16.2f}" for column in columns.values()) + f"{seconds[i]:12.1f} s"
+        f"{model:22}" + "".join(f"{column[i]:16.2f}" for column in columns.values()) + f"{seconds[i]:14.1f}"
         for i, model in enumerate(models)
     ]
     return "\n".join([head, *rows])
@@ -149,7 +152,7 @@ def _one(lines: Sequence[Line], one: Set, models: Sequence[str]) -> str:
     half = "development" if one.development else "untouched"
     seeds = len({line.seed for line in own})
     head = f"{one.name}, {own[0].rows} rows, {seeds} seeds, {half}"
-    rows = [f"{head:60}" + "".join(f"{name:>20}" for name in names) + f"{'seconds':>9}"]
+    rows = [f"{head:60}" + "".join(f"{name:>20}" for name in names) + f"{'CPU s':>9}"]
     for model in models:
         mine = [line for line in own if line.model == model]
         if mine:
@@ -165,7 +168,7 @@ def _row(model: str, mine: Sequence[Line], names: Sequence[str], best: float) ->
     failed = [line.error for line in mine if line.error]
     mark = " *" if _mean(mine, names[0])[0] == best else ""
     tail = f"  failed: {failed[0]}" if failed else ""
-    return f"  {model + mark:58}{figures}{np.mean([line.seconds for line in mine]):9.1f}{tail}"
+    return f"  {model + mark:58}{figures}{np.mean([line.cpu_seconds for line in mine]):9.1f}{tail}"
 
 
 def _dirt(lines: Sequence[Line], models: Sequence[str]) -> str:
