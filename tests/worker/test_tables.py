@@ -28,6 +28,7 @@ from gradkeel_worker.diagnosis.finding import PLACES, RANK
 from gradkeel_worker.diagnosis.order import CONSEQUENCES, ROOTS
 from gradkeel_worker.diagnosis.rules import RULES
 from gradkeel_worker.engine.build import _LOSSES_OF_TASK
+from gradkeel_worker.engine.precision import PRECISIONS
 from gradkeel_worker.engine.readings import Readings
 from gradkeel_worker.losses import LOSSES
 from gradkeel_worker.models import MODELS, NUMERIC_EMBEDDINGS
@@ -70,6 +71,7 @@ KINDS: dict[str, tuple[Collection[str], Collection[str]]] = {
     "clips' limits": (LIMITS, contract.CLIPS),
     "guards": (GUARDS, contract.GUARDS),
     "guards' probes": (NEEDS, contract.GUARDS),
+    "precisions": ({*PRECISIONS, "auto"}, contract.PRECISIONS),
     "probe tiers": (TIERS, get_args(get_type_hints(contract.Health)["tier"])),
     "presets": (presets._BUILDERS, contract.PRESETS),
     "rules": (RULES, report.RULES),

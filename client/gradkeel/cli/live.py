@@ -33,6 +33,7 @@ WIDE = 110
 ACTIONS = {
     "skip_step": "skipped",
     "roll_back": "went back to earlier weights",
+    "lower_scale": "lowered the loss scale",
     "stop": "training stopped",
 }
 READ_KEYS = {

@@ -1191,6 +1191,7 @@ class Health:
 # ------------------------------------------------------------------------------------------------- the whole
 
 TASKS = ("auto", "regression", "binary", "multiclass")
+PRECISIONS = ("float32", "bf16", "fp16", "auto")
 PRESETS = ("fast", "standard", "custom")
 
 
@@ -1241,7 +1242,12 @@ class TrainConfig:
     device: Literal["auto", "cpu", "cuda"] = option(
         "auto", doc="Where the model trains.", choices=("auto", "cpu", "cuda")
     )
-    precision: Literal["float32"] = option(
-        "float32", doc="Number format of training.", choices=("float32",), planned=("bf16", "fp16")
+    precision: Literal["float32", "bf16", "fp16", "auto"] = option(
+        "float32",
+        doc="Number format of the matrix products in training; weights, gradients and the optimizer stay "
+        "float32, and so do validation and the model that is returned. fp16 scales the loss, and is for "
+        "accelerators: CPUs emulate it, slowly. auto: bf16 where the steps of a dry run were faster by it, "
+        "else float32; the resolved config has the choice, so that submitting that again trains the same.",
+        choices=PRECISIONS,
     )
     labels: Mapping[str, str] = option(factory=dict, doc="Your own labels, shown in lists.", max_items=64)

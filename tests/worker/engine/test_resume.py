@@ -111,6 +111,24 @@ CASES: dict[str, tuple[Table, Json]] = {
         diabetes(),
         {"loss": {"kind": "huber", "delta": "auto"}, "optimizer": {"kind": "adamw", "lr": "auto"}},
     ),
+    "bf16, batch norm, averaged weights": (
+        diabetes(),
+        {
+            "precision": "bf16",
+            "prepare": {"embedding": {"kind": "piecewise_linear", "bins": 8, "width": 3}},
+            "model": NORMS[0],
+            "budget": {"ema": 0.05},
+        },
+    ),
+    "fp16, a scale that is lowered": (
+        diabetes(),
+        {
+            "precision": "fp16",
+            "loss": {"kind": "mse"},
+            "prepare": {"target": {"kind": "none"}},
+            "model": DROPOUT,
+        },
+    ),
     "poisson": (diabetes(), {"loss": {"kind": "poisson"}}),
     "nadam, one cycle, layer norm clip": (
         diabetes(),

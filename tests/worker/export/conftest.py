@@ -165,7 +165,8 @@ CASES: dict[str, dict[str, Any]] = {
         "budget": {"ema": 0.05},
     },
     "numbers, bins of a tree": {
-        "prepare": {"embedding": {"kind": "piecewise_linear", "bins": 6, "width": 3, "by": "tree"}}
+        "prepare": {"embedding": {"kind": "piecewise_linear", "bins": 6, "width": 3, "by": "tree"}},
+        "precision": "bf16",
     },
     "numbers, periodic": {
         "prepare": {

@@ -1,4 +1,5 @@
-"""What a guard may ask for. Actions are data; the trainer alone carries them out."""
+"""What a guard may ask for, and what is told beside it. Actions are data; the trainer alone carries out what
+guards ask for."""
 
 from __future__ import annotations
 
@@ -34,4 +35,14 @@ class StopDiverged:
     effect: str = "the run ended as diverged"
 
 
-Action = SkipStep | RollBack | StopDiverged
+@dataclass(frozen=True)
+class LowerScale:
+    """The loss scale of fp16 was lowered to ``scale``; the step was taken. No guard asks for it."""
+
+    reason: str
+    scale: float
+    name: str = "lower_scale"
+    effect: str = "the backward pass was repeated at a lower loss scale, and the step was taken"
+
+
+Action = SkipStep | RollBack | StopDiverged | LowerScale

@@ -24,6 +24,7 @@ from gradkeel_worker.engine.last_good import LastGood
 from gradkeel_worker.engine.monitor import Monitor, interval
 from gradkeel_worker.engine.objective import Objective, as_model, takes_weight
 from gradkeel_worker.engine.parameters import Parameters, flatten
+from gradkeel_worker.engine.precision import PRECISIONS
 from gradkeel_worker.engine.run import Hooks, Run
 from gradkeel_worker.engine.view import SideBatch, StepView
 from gradkeel_worker.losses import LOSSES
@@ -84,6 +85,7 @@ def build(
         optimizer = Averaged(optimizer, parameters.values, config.budget.ema)
     goes_back = any(isinstance(guard, contract.Rollback) for guard in config.guards)
     steps = config.budget.epochs * len(batches)
+    precision = PRECISIONS[config.precision](device)
     validated = len(prepared.validation.y) > 0
     monitor = Monitor(
         view,
@@ -93,7 +95,8 @@ def build(
     )
     return Run(
         model=module,
-        objective=Objective(module, function),
+        objective=Objective(module, function, precision.forward),
+        precision=precision,
         parameters=parameters,
         optimizer=optimizer,
         schedule=SCHEDULES[config.schedule.kind](config.schedule, steps),

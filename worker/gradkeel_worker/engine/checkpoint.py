@@ -44,6 +44,7 @@ _TYPES = {
 _NAMES = {short: name for name, short in _TYPES.items()}
 _TREE = "state"
 _ARRAY = "$array"
+_PRECISION = "precision"
 
 
 class UnusableCheckpoint(ValueError):
@@ -100,6 +101,16 @@ def resume(run: Run, data: bytes | bytearray) -> None:
         raise UnusableCheckpoint(f"it does not fit: {type(error).__name__}: {error}") from error
 
 
+def chosen_precision(data: bytes | bytearray) -> dict[str, Any] | None:
+    """What a checkpoint's training had measured to choose its precision; None where nothing was chosen."""
+    try:
+        entries, _ = _entries(data)
+        found: dict[str, Any] | None = json.loads(entries["__metadata__"].get(_PRECISION, "null"))
+    except (UnusableCheckpoint, KeyError, TypeError, ValueError, AttributeError):
+        return None
+    return found
+
+
 def bond(prepared: Prepared, config: TrainConfig, own: str = "") -> str:
     """What a checkpoint has to belong to, as a digest. ``own``: names the caller's own model and loss."""
     digest = hashlib.blake2b(digest_size=32)
@@ -133,6 +144,7 @@ def _state(run: Run) -> dict[str, Any]:
         "nonfinite_batch": run.nonfinite_batch,
         "values": run.parameters.values,
         "buffers": list(run.model.buffers()),
+        "precision": run.precision.state(),
         "optimizer": run.optimizer.state(),
         "schedule": run.schedule.state(),
         "lr": run.lr,
@@ -160,6 +172,7 @@ def _load(run: Run, state: dict[str, Any]) -> None:
         run.parameters.values.copy_(torch.as_tensor(state["values"]))
         for buffer, values in zip(run.model.buffers(), state["buffers"], strict=True):
             buffer.copy_(torch.as_tensor(values))
+    run.precision.load(state["precision"])
     run.optimizer.load(state["optimizer"])
     run.schedule.load(state["schedule"])
     run.lr = state["lr"]
@@ -206,7 +219,10 @@ def _unpacked(value: Any, arrays: dict[str, NDArray[Any]]) -> Any:
 
 def _head(run: Run, arrays: dict[str, NDArray[Any]]) -> bytes:
     """The length and the JSON header that a safetensors file begins with."""
-    entries: dict[str, Any] = {"__metadata__": {"format": FORMAT, "bond": run.bond, "step": str(run.step)}}
+    about = {"format": FORMAT, "bond": run.bond, "step": str(run.step)}
+    if run.chosen_precision is not None:
+        about[_PRECISION] = json.dumps(run.chosen_precision)
+    entries: dict[str, Any] = {"__metadata__": about}
     stop = 0
     for name, array in arrays.items():
         start, stop = stop, stop + array.nbytes
@@ -222,16 +238,21 @@ def _head(run: Run, arrays: dict[str, NDArray[Any]]) -> bytes:
 
 def _read(data: bytearray, run: Run) -> dict[str, NDArray[Any]]:
     """The arrays of a checkpoint of ``run``, as views of its bytes."""
-    begin = 8 + int.from_bytes(data[:8], "little")
-    if not 8 < begin <= len(data):
-        raise UnusableCheckpoint("it is torn, or none at all")
-    entries = json.loads(data[8:begin])
+    entries, begin = _entries(data)
     about = entries.pop("__metadata__", {})
     if about.get("format") != FORMAT:
         raise UnusableCheckpoint(f"its format is {str(about.get('format'))[:40]!r}, not {FORMAT!r}")
     if about.get("bond") != run.bond:
         raise UnusableCheckpoint("it belongs to another config, other data or another version")
     return {name: _view(data, begin, entry) for name, entry in entries.items()}
+
+
+def _entries(data: bytes | bytearray) -> tuple[dict[str, Any], int]:
+    """The header, and where the arrays begin."""
+    begin = 8 + int.from_bytes(data[:8], "little")
+    if not 8 < begin <= len(data):
+        raise UnusableCheckpoint("it is torn, or none at all")
+    return json.loads(data[8:begin]), begin
 
 
 def _view(data: bytearray, begin: int, entry: dict[str, Any]) -> NDArray[Any]:

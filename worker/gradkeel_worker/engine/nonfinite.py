@@ -55,9 +55,9 @@ def _bad_inputs(run: Run, batch: Batch) -> dict[str, Any] | None:
 
 def _bad_operation(run: Run, batch: Batch) -> dict[str, Any]:
     """Repeat the step's forward and backward pass beside it."""
-    with quiet(run.model, evaluate=False):
+    with quiet(run.model, evaluate=False), run.precision.forward:
         origin = trace_nonfinite(run.model, AlignedLoss(run.objective.loss), batch.x, batch.c, batch.y)
-    with quiet(run.model), torch.no_grad():
+    with quiet(run.model), torch.no_grad(), run.precision.forward:
         positions = _bad_rows(run, batch)
     if origin is None:
         return {"positions": positions}
@@ -73,7 +73,7 @@ def _layer_name(run: Run, module: str) -> str:
 
 def _bad_rows(run: Run, batch: Batch) -> Any:
     """Rows whose own output or loss is not finite; all of them where no single one is to blame."""
-    prediction = run.model(batch.x, batch.c).reshape(len(batch.y), -1)
+    prediction = run.model(batch.x, batch.c).float().reshape(len(batch.y), -1)
     finite = torch.isfinite(prediction).all(1)
     if isinstance(run.objective.loss, Loss):
         finite &= torch.isfinite(run.objective.loss.each(prediction, batch.y))

@@ -3,9 +3,11 @@ check."""
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -17,21 +19,33 @@ from gradkeel_worker.engine.batches import Batch, Tensors
 from gradkeel_worker.losses import Loss
 
 _CHUNK = 8192
+_SINGLE = 4
+"""Bytes of a float32."""
 
 
 class Objective:
     """``loss`` is one of LOSSES or the caller's own ``loss(prediction, target)`` returning a scalar.
 
     Both get prediction [n, outputs] and target of the same shape, or class indexes [n]. Row weights need a
-    loss of LOSSES, or a third parameter called ``weight``.
+    loss of LOSSES, or a third parameter called ``weight``. ``forward``: what the model is called in for
+    training, its precision; the loss is computed in float32.
     """
 
-    def __init__(self, model: nn.Module, loss: Callable[..., Tensor]) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: Callable[..., Tensor],
+        forward: AbstractContextManager[Any] | None = None,
+    ) -> None:
         self.model, self.loss = model, loss
+        self.forward = forward or contextlib.nullcontext()
 
     def __call__(self, batch: Batch | Tensors) -> Tensor:
         """The scalar loss of a batch, with its graph."""
-        prediction = self.model(batch.x, batch.c)
+        with self.forward:
+            prediction = self.model(batch.x, batch.c)
+        if prediction.dtype.itemsize < _SINGLE:
+            prediction = prediction.float()
         if batch.weight is None:
             return self.loss(prediction, batch.y)
         return self.loss(prediction, batch.y, weight=batch.weight)
@@ -40,7 +54,8 @@ class Objective:
     def mean(
         self, data: Tensors, usable: NDArray[np.bool_] | None = None
     ) -> tuple[float, NDArray[np.float64]]:
-        """(mean loss, outputs float64 [n, outputs]) over a whole part, in the model's present mode.
+        """(mean loss, outputs float64 [n, outputs]) over a whole part, in the model's present mode and in
+        float32, as a bundle predicts.
 
         ``usable`` [n]: rows that count; rows with a NaN among their inputs (missing: propagate) do not.
         The loss is NaN where no row counts.

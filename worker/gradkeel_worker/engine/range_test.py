@@ -155,7 +155,7 @@ def _losses(run: Run, rates: Sequence[float], over: Callable[[], bool]) -> list[
                 break
             run.parameters.zero_gradient()
             loss = run.objective(batch)
-            loss.backward()  # type: ignore[no-untyped-call]
+            run.precision.backward(loss, run.parameters)
             losses.append(run.parameters.measure(loss))
             if not math.isfinite(losses[-1] + run.parameters.norm()):
                 losses[-1] = math.nan

@@ -24,6 +24,7 @@ from gradkeel_worker.engine.last_good import LastGood
 from gradkeel_worker.engine.monitor import Monitor
 from gradkeel_worker.engine.objective import Objective
 from gradkeel_worker.engine.parameters import Parameters
+from gradkeel_worker.engine.precision import Float32
 from gradkeel_worker.engine.readings import Readings
 from gradkeel_worker.engine.view import StepView
 from gradkeel_worker.optimizers import Optimizer
@@ -58,6 +59,7 @@ class Run:
 
     model: nn.Module
     objective: Objective
+    precision: Float32
     parameters: Parameters
     optimizer: Optimizer
     schedule: Schedule
@@ -84,6 +86,8 @@ class Run:
     """Works out ``bond``."""
     judged_weights: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
     """Within it the model has the weights that are validated and kept."""
+    chosen_precision: dict[str, Any] | None = None
+    """What was measured where the precision was left to be chosen; checkpoints keep it."""
     hooks: Hooks = field(default_factory=Hooks)
     readings: Readings = field(default_factory=Readings)
     started: float = field(default_factory=lambda: time.monotonic())

@@ -54,7 +54,7 @@ def _epoch(run: Run, ends: EpochEnds, epoch: int, done: int) -> str | None:
         parameters.zero_gradient()
 
         loss = run.objective(batch)
-        loss.backward()  # type: ignore[no-untyped-call]
+        lowered = run.precision.backward(loss, parameters)
         view.measure(loss)
         monitor.measured(view)
         if not math.isfinite(view.loss + view.global_norm):
@@ -72,7 +72,7 @@ def _epoch(run: Run, ends: EpochEnds, epoch: int, done: int) -> str | None:
 
         run.step += 1
         ends.stepped(view)
-        for action in actions:
+        for action in (*lowered, *actions):
             run.hooks.emit("intervention", monitor.intervened(view, action))
         if _diverged(view.loss, actions):
             return "diverged"

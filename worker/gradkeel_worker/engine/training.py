@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
-import math
 import platform
 import time
 from collections.abc import Callable
@@ -26,10 +25,12 @@ from gradkeel_worker.diagnosis import Evaluation, Evidence, diagnose
 from gradkeel_worker.diagnosis.evaluation import evaluate
 from gradkeel_worker.diagnosis.provenance import first_bad_cell
 from gradkeel_worker.engine.actions import StopDiverged
-from gradkeel_worker.engine.build import build, build_loss
-from gradkeel_worker.engine.checkpoint import Checkpoint, UnusableCheckpoint
+from gradkeel_worker.engine.build import build, build_loss, choose_device
+from gradkeel_worker.engine.checkpoint import Checkpoint, UnusableCheckpoint, chosen_precision
 from gradkeel_worker.engine.checkpoint import resume as restore
 from gradkeel_worker.engine.pilot import provisional, with_delta
+from gradkeel_worker.engine.precision import native
+from gradkeel_worker.engine.precision_choice import choose_precision, with_precision
 from gradkeel_worker.engine.range_test import Found, find_lr, with_lr
 from gradkeel_worker.engine.readings import Readings
 from gradkeel_worker.engine.run import Emit, Hooks, Run, silent
@@ -131,6 +132,8 @@ def train(
     with interruptible():
         prepared = _prepare(data, config if asked is None else resolve(asked, shape))
     config = _decided(prepared, config, asked, shape)
+    chosen = _chosen_precision(prepared, config, loss, model, hooks, resume)
+    config = config if chosen is None else with_precision(config, chosen["chosen"])
     with torch.random.fork_rng():
         found = _found_lr(prepared, config, loss, model, hooks)
     config = config if found is None else with_lr(config, found.lr)
@@ -143,6 +146,7 @@ def train(
         initial = copy.deepcopy(run.model).cpu()
         if resume is not None and not _resumed(run, resume):
             run = build(prepared, config, loss=loss, model=model, hooks=hooks)
+        run.chosen_precision = chosen
         ending = fit(run)
     if ending == RELEASED:
         raise Released(run.step)
@@ -217,20 +221,51 @@ def _shape(data: Table | Prepared, asked: Json | None, profile: Json | None) -> 
     return Shape(rows=len(data), numeric=numeric, categorical=len(data.columns) - numeric)
 
 
+def _chosen_precision(
+    prepared: Prepared,
+    config: TrainConfig,
+    loss: Any,
+    model: Any,
+    hooks: Hooks,
+    resume: bytes | bytearray | None,
+) -> Json | None:
+    """What "auto" stands for, told in a log event; None where the precision is given. A training that goes on
+    keeps to what it had chosen."""
+    if config.precision != "auto":
+        _warn_if_emulated(config, hooks)
+        return None
+    chosen = None if resume is None else chosen_precision(resume)
+    if chosen is None:
+        trial = provisional(with_lr(with_precision(config, "float32"), 0.0))
+        with torch.random.fork_rng():
+            run = build(prepared, trial, loss=loss, model=model, probes=())
+            chosen = choose_precision(run, lambda: _stopped(hooks))
+    hooks.emit("log", {"message": chosen["message"], "step": 0, "precision": chosen["chosen"]})
+    return chosen
+
+
+def _warn_if_emulated(config: TrainConfig, hooks: Hooks) -> None:
+    device = choose_device(config.device)
+    if not native(config.precision, device):
+        message = f"this {device.type} emulates {config.precision}: steps take longer than in float32"
+        hooks.emit("log", {"message": message, "step": 0, "precision": config.precision})
+
+
+def _stopped(hooks: Hooks) -> bool:
+    """Whether the training is to end before it has begun."""
+    asked = None if hooks.should_stop is None else hooks.should_stop()
+    return asked is not None or (hooks.deadline is not None and time.monotonic() >= hooks.deadline)
+
+
 def _found_lr(prepared: Prepared, config: TrainConfig, loss: Any, model: Any, hooks: Hooks) -> Found | None:
     """The learning rate that "auto" stands for, told in a log event; None where it is a number already."""
     if config.optimizer.lr != "auto":  # type: ignore[comparison-overlap]
         return None
-    deadline = math.inf if hooks.deadline is None else hooks.deadline
-
-    def stopped() -> bool:
-        asked = None if hooks.should_stop is None else hooks.should_stop()
-        return asked is not None or time.monotonic() >= deadline
 
     def built(tried: TrainConfig) -> Run:
         return build(prepared, provisional(tried), loss=loss, model=model, probes=())
 
-    found = find_lr(config, built, stopped)
+    found = find_lr(config, built, lambda: _stopped(hooks))
     hooks.emit("log", {"message": found.message, "step": 0, "lr": found.lr, "lr_range_test": found.record})
     return found
 
@@ -309,11 +344,13 @@ def _error(status: str, run: Run, prepared: Prepared) -> Json | None:
 
 def _provenance(run: Run, config: TrainConfig, ending: str, found: Found | None) -> Json:
     cut_short = found is not None and found.record["cut_short"]
+    unsure = run.chosen_precision is not None and not run.chosen_precision["sure"]
     return {
         "seed": config.seed,
         "precision": config.precision,
+        "precision_choice": run.chosen_precision,
         "device": run.device.type,
-        "reproducible": ending != "max_seconds" and not cut_short,
+        "reproducible": ending != "max_seconds" and not cut_short and not unsure,
         "lr_range_test": None if found is None else found.record,
         "resumed_at": run.resumed_at,
         "hardware": {
