@@ -84,7 +84,10 @@ class _Writer:
         self._cells.rows += len(batch)
         self._cells.dropped += count - len(batch)
         if self._file is None:
-            self._file = pq.ParquetWriter(self._cells.path, batch.schema, compression="snappy")
+            texts = [field.name for field in batch.schema if pa.types.is_string(field.type)]
+            self._file = pq.ParquetWriter(
+                self._cells.path, batch.schema, compression="snappy", use_dictionary=texts
+            )
         self._file.write_batch(batch, row_group_size=GROUP_ROWS)
 
 

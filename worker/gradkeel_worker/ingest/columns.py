@@ -28,7 +28,7 @@ _TRIM = r"trim(text, E' \t\r\n')"
 # A number without a point is a number by either mark, and only such a one can be a code; so most cells
 # are held against one pattern alone.
 _GROUPS = """
-CREATE OR REPLACE TEMP TABLE cell_groups AS
+CREATE OR REPLACE TEMP TABLE text_groups AS
 SELECT text, n, first, kind, kind = 'number' OR kind = 'either' AS is_number,
     kind = 'comma' OR kind = 'either' AS is_comma,
     CASE WHEN kind IN ('number', 'either') THEN try_cast(trimmed AS DOUBLE)
@@ -48,6 +48,27 @@ FROM (
     FROM (SELECT *, {trim} AS trimmed
           FROM (SELECT {cell} AS text, count(*) AS n, min(__row__) AS first FROM one_column GROUP BY 1))
 )
+"""
+
+_TEXT_CELLS = "CREATE OR REPLACE TEMP VIEW cell_groups AS SELECT *, text AS cell FROM text_groups"
+
+# Numbers that the file itself holds as such are grouped as such; the few that are shown become text.
+_NUMBER_GROUPS = """
+CREATE OR REPLACE TEMP TABLE number_groups AS
+SELECT {cell} AS cell, count(*) AS n, min(__row__) AS first FROM one_column GROUP BY 1
+"""
+
+_NUMBER_CELLS = """
+CREATE OR REPLACE TEMP VIEW cell_groups AS
+SELECT cell, cell::VARCHAR AS text, n, first, CASE WHEN cell IS NULL THEN 'missing' ELSE 'number' END AS kind,
+    cell IS NOT NULL AS is_number, false AS is_comma, cell::DOUBLE AS value
+FROM number_groups
+"""
+
+_NUMBER_SUMMARY = """
+SELECT coalesce(sum(n) FILTER (cell IS NULL), 0)::BIGINT,
+    coalesce(sum(n) FILTER (cell IS NOT NULL), 0)::BIGINT, count(cell)
+FROM number_groups
 """
 
 _SUMMARY = """
@@ -112,10 +133,7 @@ def decide(
     storage: of the cell file.    decimal: the mark to insist on, or None to find it.
     """
     name = cells.names[index]
-    connection.register("one_column", cells.column(index))
-    connection.execute(_groups_query(f"c{index}", storage))
-    connection.unregister("one_column")
-    counts = Counts(*_one(connection, _SUMMARY))
+    counts = (_grouped_texts if storage == "VARCHAR" else _grouped_numbers)(connection, cells, index)
     if storage != "VARCHAR":
         kind = _integer_kind(connection, name, counts) if storage == "BIGINT" else ColumnType.NUMERIC
         return Kind(kind, storage, ".", counts)
@@ -127,10 +145,29 @@ def decide(
     return Kind(kind, stored, mark, counts)
 
 
-def _groups_query(cell: str, storage: str) -> str:
-    expression = cell if storage == "VARCHAR" else f"{cell}::VARCHAR"
+def _grouped_texts(connection: duckdb.DuckDBPyConnection, cells: Cells, index: int) -> Counts:
+    _group(connection, cells, index, _groups_query(f"c{index}"), _TEXT_CELLS)
+    return Counts(*_one(connection, _SUMMARY))
+
+
+def _grouped_numbers(connection: duckdb.DuckDBPyConnection, cells: Cells, index: int) -> Counts:
+    _group(connection, cells, index, _NUMBER_GROUPS.format(cell=f"c{index}"), _NUMBER_CELLS)
+    missing, numbers, levels = _one(connection, _NUMBER_SUMMARY)
+    return Counts(missing, 0, numbers, 0, 0, 0, numbers, levels, 0, integers=True, doubles=True)
+
+
+def _group(connection: duckdb.DuckDBPyConnection, cells: Cells, index: int, query: str, view: str) -> None:
+    for table in ("text_groups", "number_groups"):  # of the column before
+        connection.execute(f"DROP TABLE IF EXISTS {table}")
+    connection.register("one_column", cells.column(index))
+    connection.execute(query)
+    connection.unregister("one_column")
+    connection.execute(view)
+
+
+def _groups_query(cell: str) -> str:
     return _GROUPS.format(
-        cell=expression,
+        cell=cell,
         trim=_TRIM,
         missing=_sql_set(MISSING_TEXT),
         none=_sql_set(MISSING_NUMBER - MISSING_TEXT),

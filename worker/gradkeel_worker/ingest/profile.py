@@ -40,13 +40,8 @@ def profile_columns(
 
 def _entry(connection: Connection, name: str, kind: Kind) -> dict[str, Any]:
     """One column as the profile shows it."""
-    present = _present(kind)
-    top = connection.execute(
-        f"SELECT text, n FROM cell_groups WHERE {present} ORDER BY n DESC, first LIMIT {SHOWN_TOP}"
-    ).fetchall()
-    examples = connection.execute(
-        f"SELECT text FROM cell_groups WHERE {present} ORDER BY first LIMIT {SHOWN_EXAMPLES}"
-    ).fetchall()
+    top = _first(connection, kind, "n DESC, first", SHOWN_TOP)
+    examples = _first(connection, kind, "first", SHOWN_EXAMPLES)
     levels = kind.counts.levels - (1 if kind.missing > kind.counts.missing else 0)
     return {
         "name": name,
@@ -57,8 +52,14 @@ def _entry(connection: Connection, name: str, kind: Kind) -> dict[str, Any]:
         "distinct": levels,
         **(_numbers(connection, kind) if _numeric(kind) else NO_NUMBERS),
         "top": [[text[:CUT], count] for text, count in top],
-        "examples": [text[:CUT] for (text,) in examples],
+        "examples": [text[:CUT] for text, _ in examples],
     }
+
+
+def _first(connection: Connection, kind: Kind, order: str, count: int) -> list[tuple[str, int]]:
+    """Text and number of the first cells in an order; only these are made text."""
+    query = f"SELECT cell, n, first FROM cell_groups WHERE {_present(kind)} ORDER BY {order} LIMIT {count}"
+    return connection.execute(f"SELECT cell::VARCHAR, n FROM ({query}) ORDER BY {order}").fetchall()
 
 
 def _numeric(kind: Kind) -> bool:
@@ -70,11 +71,13 @@ def _present(kind: Kind) -> str:
 
 
 def _numbers(connection: Connection, kind: Kind) -> dict[str, Any]:
-    """Exact statistics; beyond two million distinct values all but the extremes come from a fixed sample."""
+    """Exact statistics; beyond two million distinct values all but the extremes come from a fixed sample of
+    about a million."""
     query = "SELECT value, n FROM cell_groups WHERE value IS NOT NULL"
     sampled = kind.counts.levels > EXACT_VALUES
     if sampled:
-        query = f"SELECT * FROM ({query}) USING SAMPLE reservoir({EXACT_VALUES // 2} ROWS) REPEATABLE (7)"
+        # by the values' hashes, which is the same sample at every reading and needs no memory
+        query += f" AND hash(value) < {int(EXACT_VALUES / 2 / kind.counts.levels * 2**64)}::UBIGINT"
     columns = connection.execute(query).fetchnumpy()
     values, counts = np.asarray(columns["value"], np.float64), np.asarray(columns["n"], np.int64)
     result = describe(values, counts)
