@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q install -c constraint
 DATA ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint type docs bench bench-speed bench-quality bench-service bench-uploads bench-fairness chaos chaos-stack chaos-queue clean
+.PHONY: help demo test lint type docs bench bench-speed bench-quality bench-service bench-uploads bench-fairness bench-scale chaos chaos-stack chaos-queue clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,7 +45,7 @@ $(VENV)-mlflow/.done: $(BIN)/python
 	$(VENV)-mlflow/bin/python -m pip --disable-pip-version-check -q install mlflow
 	@touch $@
 
-bench: bench-speed bench-service bench-uploads bench-fairness ## Run all benchmarks and keep them in docs/benchmarks.md
+bench: bench-speed bench-service bench-uploads bench-fairness bench-scale ## Run all benchmarks and keep them in docs/benchmarks.md
 
 bench-service: $(VENV)/.dev $(VENV)-mlflow/.done ## Measure the service beside MLflow's server
 	$(BIN)/python benchmarks/page.py service -- $(BIN)/python benchmarks/service.py --mlflow $(VENV)-mlflow/bin/python
@@ -65,6 +65,9 @@ bench-uploads: $(VENV)/.dev ## Time an upload of 1 GiB over a line that is cut f
 
 bench-fairness: $(VENV)/.dev ## Show what a single job waits behind a large batch
 	$(BIN)/python benchmarks/page.py fairness -- $(BIN)/python benchmarks/fairness.py
+
+bench-scale: $(VENV)/.dev ## Ingest and train on 1e5, 1e6 and 1e7 rows and show time and memory (ROWS="100000 1000000")
+	$(BIN)/python benchmarks/page.py scale -- $(BIN)/python benchmarks/scale.py $(if $(ROWS),--rows $(ROWS))
 
 chaos: chaos-stack chaos-queue ## Kill and freeze what runs jobs at random and count how they end (SEED=1)
 

@@ -195,6 +195,13 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "job_memory_mb", "GRADKEEL_JOB_MEMORY_MB", "4096", "Memory of one training process, MiB.", _count
     ),
+    Setting(
+        "job_in_memory_mb",
+        "GRADKEEL_JOB_IN_MEMORY_MB",
+        "512",
+        "A table larger than this once read, MiB, is prepared in files of the worker's folder.",
+        _amount,
+    ),
     Setting("job_max_seconds", "GRADKEEL_JOB_MAX_SECONDS", "86400", "Longest run of one job.", _seconds),
     Setting(
         "ingest_memory_mb",
@@ -316,6 +323,7 @@ class Settings:
     max_attempts: int = 3
     worker_concurrency: int = 1
     job_memory_mb: int = 4096
+    job_in_memory_mb: int = 512
     job_max_seconds: float = 86400.0
     ingest_memory_mb: int = 1024
     ingest_seconds: float = 300.0

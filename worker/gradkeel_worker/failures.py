@@ -20,6 +20,10 @@ OUT_OF_MEMORY_WORDS = (
 SHOWN = 500
 
 
+class NeedsMemory(MemoryError):
+    """A job that cannot be done within its memory, as could be told beforehand; the message says why."""
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether the error, or one it came from, is a lack of memory. Told by name, to import nothing."""
     seen: BaseException | None = error
@@ -34,6 +38,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def describe(error: BaseException) -> dict[str, Any]:
     """The job's error for an exception."""
+    if isinstance(error, NeedsMemory):
+        return out_of_memory(str(error))
     if is_out_of_memory(error):
         return out_of_memory()
     faults = getattr(error, "errors", None)
@@ -44,10 +50,9 @@ def describe(error: BaseException) -> dict[str, Any]:
     return {"code": JobErrorCode.INTERNAL.value, "message": message, "where": {}}
 
 
-def out_of_memory() -> dict[str, Any]:
+def out_of_memory(
+    message: str = "the job needs more memory than it may use: make the model or the batch smaller, "
+    "or raise budget.max_memory_mb or the worker's GRADKEEL_JOB_MEMORY_MB",
+) -> dict[str, Any]:
     """The error of a job that needs more memory than it may have."""
-    message = (
-        "the job needs more memory than it may use: make the model or the batch smaller, "
-        "or raise budget.max_memory_mb or the worker's GRADKEEL_JOB_MEMORY_MB"
-    )
     return {"code": JobErrorCode.OUT_OF_MEMORY.value, "message": message, "where": {}}

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from gradkeel_worker.engine.readings import Readings
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+ROWS_AT_ONCE = 1 << 16
+"""Rows of predictions that are made text at once."""
 STEP_COLUMNS = {
     "step": "steps",
     "epoch": "epoch",
@@ -45,15 +47,17 @@ def write_predictions(
     if not len(predictions.get("row", ())):
         return
     names = ["row", "actual", "prediction"]
-    columns = [np.asarray(predictions[name]).tolist() for name in names]
+    columns = [np.asarray(predictions[name]) for name in names]
     probabilities = predictions.get("probabilities")
     if probabilities is not None and classes:
         names += [harmless(f"probability_{name}") for name in classes]
-        columns += np.asarray(probabilities).T.tolist()
+        columns += list(np.asarray(probabilities).T)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(names)
-        writer.writerows([harmless(cell) for cell in row] for row in zip(*columns, strict=True))
+        for start in range(0, len(columns[0]), ROWS_AT_ONCE):
+            cells = [column[start : start + ROWS_AT_ONCE].tolist() for column in columns]
+            writer.writerows([harmless(cell) for cell in row] for row in zip(*cells, strict=True))
 
 
 def harmless(cell: Any) -> Any:

@@ -149,6 +149,8 @@ class _Attempt:
             "submitted": job.submitted,
             "max_parameters": self.parts.settings.max_parameters,
             "profile": dataset.profile,
+            "memory_mb": self._bounds().memory_mb,
+            "in_memory_mb": self.parts.settings.job_in_memory_mb,
             "threads": max(1, len(os.sched_getaffinity(0)) // self.parts.settings.worker_concurrency),
             "dataset": {
                 "id": dataset.id,

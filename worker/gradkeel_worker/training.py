@@ -20,7 +20,9 @@ from gradkeel.contract.states import Phase
 from gradkeel_store.page import render_report
 from gradkeel_worker import outcome
 from gradkeel_worker.child import Channel
-from gradkeel_worker.data.read import read_table
+from gradkeel_worker.data import Table
+from gradkeel_worker.data.read import bytes_in_memory, read_table
+from gradkeel_worker.data.storage import MEMORY, MIB, Scratch, Storage, check_room
 from gradkeel_worker.diagnosis import partial_report
 from gradkeel_worker.diagnosis.evaluation import evaluate
 from gradkeel_worker.engine import Result
@@ -28,6 +30,7 @@ from gradkeel_worker.engine import train as run_engine
 from gradkeel_worker.engine.checkpoint import Checkpoint
 from gradkeel_worker.engine.readings import Readings
 from gradkeel_worker.export import write_bundle
+from gradkeel_worker.failures import NeedsMemory
 from gradkeel_worker.interrupts import Interrupted, Released
 from gradkeel_worker.kept import STOPPED, with_model_told
 from gradkeel_worker.outcome import Outcome
@@ -45,6 +48,13 @@ EMBEDDED = 8
 """Inputs that a categorical column makes, roughly."""
 
 
+MEMORY_SHARE = 0.25
+"""Part of the job's memory that its table may take; preparing and training need the rest."""
+
+LEAST_BYTES, BYTES_A_ROW = 96 * MIB, 128
+"""What a job takes at least whose columns are in files: positions of rows, the target, one column at work."""
+
+
 def train(work: Path, channel: Channel) -> Outcome:
     """Train the job that `job.json` describes on `table.parquet`.
 
@@ -56,7 +66,7 @@ def train(work: Path, channel: Channel) -> Outcome:
     torch.set_num_threads(_threads(config, job["profile"], job["threads"]))
     try:
         with channel.interruptible():
-            table = read_table(work / outcome.TABLE, job["profile"], config)
+            table = _table(work, job, config)
         result = run_engine(
             table,
             config,
@@ -89,6 +99,27 @@ def _config(submitted: Json, profile: Json, max_parameters: int) -> TrainConfig:
     if faults:
         raise ConfigError(faults)
     return config
+
+
+def _table(work: Path, job: Json, config: TrainConfig) -> Table:
+    """The job's table, in memory or, where it is too large for that, in files that end with this process."""
+    return read_table(work / outcome.TABLE, job["profile"], config, _storage(work, job, config))
+
+
+def _storage(work: Path, job: Json, config: TrainConfig) -> Storage:
+    """Memory for small tables. A larger one's preparation is the same to the bit, wherever it is kept."""
+    needed, allowed = bytes_in_memory(job["profile"], config), job["memory_mb"] * MIB
+    if needed <= min(job["in_memory_mb"] * MIB, MEMORY_SHARE * allowed):
+        return MEMORY
+    rows = job["profile"]["rows"]
+    if (least := LEAST_BYTES + rows * BYTES_A_ROW) > allowed:
+        raise NeedsMemory(
+            f"a table of {rows:,} rows needs about {least // MIB:,} MiB even where its columns are kept in "
+            f"files, and the job may use {job['memory_mb']:,}: raise budget.max_memory_mb or the worker's "
+            "GRADKEEL_JOB_MEMORY_MB, or upload fewer rows"
+        )
+    check_room(work, needed)
+    return Scratch(work)
 
 
 def _threads(config: TrainConfig, profile: Json, available: int) -> int:
@@ -266,7 +297,7 @@ def _leave_last_good_model(readings: Readings, job: Json, work: Path) -> Outcome
         return None
     config = _config(job["submitted"], job["profile"], job["max_parameters"])
     result = run_engine(
-        read_table(work / outcome.TABLE, job["profile"], config),
+        _table(work, job, config),
         config,
         should_stop=lambda: job["status"],
         resume=data,

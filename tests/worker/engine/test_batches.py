@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradkeel_worker.engine import batches
-from gradkeel_worker.engine.batches import Batches, Tensors
+from gradkeel_worker.engine.batches import Batches, Tensors, piecewise_order
 
 
 def numbered(rows: int) -> Tensors:
@@ -44,3 +44,29 @@ def test_epochs_differ_and_no_rows_are_refused() -> None:
     assert made.order(0).tolist() != made.order(1).tolist()
     with pytest.raises(ValueError, match="0 rows"):
         Batches(numbered(0), 10, seed=0)
+
+
+def test_a_large_part_is_shuffled_by_runs_of_rows() -> None:
+    """Every row once; rows that are near in the order lie in few runs; another epoch, another order."""
+    rows, row_bytes, window = 10_007, 2**12, 2**20  # 64 rows a run, four runs a window
+    orders = [
+        piecewise_order(np.random.default_rng((0, epoch)), rows, row_bytes, window) for epoch in range(2)
+    ]
+    assert [np.sort(order).tolist() for order in orders] == [list(range(rows))] * 2
+    assert orders[0].tolist() != orders[1].tolist()
+    assert max(len(np.unique(orders[0][start : start + 256] // 64)) for start in range(0, rows, 256)) <= 8
+    assert np.corrcoef(orders[0], np.arange(rows))[0, 1] < 0.2
+    together = orders[0][:256]
+    assert np.any(np.abs(np.diff(together)) > 1) and len(np.unique(together[:64] // 64)) > 1
+
+
+def test_only_parts_beyond_the_limit_are_shuffled_by_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = 50_000
+    data = Tensors(torch.zeros(rows, 4), torch.zeros(rows, 0, dtype=torch.int64), torch.zeros(rows, 1), None)
+    made = Batches(data, 32, seed=1)
+    whole = np.random.default_rng((1, 0)).permutation(rows)
+    np.testing.assert_array_equal(made.order(0), whole)
+    monkeypatch.setattr(batches, "SHUFFLED_BYTES", rows * 24 - 1)
+    pieces = made.order(0)
+    np.testing.assert_array_equal(np.sort(pieces), np.arange(rows))
+    assert pieces.tolist() == made.order(0).tolist() != whole.tolist()

@@ -5,13 +5,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from gradkeel.contract.config import TrainConfig
 from gradkeel.contract.errors import FieldError
 from gradkeel.local import cells
 from gradkeel_worker.data.errors import DataError, shown
+from gradkeel_worker.data.shelf import distinct, shelf
 from gradkeel_worker.data.table import (
     BOOLEAN,
     CATEGORICAL,
@@ -51,7 +50,7 @@ def apply_types(table: Table, config: TrainConfig) -> Table:
     """
     if table.typed:
         return table
-    columns, findings, faults = {}, list(table.findings), []
+    columns, findings, faults = shelf(table.storage), list(table.findings), []
     for column in table.columns.values():
         try:
             typed = _typed(column, config)
@@ -124,7 +123,7 @@ def _to_boolean(column: Column, markers: _Markers) -> _Typed:
 
 def _to_categorical(column: Column, markers: _Markers) -> _Typed:
     values = column.values if column.values.dtype == object else _number_texts(column)
-    codes, levels = _distinct(values)
+    codes, levels = distinct(values)
     numbers = set(number_markers(markers, column.decimal))
     blank = cells.MISSING_TEXT | _texts(markers)
     kept = [None if _is_blank(level, blank, numbers, column.decimal) else level for level in levels]
@@ -177,7 +176,7 @@ def _kept_none(column: Column, codes: Array, levels: list[str | None]) -> list[d
 
 def _parse(values: Array, missing: frozenset[str], parse: Callable[[str], float], what: str) -> Floats:
     """Parse each distinct text once. Raises _BadCells."""
-    codes, levels = _distinct(values)
+    codes, levels = distinct(values)
     numbers = np.full(len(levels) + 1, np.nan)
     bad = []
     for index, level in enumerate(levels):
@@ -190,14 +189,6 @@ def _parse(values: Array, missing: frozenset[str], parse: Callable[[str], float]
     if bad:
         raise _BadCells(np.flatnonzero(np.isin(codes, bad)).tolist(), f"is not {what}")
     return numbers[codes]
-
-
-def _distinct(values: Array) -> tuple[Array, list[str]]:
-    """Code of each cell [n] and the distinct texts; a missing cell's code is len(texts)."""
-    encoded = pa.array(values, type=pa.string(), from_pandas=True).dictionary_encode()
-    levels: list[str] = encoded.dictionary.to_pylist()
-    codes = pc.fill_null(encoded.indices, len(levels)).to_numpy(zero_copy_only=False)
-    return codes, levels
 
 
 def _blank_numbers(values: Floats, markers: tuple[float, ...]) -> Floats:

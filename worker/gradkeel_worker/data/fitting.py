@@ -351,9 +351,9 @@ def _no_log(value: float) -> str:
 def _note_overflow(train: Part, preparation: Preparation, findings: _Findings) -> None:
     if preparation.missing == "propagate":
         return
-    for j in np.flatnonzero(~np.isfinite(train.x).all(axis=0)):
-        item = preparation.inputs()[j]
-        count = int(np.sum(~np.isfinite(train.x[:, j])))
+    counts = train.nonfinite_by_column()
+    for j in np.flatnonzero(counts):
+        item, count = preparation.inputs()[j], int(counts[j])
         detail = f"{count} values of {item.name} are too large for float32 as they are fed"
         findings.append({"code": "float32_overflow", "column": item.source, "count": count, "detail": detail})
 
@@ -399,15 +399,16 @@ def _check_weights(table: Table, column: Column, used: Integers) -> None:
 def _part(
     table: Table, preparation: Preparation, outcome: _Outcome, rows: _Rows, weight: Singles | None
 ) -> Part:
-    x, c = preparation.transform(_Cells(table, rows.table))
+    keep = table.storage.keep
+    x, c = preparation.transform(_Cells(table, rows.table), table.storage)
     return Part(
         x=x,
         c=c,
-        y=outcome.y[rows.target],
-        weight=weight,
-        rows=table.rows[rows.table],
-        lines=None if table.lines is None else table.lines[rows.table],
-        y_raw=outcome.raw[rows.target],
+        y=keep(outcome.y[rows.target]),
+        weight=None if weight is None else keep(weight),
+        rows=keep(table.rows[rows.table]),
+        lines=None if table.lines is None else keep(table.lines[rows.table]),
+        y_raw=keep(outcome.raw[rows.target]),
     )
 
 

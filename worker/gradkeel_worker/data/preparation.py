@@ -17,6 +17,7 @@ from gradkeel_worker.data import datetimes
 from gradkeel_worker.data.categories import EMBEDDING, ONEHOT, Encoding
 from gradkeel_worker.data.curves import Curve
 from gradkeel_worker.data.scalers import LOGARITHMS
+from gradkeel_worker.data.storage import MEMORY, Storage
 from gradkeel_worker.data.table import BOOLEAN, Array, Floats, Integers, Mask
 
 VALUE, INDICATOR, CODE = "value", "indicator", "code"
@@ -93,12 +94,14 @@ class Preparation:
     upper: Floats
     curves: tuple[Curve | None, ...]
 
-    def transform(self, columns: Mapping[str, Array]) -> tuple[npt.NDArray[np.float32], Integers]:
+    def transform(
+        self, columns: Mapping[str, Array], storage: Storage = MEMORY
+    ) -> tuple[npt.NDArray[np.float32], Integers]:
         """x [n, d] float32 and c [n, k] int64 of typed columns: float64 (NaN missing) or str | None, [n]
         each."""
-        codes = {encoding.name: encoding.codes(columns[encoding.name]) for encoding in self.encodings}
-        n = len(next(iter(columns.values())))
-        x = np.empty((n, self.width), dtype=np.float32)
+        codes = {e.name: storage.keep(e.codes(columns[e.name])) for e in self.encodings}
+        n = len(columns[next(iter(columns))])
+        x = storage.matrix(n, self.width, np.float32)
         told = dict(zip(self.indicated(), range(len(self.values), self.width), strict=False))
         for i in range(len(self.values)):
             cells = self._raw_value(i, columns, codes)
@@ -107,7 +110,7 @@ class Preparation:
             with np.errstate(over="ignore"):
                 x[:, i] = self._scaled(i, self._filled(i, cells))
         self._write_onehot(x, codes)
-        return x, self._codes(codes, n)
+        return storage.by_rows(x), self._codes(codes, n, storage)
 
     @property
     def width(self) -> int:
@@ -193,17 +196,18 @@ class Preparation:
         return {source.name: source.type for source in self.sources}
 
     def _write_onehot(self, x: npt.NDArray[np.float32], codes: Mapping[str, Integers]) -> None:
-        start = len(self.values) + len(self.indicators)
+        column = len(self.values) + len(self.indicators)
         for encoding in self.of_kind(ONEHOT):
-            wanted = np.array(encoding.onehot_codes())
-            x[:, start : start + len(wanted)] = codes[encoding.name][:, None] == wanted
-            start += len(wanted)
+            for code in encoding.onehot_codes():
+                x[:, column] = codes[encoding.name] == code
+                column += 1
 
-    def _codes(self, codes: Mapping[str, Integers], n: int) -> Integers:
-        embedded = [codes[encoding.name] for encoding in self.of_kind(EMBEDDING)]
-        return (
-            np.ascontiguousarray(np.stack(embedded, axis=1)) if embedded else np.empty((n, 0), dtype=np.int64)
-        )
+    def _codes(self, codes: Mapping[str, Integers], n: int, storage: Storage) -> Integers:
+        embedded = self.of_kind(EMBEDDING)
+        c = storage.matrix(n, len(embedded), np.int64)
+        for column, encoding in enumerate(embedded):
+            c[:, column] = codes[encoding.name]
+        return storage.by_rows(c)
 
 
 def raw_value(part: str, type_: str, cells: Array, codes: Integers | None) -> Floats:

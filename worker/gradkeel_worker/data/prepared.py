@@ -1,5 +1,6 @@
 """What the engine trains on: three parts of plain arrays, and everything that was fitted to make them."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -9,7 +10,8 @@ import numpy.typing as npt
 from gradkeel.contract.config import TrainConfig
 from gradkeel_worker.data.preparation import Category, Input, Preparation
 from gradkeel_worker.data.scalers import TargetTransform
-from gradkeel_worker.data.table import Array, Integers
+from gradkeel_worker.data.storage import ROWS_AT_ONCE
+from gradkeel_worker.data.table import Array, Integers, Mask
 
 Singles = npt.NDArray[np.float32]
 
@@ -34,6 +36,23 @@ class Part:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def finite_rows(self) -> Mask:
+        """Rows with finite inputs alone, [n]."""
+        found = np.empty(len(self), dtype=bool)
+        for chunk in self._chunks():
+            found[chunk] = np.isfinite(self.x[chunk]).all(axis=1)
+        return found
+
+    def nonfinite_by_column(self) -> Integers:
+        """How many cells of each column of x are not finite, [d]."""
+        counts = np.zeros(self.x.shape[1], dtype=np.int64)
+        for chunk in self._chunks():
+            counts += (~np.isfinite(self.x[chunk])).sum(axis=0)
+        return counts
+
+    def _chunks(self) -> Iterator[slice]:
+        return (slice(start, start + ROWS_AT_ONCE) for start in range(0, len(self), ROWS_AT_ONCE))
 
 
 @dataclass(frozen=True)

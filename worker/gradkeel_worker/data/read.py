@@ -1,7 +1,7 @@
 """Reading the table that ingest wrote: Parquet with ``__row__`` and ``__line__`` beside the file's
 columns."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +11,63 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from gradkeel.contract.config import TrainConfig
+from gradkeel_worker.data import datetimes
 from gradkeel_worker.data.columns import apply_types
-from gradkeel_worker.data.table import ID, NUMERIC, TEXT, Array, Column, Integers, Table
+from gradkeel_worker.data.shelf import shelf
+from gradkeel_worker.data.storage import MEMORY, Storage
+from gradkeel_worker.data.table import (
+    CATEGORICAL,
+    DATETIME,
+    ID,
+    NUMERIC,
+    TEXT,
+    Array,
+    Column,
+    Floats,
+    Integers,
+    Table,
+)
 
 ROW, LINE = "__row__", "__line__"
 _EXACT_INTEGERS = 2**53
+_ROWS_AT_ONCE = 1 << 18
 
 
-def read_table(path: str | Path, profile: Mapping[str, Any], config: TrainConfig) -> Table:
+def read_table(
+    path: str | Path, profile: Mapping[str, Any], config: TrainConfig, storage: Storage = MEMORY
+) -> Table:
     """The columns that a job needs, typed as its config says. Raises DataError at cells that do not fit."""
     described = {column["name"]: column for column in profile["columns"]}
     wanted = [name for name in described if _needed(name, described[name], config)]
     with pq.ParquetFile(path) as file:
         # one column at a time: a whole table of texts would not fit beside its numbers
         mark = (profile.get("format") or {}).get("decimal") or "."
-        columns = {name: _column(_read(file, name), described[name], mark) for name in wanted}
-        table = Table(columns, _rows(file), _lines(file), findings=_unread(described, wanted, config))
-    return apply_types(table, config)
+        columns = shelf(storage)
+        for name in wanted:
+            columns[name] = _column(file, described[name], mark, storage)
+        rows, lines = _rows(file, storage), _lines(file, storage)
+    findings = _unread(described, wanted, config)
+    return apply_types(Table(columns, rows, lines, findings, storage=storage), config)
+
+
+def bytes_in_memory(profile: Mapping[str, Any], config: TrainConfig) -> int:
+    """Roughly what a job's table and its prepared parts take in memory: 8 bytes a cell, 4 an input."""
+    inputs = {
+        column["name"]: _inputs(column, config)
+        for column in profile["columns"]
+        if _needed(column["name"], column, config)
+    }
+    rows: int = profile["rows"]
+    return rows * sum(8 + 4 * count for count in inputs.values())
+
+
+def _inputs(described: Mapping[str, Any], config: TrainConfig) -> int:
+    """Columns of x that a column makes, roughly."""
+    policy = config.prepare.categorical
+    declared = config.columns.types.get(described["name"]) or described["type"]
+    if declared != CATEGORICAL or policy.kind != "onehot":
+        return len(datetimes.PARTS) if declared == DATETIME else 2
+    return max(2, min(int(described.get("distinct") or 0), policy.max_levels))
 
 
 def _needed(name: str, described: Mapping[str, Any], config: TrainConfig) -> bool:
@@ -63,29 +103,53 @@ def left_out(name: str, type_: str) -> dict[str, Any]:
     return {"code": f"{ID if type_ == ID else TEXT}_left_out", "column": name, "count": 1, "detail": detail}
 
 
-def _column(data: pa.ChunkedArray, described: Mapping[str, Any], mark: str) -> Column:
+def _column(file: pq.ParquetFile, described: Mapping[str, Any], mark: str, storage: Storage) -> Column:
     """``mark``: the file's decimal mark, for texts that the job may read as numbers after all."""
     name, type_ = described["name"], described["type"]
-    numbers = pa.types.is_integer(data.type) or pa.types.is_floating(data.type)
-    if numbers and not _beyond_floats(data):
-        return Column(name, type_, _floats(data), integer=pa.types.is_integer(data.type))
+    kind = file.schema_arrow.field(name).type
+    integer = pa.types.is_integer(kind)
+    if integer or pa.types.is_floating(kind):
+        numbers = _numbers(file, name, storage)
+        if numbers is not None:
+            return Column(name, type_, numbers, integer=integer)
     own = described.get("decimal") if type_ == NUMERIC else None
-    return Column(name, type_, _texts(data), decimal=own or mark)
+    return Column(name, type_, _texts(file, name), decimal=own or mark)
 
 
-def _texts(data: pa.ChunkedArray) -> Array:
+def _numbers(file: pq.ParquetFile, name: str, storage: Storage) -> Floats | None:
+    """A column as float64; None where it holds integers so long that only their text keeps them apart."""
+    values = storage.empty(file.metadata.num_rows, np.float64)
+    for first, cells in _read(file, name):
+        if _beyond_floats(cells):
+            return None
+        floats = cells.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+        values[first : first + len(cells)] = floats
+    return values
+
+
+def _texts(file: pq.ParquetFile, name: str) -> Array:
     """Equal cells share one text, which keeps long columns of few texts small."""
-    encoded = data.cast(pa.string()).combine_chunks().dictionary_encode()
-    levels = np.array([*encoded.dictionary.to_pylist(), None], dtype=object)
-    return np.asarray(levels[pc.fill_null(encoded.indices, len(levels) - 1).to_numpy(zero_copy_only=False)])
+    values = np.empty(file.metadata.num_rows, dtype=object)
+    known: dict[str, str] = {}
+    for first, cells in _read(file, name):
+        encoded = cells.cast(pa.string()).dictionary_encode()
+        texts = [known.setdefault(text, text) for text in encoded.dictionary.to_pylist()]
+        levels = np.array([*texts, None], dtype=object)
+        codes = pc.fill_null(encoded.indices, len(texts)).to_numpy(zero_copy_only=False)
+        values[first : first + len(cells)] = levels[codes]
+    return values
 
 
-def _read(file: pq.ParquetFile, name: str) -> pa.ChunkedArray:
-    # by name once more: the reader takes "a" to mean "a.b" too
-    return file.read(columns=[name]).column(name)
+def _read(file: pq.ParquetFile, name: str) -> Iterator[tuple[int, pa.Array]]:
+    """A column in pieces, each with its first row."""
+    first = 0
+    for batch in file.iter_batches(_ROWS_AT_ONCE, columns=[name]):
+        # by name once more: the reader takes "a" to mean "a.b" too
+        yield first, batch.column(name)
+        first += len(batch)
 
 
-def _beyond_floats(data: pa.ChunkedArray) -> bool:
+def _beyond_floats(data: pa.Array) -> bool:
     """Whether integers are too long for float64, so that only their text keeps them apart."""
     if not pa.types.is_integer(data.type):
         return False
@@ -93,18 +157,23 @@ def _beyond_floats(data: pa.ChunkedArray) -> bool:
     return limits["min"] is not None and max(-limits["min"], limits["max"]) > _EXACT_INTEGERS
 
 
-def _floats(data: pa.ChunkedArray) -> Array:
-    return np.asarray(data.cast(pa.float64(), safe=False).to_numpy(), dtype=np.float64)
-
-
-def _rows(file: pq.ParquetFile) -> Integers:
+def _rows(file: pq.ParquetFile, storage: Storage) -> Integers:
     if ROW not in file.schema_arrow.names:
-        return np.arange(file.metadata.num_rows, dtype=np.int64)
-    return np.asarray(_read(file, ROW).to_numpy(), dtype=np.int64)
+        return storage.keep(np.arange(file.metadata.num_rows, dtype=np.int64))
+    rows = _integers(file, ROW, storage)
+    assert rows is not None
+    return rows
 
 
-def _lines(file: pq.ParquetFile) -> Integers | None:
-    if LINE not in file.schema_arrow.names:
-        return None
-    lines = _read(file, LINE)
-    return None if lines.null_count else np.asarray(lines.to_numpy(), dtype=np.int64)
+def _lines(file: pq.ParquetFile, storage: Storage) -> Integers | None:
+    return _integers(file, LINE, storage) if LINE in file.schema_arrow.names else None
+
+
+def _integers(file: pq.ParquetFile, name: str, storage: Storage) -> Integers | None:
+    """A column of whole numbers; None where one is missing."""
+    values = storage.empty(file.metadata.num_rows, np.int64)
+    for first, cells in _read(file, name):
+        if cells.null_count:
+            return None
+        values[first : first + len(cells)] = cells.to_numpy()
+    return values

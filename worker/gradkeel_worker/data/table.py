@@ -10,8 +10,10 @@ import numpy.typing as npt
 from gradkeel.contract.errors import FieldError
 from gradkeel.contract.nearest import nearest_name
 from gradkeel_worker.data.errors import DataError
+from gradkeel_worker.data.storage import MEMORY, Storage
 
 Array = npt.NDArray[Any]
+
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -54,7 +56,8 @@ class Table:
 
     ``rows`` [n]: index of each record in the file, from 0. ``lines`` [n]: its first line in the file, from
     1, or None where the file has no lines. ``typed``: the config's types and markers have been applied.
-    ``findings``: what was noticed on the way (code, column, count, detail).
+    ``findings``: what was noticed on the way (code, column, count, detail). ``storage``: where its columns
+    are kept, and what is prepared from them.
     """
 
     columns: Mapping[str, Column]
@@ -62,6 +65,7 @@ class Table:
     lines: Integers | None = None
     findings: tuple[dict[str, Any], ...] = field(default=())
     typed: bool = False
+    storage: Storage = MEMORY
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Any], types: Mapping[str, str] | None = None) -> Self:

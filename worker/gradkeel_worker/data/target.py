@@ -15,6 +15,7 @@ Task = Literal["regression", "binary", "multiclass"]
 REGRESSION: Task = "regression"
 BINARY: Task = "binary"
 MULTICLASS: Task = "multiclass"
+_LOOKED_AT = 4096
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,19 @@ def _task(column: Column, kept: Integers, asked: Literal["auto"] | Task) -> Task
         raise fault("wrong_type", detail, pointer="/target", column=column.name)
     if asked != "auto":
         return asked
-    if column.type == BOOLEAN or len(set(column.values[kept].tolist())) == 2:
+    if column.type == BOOLEAN or _two_valued(column.values[kept]):
         return BINARY
     return REGRESSION if numeric else MULTICLASS
+
+
+def _two_valued(values: Array) -> bool:
+    """Whether there are two different values; most columns show soon that they have more."""
+    seen: set[Any] = set()
+    for start in range(0, len(values), _LOOKED_AT):
+        seen.update(values[start : start + _LOOKED_AT].tolist())
+        if len(seen) > 2:
+            return False
+    return len(seen) == 2
 
 
 def _dropped(column: Column, count: int) -> tuple[dict[str, Any], ...]:

@@ -8,11 +8,14 @@ still meets an honest opponent. Categories enter as one column per level.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression, Ridge
+
+from gradkeel_worker.data.storage import ROWS_AT_ONCE
 
 if TYPE_CHECKING:
     from gradkeel_worker.data import Part, Prepared
@@ -52,18 +55,25 @@ class _Design:
 
     @classmethod
     def fit(cls, part: Part) -> _Design:
-        x = _finite(part.x)
-        center = x.mean(axis=0) if len(x) else np.zeros(x.shape[1])
-        scale = x.std(axis=0) if len(x) else np.ones(x.shape[1])
+        center, scale = np.zeros(part.x.shape[1]), np.ones(part.x.shape[1])
+        for j in range(part.x.shape[1] if len(part.x) else 0):
+            column = _finite(part.x[:, j])
+            center[j], scale[j] = column.mean(), column.std()
         levels = tuple(_frequent(part.c[:, k]) for k in range(part.c.shape[1]))
         return cls(center, np.where(scale > 0, scale, 1.0), levels)
 
-    def __call__(self, part: Part) -> Array:
-        blocks = [(_finite(part.x) - self.center) / self.scale]
+    def __call__(self, part: Part, rows: Array | slice) -> Array:
+        """Some rows of the features, float64 [n, width]."""
+        blocks = [(_finite(part.x[rows]) - self.center) / self.scale]
         blocks += [
-            (part.c[:, k, None] == levels[None]).astype(np.float64) for k, levels in enumerate(self.levels)
+            (part.c[rows, k, None] == levels[None]).astype(np.float64) for k, levels in enumerate(self.levels)
         ]
         return np.hstack(blocks)
+
+    def answers(self, part: Part, predict: Callable[[Array], Array]) -> Array:
+        """What ``predict`` says of every row's features, which are made some rows at a time."""
+        chunks = range(0, max(len(part.rows), 1), ROWS_AT_ONCE)
+        return np.concatenate([predict(self(part, slice(start, start + ROWS_AT_ONCE))) for start in chunks])
 
 
 def _finite(x: Array) -> Array:
@@ -91,39 +101,49 @@ def fit_baselines(prepared: Prepared, seed: int = 0) -> dict[str, Baselines]:
     design = _Design.fit(prepared.train)
     most = MAX_FITTED_ROWS if prepared.task == "regression" else MAX_LOGISTIC_ROWS
     rows = _sample(len(prepared.train.rows), most, seed)
-    x, y = design(prepared.train)[rows], prepared.train.y_raw
+    x, y = design(prepared.train, rows), prepared.train.y_raw
     parts = {"validation": prepared.validation, "test": prepared.test}
     if prepared.task == "regression":
-        return _regression(x, y[rows], y, {name: design(part) for name, part in parts.items()})
-    classes = len(prepared.classes or ())
-    return _classification(x, y[rows], y, classes, {name: design(part) for name, part in parts.items()})
+        return _regression(x, y[rows], y, design, parts)
+    return _classification(x, y[rows], y, len(prepared.classes or ()), design, parts)
 
 
-def _regression(x: Array, y: Array, every_y: Array, parts: dict[str, Array]) -> dict[str, Baselines]:
+def _regression(
+    x: Array, y: Array, every_y: Array, design: _Design, parts: dict[str, Part]
+) -> dict[str, Baselines]:
     # The target is scaled by its standard deviation so that an exotic unit (1e-12, 1e12) costs no accuracy.
     center, scale = float(every_y.mean()), float(every_y.std()) or 1.0
+    median = float(np.median(every_y))
     ridge = Ridge(alpha=RIDGE_ALPHA).fit(x, (y - center) / scale)
+
+    def predict(features: Array) -> Array:
+        return np.asarray(ridge.predict(features) * scale + center) if len(features) else np.zeros(0)
+
     return {
         name: Baselines(
-            constant=np.full(len(features), center),
-            ridge=ridge.predict(features) * scale + center if len(features) else np.zeros(0),
-            constant_mae=np.full(len(features), float(np.median(every_y))),
+            constant=np.full(len(part.rows), center),
+            ridge=design.answers(part, predict),
+            constant_mae=np.full(len(part.rows), median),
         )
-        for name, features in parts.items()
+        for name, part in parts.items()
     }
 
 
 def _classification(
-    x: Array, y: Array, every_y: Array, classes: int, parts: dict[str, Array]
+    x: Array, y: Array, every_y: Array, classes: int, design: _Design, parts: dict[str, Part]
 ) -> dict[str, Baselines]:
     prior = np.bincount(every_y, minlength=classes) / max(len(every_y), 1)
     linear = _fit_logistic(x, y) if len(np.unique(y)) > 1 else None
+
+    def predict(features: Array) -> Array:
+        return _probabilities(linear, features, classes, prior)
+
     return {
         name: Baselines(
-            constant=np.tile(prior, (len(features), 1)),
-            ridge=_probabilities(linear, features, classes, prior),
+            constant=np.tile(prior, (len(part.rows), 1)),
+            ridge=design.answers(part, predict),
         )
-        for name, features in parts.items()
+        for name, part in parts.items()
     }
 
 

@@ -54,7 +54,7 @@ def predict(model: nn.Module, part: Part, prepared: Prepared) -> Array:
 
 def answerable(part: Part) -> Array:
     """Rows without a NaN among their inputs, bool [n]: under ``propagate`` no model can answer the others."""
-    return np.asarray(np.isfinite(part.x).all(axis=1))
+    return part.finite_rows()
 
 
 def _metrics(prepared: Prepared, part: Part, predicted: Array) -> Metrics:

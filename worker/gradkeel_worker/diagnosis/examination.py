@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gradkeel.contract import config as contract
 from gradkeel_worker.diagnosis.evidence import Evidence, Origin
-from gradkeel_worker.diagnosis.feed import OutlyingRows, outlying_rows
+from gradkeel_worker.diagnosis.feed import OutlyingRows, moments, outlying_rows
 from gradkeel_worker.diagnosis.gradient_check import check_gradients, in_float64
 from gradkeel_worker.diagnosis.measured import Measured, OutlierShare, Start
 from gradkeel_worker.diagnosis.provenance import first_bad_cell
@@ -77,7 +77,7 @@ def batch_of(part: Part, positions: Array) -> tuple[Tensor, Tensor, Tensor]:
 
 def sound_rows(part: Part, count: int) -> Array:
     """Positions of up to ``count`` rows, evenly spread, without a non-finite value."""
-    sound = np.flatnonzero(np.isfinite(part.x).all(axis=1) & np.isfinite(np.asarray(part.y, np.float64)))
+    sound = np.flatnonzero(part.finite_rows() & np.isfinite(part.y))
     if len(sound) <= count:
         return sound
     return np.asarray(sound[np.linspace(0, len(sound) - 1, count).astype(np.int64)])
@@ -175,13 +175,11 @@ def _second_derivative(loss: contract.Loss) -> float:
 
 def _standardised_inputs(prepared: Prepared, x: Tensor) -> Tensor:
     """x with every numeric column at mean 0 and standard deviation 1 over the training part."""
-    whole = np.asarray(prepared.train.x, np.float64)
-    values = np.array([one.role in ("value", "datetime") for one in prepared.inputs])
-    held = np.where(np.isfinite(whole), whole, np.nan)
-    with np.errstate(all="ignore"):
-        center, scale = np.nanmean(held, axis=0), np.nanstd(held, axis=0)
-    center = torch.from_numpy(np.where(values, np.nan_to_num(center), 0.0))
-    scale = torch.from_numpy(np.where(values & (scale > 0), np.nan_to_num(scale), 1.0))
+    center, scale = torch.zeros(x.shape[1], dtype=x.dtype), torch.ones(x.shape[1], dtype=x.dtype)
+    for j, one in enumerate(prepared.inputs):
+        if one.role in ("value", "datetime"):
+            mean, std, _ = moments(prepared.train.x[:, j])
+            center[j], scale[j] = mean, std if std > 0 else 1.0
     return (x - center) / scale
 
 

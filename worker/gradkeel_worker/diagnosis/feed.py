@@ -90,7 +90,7 @@ def feed_of(prepared: Prepared) -> Feed:
     part = prepared.train
     rows = np.linspace(0, len(part.rows) - 1, min(_SAMPLE, len(part.rows))).astype(np.int64)
     numeric = [(j, one) for j, one in enumerate(prepared.inputs) if one.role in ("value", "datetime")]
-    stats = [(one, *_moments(part.x[rows, j]), _core_rms(part.x[rows, j])) for j, one in numeric]
+    stats = [(one, *moments(part.x[rows, j]), _core_rms(part.x[rows, j])) for j, one in numeric]
     sizes = [rms for _, _, _, rms, _ in stats if rms > 0]
     median = float(np.median(sizes)) if sizes else 1.0
     columns = tuple(
@@ -100,7 +100,7 @@ def feed_of(prepared: Prepared) -> Feed:
     return Feed(columns, _target_feed(part) if prepared.task == "regression" else None)
 
 
-def _moments(values: Array) -> tuple[float, float, float]:
+def moments(values: Array) -> tuple[float, float, float]:
     """Mean, standard deviation and RMS of the finite values, computed at a safe scale."""
     finite = np.asarray(values[np.isfinite(values)], np.float64)
     if not len(finite):
@@ -110,7 +110,7 @@ def _moments(values: Array) -> tuple[float, float, float]:
 
 def _core_rms(values: Array) -> float:
     """RMS of the values within FAR_OUT robust standard deviations of the median."""
-    return _moments(values[np.abs(robust_z(values)) <= FAR_OUT])[2]
+    return moments(values[np.abs(robust_z(values)) <= FAR_OUT])[2]
 
 
 def _center_and_scale(finite: Array) -> tuple[float, float]:
@@ -134,7 +134,7 @@ def robust_z(values: Array) -> Array:
 
 
 def _target_feed(part: Part) -> TargetFeed:
-    mean, std, rms = _moments(part.y)
+    mean, std, rms = moments(part.y)
     y = np.asarray(part.y[np.isfinite(part.y)], np.float64)
     skew = float(np.mean(((y - mean) / std) ** 3)) if std > 0 else 0.0
     far = float(np.mean(np.abs(robust_z(y)) > FAR_OUT)) if len(y) else 0.0

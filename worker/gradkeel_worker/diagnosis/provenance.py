@@ -34,10 +34,11 @@ def first_bad_cell(prepared: Prepared, rows: Array | list[int] | None = None) ->
     """The first non-finite cell of the training part, among the given record indexes where there are any."""
     part = prepared.train
     inside = np.ones(len(part.rows), bool) if rows is None else np.isin(part.rows, np.asarray(rows))
-    bad = ~np.isfinite(part.x) & inside[:, None]
-    if not bad.any():
+    bad = np.flatnonzero(~part.finite_rows() & inside)
+    if not len(bad):
         return _bad_target(part, inside)
-    i, j = (int(k) for k in np.argwhere(bad)[0])
+    i = int(bad[0])
+    j = int(np.flatnonzero(~np.isfinite(part.x[i]))[0])
     cell = prepared.x_source_cell("train", i, j)
     return Origin(
         what="input",

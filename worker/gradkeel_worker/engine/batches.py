@@ -12,6 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 _BLOCK_BYTES = 64 * 2**20
+SHUFFLED_BYTES = 4 * 2**30
+"""A training part up to this size is shuffled as a whole. Rows of a larger one, drawn one by one from a file
+that memory may not hold, would each cost a read of the disk."""
+_WINDOW_BYTES, _PIECE_BYTES = 2**30, 2**18
+"""What is shuffled at once of a larger part, and the runs of rows that it is put together from."""
 
 
 class Batch(NamedTuple):
@@ -78,8 +83,8 @@ class Batches:
                 f"the training part has {self.rows} rows; at least {max(1, smallest)} are needed"
             )
         self.sizes = _sizes(self.rows, batch_size, smallest)
-        row_bytes = 4 * data.x.shape[1] + 8 * data.c.shape[1] + 8
-        self._batches_a_block = max(1, _BLOCK_BYTES // (row_bytes * self.sizes[0]))
+        self._row_bytes = 4 * data.x.shape[1] + 8 * data.c.shape[1] + 8
+        self._batches_a_block = max(1, _BLOCK_BYTES // (self._row_bytes * self.sizes[0]))
 
     def __len__(self) -> int:
         """Batches in an epoch."""
@@ -87,7 +92,10 @@ class Batches:
 
     def order(self, epoch: int) -> NDArray[np.int64]:
         """The permutation of the training rows in an epoch, [n]."""
-        return np.random.default_rng((self._seed, epoch)).permutation(self.rows)
+        generator = np.random.default_rng((self._seed, epoch))
+        if self.rows * self._row_bytes <= SHUFFLED_BYTES:
+            return generator.permutation(self.rows)
+        return piecewise_order(generator, self.rows, self._row_bytes)
 
     def epoch(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, without the first ``skip`` of them.
@@ -101,6 +109,25 @@ class Batches:
             sizes = self.sizes[start : start + self._batches_a_block]
             block = self._data.take(order[first : first + sum(sizes)])
             yield from itertools.islice(_slices(block, sizes, first), max(0, skip - start), None)
+
+
+def piecewise_order(
+    generator: np.random.Generator, rows: int, row_bytes: int, window: int = _WINDOW_BYTES
+) -> NDArray[np.int64]:
+    """A permutation [rows] that stays within some runs of rows, drawn at random, before it goes on to others.
+
+    The runs are of 256 KiB; the rows of as many as fill the window are shuffled among one another.
+    """
+    run = max(1, _PIECE_BYTES // row_bytes)
+    firsts = generator.permutation(-(-rows // run)) * run
+    found = np.empty(rows, np.int64)
+    done, together = 0, max(1, window // (run * row_bytes))
+    for start in range(0, len(firsts), together):
+        mixed = (firsts[start : start + together, None] + np.arange(run)).ravel()
+        mixed = generator.permutation(mixed[mixed < rows])
+        found[done : done + len(mixed)] = mixed
+        done += len(mixed)
+    return found
 
 
 def _sizes(rows: int, batch_size: int, smallest: int) -> list[int]:

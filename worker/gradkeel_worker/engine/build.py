@@ -175,7 +175,7 @@ def choose_device(name: str) -> torch.device:
 
 def usable_rows(part: Part) -> NDArray[np.bool_] | None:
     """Rows with finite inputs alone, [n]; None where all are. Others occur under missing: propagate."""
-    finite: NDArray[np.bool_] = np.asarray(np.isfinite(part.x).all(axis=1))
+    finite = part.finite_rows()
     return None if finite.all() else finite
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from gradkeel.contract.patch import combine
 from gradkeel.contract.states import Family, Severity
 from gradkeel_worker.diagnosis import remedies
@@ -158,7 +156,7 @@ def _cell(case: Case, origin: Origin) -> str:
 
 def _cells_affected(case: Case) -> int:
     prepared = case.evidence.prepared
-    return 0 if prepared is None else int((~np.isfinite(prepared.train.x)).sum())
+    return 0 if prepared is None else int(prepared.train.nonfinite_by_column().sum())
 
 
 def _afterwards(case: Case) -> str:
