@@ -1251,3 +1251,8 @@ class TrainConfig:
         choices=PRECISIONS,
     )
     labels: Mapping[str, str] = option(factory=dict, doc="Your own labels, shown in lists.", max_items=64)
+    chosen: Mapping[str, str] = option(
+        factory=dict,
+        doc="What the preset and the data decided, and why, by JSON pointer. Gradkeel writes it into the "
+        "resolved config; a resolved config that is submitted again keeps it.",
+    )

@@ -38,6 +38,19 @@ def preset_document(preset: str, shape: Shape | None, submitted: Json) -> Json:
     return document
 
 
+def reasons(document: Json, shape: Shape | None) -> dict[str, str]:
+    """Why the options that depend on the data are as a preset's document has them, by JSON pointer."""
+    preset, known = document["preset"], shape or _UNKNOWN
+    if preset == "custom":
+        return {}
+    size = f"{_training(known):,} training rows" + ("" if shape else " (taken for a table of unknown size)")
+    return {pointer: f"{preset}, for {size}" for pointer in _SIZED[preset]} | (
+        {"/prepare/embedding": f"{preset}, for {size} and {known.numeric} numeric columns"}
+        if "embedding" in document["prepare"]
+        else {}
+    )
+
+
 def _kind_of(block: Any) -> Any:
     return block.get("kind") if isinstance(block, dict) else None
 
@@ -68,18 +81,18 @@ def _custom(shape: Shape) -> Json:
 
 
 def _standard(shape: Shape) -> Json:
-    training = int(shape.rows * 0.7)
+    training = _training(shape)
     document = _custom(shape)
     document["prepare"] |= {"target": {"kind": "auto"}, "embedding": _embedding(training, shape.numeric)}
     dropout = 0.1 if training < 50_000 else 0.0
     document["model"] |= {"widths": _widths(training), "activation": "silu", "dropout": dropout}
     document["optimizer"] |= {"lr": 0.002}
-    document["budget"] |= {"batch_size": min(max(1, training), _batch_size(training)), "ema": 0.005}
+    document["budget"] |= {"batch_size": min(training, _batch_size(training)), "ema": 0.005}
     return document
 
 
 def _fast(shape: Shape) -> Json:
-    training = int(shape.rows * 0.7)
+    training = _training(shape)
     document = _custom(shape)
     document["prepare"] |= {"target": {"kind": "auto"}}
     document["model"] |= {"widths": [64, 64]}
@@ -87,10 +100,15 @@ def _fast(shape: Shape) -> Json:
     document["budget"] |= {
         "epochs": 30,
         "patience": 5,
-        "batch_size": min(max(1, training), 2 * _batch_size(training)),
+        "batch_size": min(training, 2 * _batch_size(training)),
         "max_seconds": 120,
     }
     return document
+
+
+def _training(shape: Shape) -> int:
+    """Rows to train on, as the usual split leaves them."""
+    return max(1, int(shape.rows * 0.7))
 
 
 def _embedding(training: int, numeric: int) -> Json:
@@ -116,3 +134,7 @@ def _batch_size(training: int) -> int:
 
 
 _BUILDERS = {"custom": _custom, "standard": _standard, "fast": _fast}
+_SIZED = {
+    "standard": ("/model/widths", "/model/dropout", "/budget/batch_size"),
+    "fast": ("/budget/batch_size",),
+}

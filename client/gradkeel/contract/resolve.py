@@ -12,7 +12,7 @@ from marshmallow import ValidationError
 from gradkeel.contract import config as c
 from gradkeel.contract.errors import ConfigError, FieldError
 from gradkeel.contract.nearest import nearest_name
-from gradkeel.contract.presets import Shape, preset_document
+from gradkeel.contract.presets import Shape, preset_document, reasons
 from gradkeel.contract.schema import StrictString, field_errors, loader_for
 
 Json = dict[str, Any]
@@ -35,14 +35,32 @@ def resolve(submitted: Any, shape: Shape | None = None) -> c.TrainConfig:
     if not isinstance(submitted, dict):
         raise ConfigError([FieldError("", "wrong_type", "the config must be a JSON object")])
     base = preset_document(_name_of(submitted.get("preset")), shape, submitted)
+    merged = merge_blocks(base, submitted)
     try:
-        loaded = loader_for(c.TrainConfig).load(merge_blocks(base, submitted))
+        loaded = loader_for(c.TrainConfig).load(merged)
     except ValidationError as error:
         raise ConfigError(_in_order(field_errors(error.messages))) from error
     errors = list(_cross_checks(loaded, submitted))
     if errors:
         raise ConfigError(errors)
-    return loaded  # type: ignore[no-any-return]
+    chosen = {
+        pointer: reason
+        for pointer, reason in reasons(base, shape).items()
+        if _at(submitted, pointer) is None and _at(merged, pointer) == _at(base, pointer) is not None
+    }
+    return dataclasses.replace(loaded, chosen={**loaded.chosen, **chosen})  # type: ignore[no-any-return]
+
+
+def because(config: c.TrainConfig, pointer: str, reason: str) -> c.TrainConfig:
+    """The config with the reason for what the data decided at a JSON pointer."""
+    return dataclasses.replace(config, chosen={**config.chosen, pointer: reason})
+
+
+def _at(document: Any, pointer: str) -> Any:
+    """The value at a JSON pointer of names; None where there is none."""
+    for name in pointer.split("/")[1:]:
+        document = document.get(name) if isinstance(document, dict) else None
+    return document
 
 
 def _in_order(faults: Iterable[FieldError]) -> list[FieldError]:

@@ -275,3 +275,19 @@ def test_the_poisson_loss_brings_its_scaling_of_the_target(preset: str) -> None:
     config = resolve({"target": "y", "preset": preset, "loss": {"kind": "poisson"}})
     assert config.prepare.target.kind == "none"
     assert resolve(to_json(config)) == config
+
+
+def test_the_reasons_for_what_the_table_decided_stand_in_the_config() -> None:
+    chosen = resolve({"target": "y", "model": {"widths": [8]}}, Shape(20_000, 5, 2)).chosen
+    assert chosen["/prepare/embedding"] == "standard, for 14,000 training rows and 5 numeric columns"
+    assert chosen["/budget/batch_size"] == "standard, for 14,000 training rows"
+    assert "/model/widths" not in chosen
+
+
+def test_a_block_of_another_kind_takes_its_reasons_along() -> None:
+    submitted = {"target": "y", "model": {"kind": "linear"}, "prepare": {"embedding": {"kind": "none"}}}
+    assert set(resolve(submitted, Shape(20_000, 5, 2)).chosen) == {"/budget/batch_size"}
+
+
+def test_a_fixed_preset_decides_nothing_by_the_table() -> None:
+    assert resolve({"target": "y", "preset": "custom"}, Shape(20_000, 5, 2)).chosen == {}

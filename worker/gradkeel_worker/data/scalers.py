@@ -199,6 +199,13 @@ def _fit_power_target(values: Floats) -> TargetTransform:
     )
 
 
+AUTO_REASONS = {
+    "robust": f"auto: the training targets' standard deviation is over {HEAVY_TAILS:g} robust ones",
+    "standard": f"auto: the training targets' standard deviation is within {HEAVY_TAILS:g} robust ones",
+    "none": "auto: the loss takes the target in its own unit, or as classes",
+}
+
+
 def _by_tails(values: Floats) -> str:
     heavy = standard(values)[1] > HEAVY_TAILS * robust(values)[1]
     return "robust" if heavy else "standard"

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from gradkeel.contract.config import TrainConfig
 from gradkeel.contract.presets import Shape
-from gradkeel.contract.resolve import resolve, shape_of, to_json
+from gradkeel.contract.resolve import because, resolve, shape_of, to_json
 from gradkeel_worker.data import Prepared, Table, prepare
+from gradkeel_worker.data.scalers import AUTO_REASONS
 from gradkeel_worker.diagnosis import Evaluation, Evidence, diagnose
 from gradkeel_worker.diagnosis.evaluation import evaluate
 from gradkeel_worker.diagnosis.provenance import first_bad_cell
@@ -133,10 +134,12 @@ def train(
         prepared = _prepare(data, config if asked is None else resolve(asked, shape))
     config = _decided(prepared, config, asked, shape)
     chosen = _chosen_precision(prepared, config, loss, model, hooks, resume)
-    config = config if chosen is None else with_precision(config, chosen["chosen"])
+    if chosen is not None:
+        config = because(with_precision(config, chosen["chosen"]), "/precision", chosen["message"])
     with torch.random.fork_rng():
         found = _found_lr(prepared, config, loss, model, hooks)
-    config = config if found is None else with_lr(config, found.lr)
+    if found is not None:
+        config = because(with_lr(config, found.lr), "/optimizer/lr", found.message)
     if loss is None:
         config = with_delta(prepared, config, model=model, should_stop=should_stop, deadline=deadline)
     prepared = dataclasses.replace(prepared, config=config)
@@ -206,6 +209,8 @@ def _decided(prepared: Prepared, config: TrainConfig | Json, asked: Json | None,
         config = resolve(asked, dataclasses.replace(shape, task=prepared.task))
     assert isinstance(config, TrainConfig)
     scaling = dataclasses.replace(config.prepare, target=prepared.config.prepare.target)
+    if config.prepare.target.kind == "auto":
+        config = because(config, "/prepare/target", AUTO_REASONS[scaling.target.kind])
     task: Any = prepared.task
     return dataclasses.replace(config, task=task, prepare=scaling)
 
