@@ -34,7 +34,9 @@ class Loss(nn.Module):
         return None
 
     def forward(self, prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
-        """The scalar loss of a batch."""
+        """The scalar loss of a batch; of a prediction [n, members, outputs], the mean over the members."""
+        if prediction.ndim == 3:
+            prediction, target, weight = of_members(prediction, target, weight)
         if weight is None:
             loss: Tensor = self.function(prediction, target, **self.parameters_of_function)
             return loss
@@ -42,6 +44,29 @@ class Loss(nn.Module):
         total = (weight if share is None else weight * share).sum()
         # A batch whose weights are all 0 has nothing to learn from: loss 0, gradient 0.
         return (self.each(prediction, target) * weight).sum() / total.clamp_min(1e-30)
+
+
+def of_members(
+    prediction: Tensor, target: Tensor, weight: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """A prediction [n, members, outputs] as n · members rows, each with its row's target and weight."""
+    members = prediction.shape[1]
+    weights = None if weight is None else weight.repeat_interleave(members, 0)
+    return prediction.flatten(0, 1), target.repeat_interleave(members, 0), weights
+
+
+class OwnLossOfMembers:
+    """A caller's own loss, given each member's prediction as a row of its own."""
+
+    def __init__(self, loss: Callable[..., Tensor]) -> None:
+        self.loss = loss
+
+    def __call__(self, prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+        if prediction.ndim == 3:
+            prediction, target, weight = of_members(prediction, target, weight)
+        return (
+            self.loss(prediction, target) if weight is None else self.loss(prediction, target, weight=weight)
+        )
 
 
 class CrossEntropyLoss(Loss):

@@ -535,6 +535,7 @@ _BIAS_INIT = "The value every bias of a hidden layer starts at; the output layer
 _FREEZE = "Names of layers whose parameters stay as they start (layers.0, layers.1, …)."
 _MAX_WIDTH = 8192
 _MAX_LAYERS = 256
+_MAX_BLOCKS = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -563,6 +564,57 @@ class MLP:
     activation: Activation = option("relu", doc="Activation after each hidden layer.")
     norm: Norm = option("none", doc="Normalisation before each activation.")
     dropout: float = option(0.0, doc="Share of hidden units dropped in a training step.", minimum=0, below=1)
+    init: Init = option(He(), doc=_INIT, kinds=INITS)
+    bias_init: float = option(0.0, doc=_BIAS_INIT, minimum=-1e6, maximum=1e6)
+    freeze: tuple[str, ...] = option((), doc=_FREEZE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResNet:
+    """A linear layer, then blocks that each add norm → linear → activation → dropout → linear → dropout to
+    what they are given, then norm → activation and a linear output (Gorishniy et al. 2021)."""
+
+    kind: Literal["resnet"] = "resnet"
+    blocks: int = option(2, doc="Residual blocks.", minimum=1, maximum=_MAX_BLOCKS)
+    width: int = option(192, doc="Units between the blocks.", minimum=1, maximum=_MAX_WIDTH)
+    hidden_factor: float = option(
+        2.0, doc="Units within a block, as a multiple of width.", above=0, maximum=64
+    )
+    dropout: float = option(
+        0.15, doc="Share of the units within a block dropped in a training step.", minimum=0, below=1
+    )
+    residual_dropout: float = option(
+        0.0, doc="Share of a block's results dropped in a training step.", minimum=0, below=1
+    )
+    activation: Activation = option("relu", doc="Activation within each block and before the output.")
+    norm: Norm = option("batch", doc="Normalisation at the start of each block and before the output.")
+    init: Init = option(He(), doc=_INIT, kinds=INITS)
+    bias_init: float = option(0.0, doc=_BIAS_INIT, minimum=-1e6, maximum=1e6)
+    freeze: tuple[str, ...] = option((), doc=_FREEZE)
+
+    @property
+    def hidden(self) -> int:
+        """Units within a block."""
+        return max(1, int(self.width * self.hidden_factor))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TabM:
+    """Several fully connected networks in one, which share nearly all weights and are trained side by side,
+    each by its own loss; the prediction is their mean (Gorishniy et al. 2025). A step takes about as long as
+    one of a single network on ``members`` times as many rows."""
+
+    kind: Literal["tabm"] = "tabm"
+    members: int = option(8, doc="Networks in one.", minimum=1, maximum=256)
+    blocks: int = option(3, doc="Hidden layers.", minimum=1, maximum=_MAX_BLOCKS)
+    width: int = option(256, doc="Units of each hidden layer.", minimum=1, maximum=_MAX_WIDTH)
+    dropout: float = option(0.1, doc="Share of hidden units dropped in a training step.", minimum=0, below=1)
+    activation: Activation = option("relu", doc="Activation after each hidden layer.")
+    mini: bool = option(
+        True,
+        doc="Each member has factors of the inputs and an output layer of its own, and no more; false: "
+        "factors of the inputs and results, and biases, of every layer too (BatchEnsemble).",
+    )
     init: Init = option(He(), doc=_INIT, kinds=INITS)
     bias_init: float = option(0.0, doc=_BIAS_INIT, minimum=-1e6, maximum=1e6)
     freeze: tuple[str, ...] = option((), doc=_FREEZE)
@@ -698,8 +750,14 @@ class Sequential:
     freeze: tuple[str, ...] = option((), doc=_FREEZE)
 
 
-Model = Linear | MLP | Sequential
-MODELS: dict[str, type] = {"linear": Linear, "mlp": MLP, "sequential": Sequential}
+Model = Linear | MLP | ResNet | TabM | Sequential
+MODELS: dict[str, type] = {
+    "linear": Linear,
+    "mlp": MLP,
+    "resnet": ResNet,
+    "tabm": TabM,
+    "sequential": Sequential,
+}
 
 # ------------------------------------------------------------------------------------------------------- loss
 
@@ -1217,7 +1275,7 @@ class TrainConfig:
         MLP(),
         doc="The model.",
         kinds=MODELS,
-        planned=("resnet", "tabm", "gru", "lstm", "tcn"),
+        planned=("gru", "lstm", "tcn"),
     )
     loss: Loss = option(Huber(), doc="The loss.", kinds=LOSSES, planned=("quantile",))
     optimizer: Optimizer = option(AdamW(), doc="The optimizer.", kinds=OPTIMIZERS)

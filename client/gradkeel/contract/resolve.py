@@ -208,7 +208,7 @@ def _check_loss(config: c.TrainConfig) -> Iterator[FieldError]:
 
 def _check_model(config: c.TrainConfig) -> Iterator[FieldError]:
     model = config.model
-    normed = (isinstance(model, c.MLP) and model.norm == "batch") or (
+    normed = (isinstance(model, c.MLP | c.ResNet) and model.norm == "batch") or (
         isinstance(model, c.Sequential) and any(isinstance(layer, c.BatchNorm) for layer in model.layers)
     )
     if normed and config.budget.batch_size < 2:
@@ -229,6 +229,11 @@ def layer_names(model: c.Model) -> tuple[str, ...]:
     if isinstance(model, c.MLP):
         hidden = range(len(model.widths))
         return (*(f"layers.{index}" for index in hidden), "output")
+    if isinstance(model, c.TabM):
+        return (*(f"layers.{index}" for index in range(model.blocks)), "output")
+    if isinstance(model, c.ResNet):
+        last = model.blocks + (model.norm != "none")
+        return (*(f"layers.{index}" for index in range(last + 1)), "output")
     with_parameters = (c.LinearLayer, c.BatchNorm, c.LayerNorm)
     named = [f"layers.{i}" for i, layer in enumerate(model.layers) if isinstance(layer, with_parameters)]
     return (*named, "output")
@@ -248,6 +253,10 @@ def parameter_count(model: c.Model, inputs: int, outputs: int) -> int:
     """Weights and biases of the model, without embeddings, for so many inputs and outputs."""
     if isinstance(model, c.Linear):
         return inputs * outputs + outputs * model.bias
+    if isinstance(model, c.ResNet):
+        return _resnet_count(model, inputs, outputs)
+    if isinstance(model, c.TabM):
+        return _tabm_count(model, inputs, outputs)
     widths = (
         model.widths
         if isinstance(model, c.MLP)
@@ -258,6 +267,20 @@ def parameter_count(model: c.Model, inputs: int, outputs: int) -> int:
         total += (inputs + 1) * width
         inputs = width
     return total
+
+
+def _resnet_count(model: c.ResNet, inputs: int, outputs: int) -> int:
+    norm = 2 * model.width * (model.norm != "none")
+    block = norm + (model.width + 1) * model.hidden + (model.hidden + 1) * model.width
+    return (inputs + 1) * model.width + model.blocks * block + norm + (model.width + 1) * outputs
+
+
+def _tabm_count(model: c.TabM, inputs: int, outputs: int) -> int:
+    width, members = model.width, model.members
+    total = members * (inputs + (width + 1) * outputs) + inputs * width + (model.blocks - 1) * width**2
+    if model.mini:
+        return total + model.blocks * width
+    return total + members * (2 * model.blocks * width + (model.blocks - 1) * width)
 
 
 # ---------------------------------------------------------------------- checks against a table's profile

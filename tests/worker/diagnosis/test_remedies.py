@@ -73,6 +73,14 @@ SUBMITTED: dict[str, Json] = {
         },
         "loss": {"kind": "log_cosh"},
     },
+    "tabm": {
+        "target": "target",
+        "model": {"kind": "tabm", "blocks": 6, "activation": "sigmoid", "bias_init": -1.0},
+    },
+    "resnet": {
+        "target": "target",
+        "model": {"kind": "resnet", "norm": "none", "blocks": 5, "init": {"kind": "normal", "std": 1e-3}},
+    },
     "linear": {"target": "target", "model": {"kind": "linear"}, "optimizer": {"kind": "adagrad"}},
 }
 

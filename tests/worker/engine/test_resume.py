@@ -88,6 +88,27 @@ CASES: dict[str, tuple[Table, Json]] = {
         diabetes(),
         {"prepare": {"embedding": {"kind": "periodic", "frequencies": 4, "width": 3}}},
     ),
+    "ensemble, averaged weights": (
+        diabetes(),
+        {
+            "prepare": {"embedding": {"kind": "piecewise_linear", "bins": 8, "width": 3}},
+            "model": {"kind": "tabm", "members": 3, "blocks": 2, "width": 8, "dropout": 0.2},
+            "loss": {"kind": "huber", "delta": "auto"},
+            "clips": [{"kind": "adaptive"}],
+            "budget": {"ema": 0.05},
+        },
+    ),
+    "whole ensemble, categories and weights": (
+        categories(),
+        {
+            "model": {"kind": "tabm", "members": 2, "blocks": 2, "width": 8, "mini": False},
+            "columns": {"weight": "w"},
+        },
+    ),
+    "residual blocks": (
+        diabetes(),
+        {"model": {"kind": "resnet", "blocks": 2, "width": 8, "residual_dropout": 0.1}},
+    ),
     "patience": (
         diabetes(),
         {

@@ -197,8 +197,10 @@ def test_plateau_cuts_the_learning_rate() -> None:
     assert run.readings.lr[-1] == pytest.approx(1e-15)
 
 
-def test_batch_norm_never_sees_a_single_row() -> None:
-    norm = {"kind": "mlp", "widths": [8], "norm": "batch"}
+@pytest.mark.parametrize(
+    "norm", [{"kind": "mlp", "widths": [8], "norm": "batch"}, {"kind": "resnet", "width": 8}]
+)
+def test_batch_norm_never_sees_a_single_row(norm: dict[str, Any]) -> None:
     data = prepared(
         model=norm,
         split={"kind": "random", "validation": 0, "test": 0},

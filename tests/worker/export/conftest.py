@@ -120,6 +120,7 @@ MULTICLASS = {
     "columns": BASE["columns"] | {"exclude": ["price", "sick"]},
     "loss": {"kind": "cross_entropy"},
 }
+TABM: dict[str, Any] = {"kind": "tabm", "members": 4, "blocks": 2, "width": 12}
 ACTIVATIONS = ("relu", "leaky_relu", "gelu", "silu", "elu", "selu", "tanh", "sigmoid")
 SCALERS = ("standard", "robust", "minmax", "maxabs", "quantile", "power", "log1p", "signed_log1p", "none")
 
@@ -200,6 +201,20 @@ CASES: dict[str, dict[str, Any]] = {
         f"{name} layers": {"model": {"kind": "mlp", "widths": [8], "activation": name}}
         for name in ACTIVATIONS
     },
+    "resnet": {"model": {"kind": "resnet", "width": 12, "residual_dropout": 0.1, "activation": "silu"}},
+    "resnet, layer norm": {
+        "model": {"kind": "resnet", "width": 12, "blocks": 1, "norm": "layer", "dropout": 0.0}
+    },
+    "resnet without norm": BINARY | {"model": {"kind": "resnet", "width": 12, "norm": "none"}},
+    "tabm": {"model": TABM, "prepare": {"embedding": {"kind": "piecewise_linear", "bins": 12, "width": 4}}},
+    "tabm, whole, one-hot": {
+        "model": TABM | {"mini": False, "activation": "gelu"},
+        "prepare": {"categorical": {"kind": "onehot"}},
+        "budget": {"ema": 0.05},
+    },
+    "tabm binary": BINARY | {"model": TABM},
+    "tabm multiclass": MULTICLASS | {"model": TABM | {"mini": False, "dropout": 0.0}},
+    "tabm poisson": {"model": TABM, "loss": {"kind": "poisson"}},
     "poisson": {"loss": {"kind": "poisson"}},
     "focal": BINARY | {"loss": {"kind": "focal"}},
     "focal over classes": MULTICLASS | {"loss": {"kind": "focal", "gamma": 1.0}},

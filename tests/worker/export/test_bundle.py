@@ -15,11 +15,13 @@ from safetensors.numpy import load as load_weights
 from gradkeel.contract import config as contract
 from gradkeel_worker.export import ExportError, write_bundle, write_onnx, write_safetensors
 from gradkeel_worker.export.check import check_export
-from gradkeel_worker.export.core import FEATURES, LAYERS
+from gradkeel_worker.export.core import AVERAGES, FEATURES, LAYERS
 from gradkeel_worker.export.onnx_model import onnx_bytes
 from gradkeel_worker.models.activations import ACTIVATIONS
 from gradkeel_worker.models.dropout import Dropout
+from gradkeel_worker.models.ensemble import MEANS, Adapter, MemberLinear, SharedLinear
 from gradkeel_worker.models.numeric import NumericEmbedding
+from gradkeel_worker.models.resnet import Residual
 
 MEMBERS = ["manifest.json", "weights.safetensors", "model.onnx", "report.json", "report.html", "README.md"]
 
@@ -135,7 +137,9 @@ def test_every_layer_of_the_models_has_a_graph():
     assert set(ACTIVATIONS.values()) <= set(LAYERS)
     assert {torch.nn.BatchNorm1d, torch.nn.LayerNorm, Dropout, torch.nn.Linear} <= set(LAYERS)
     assert set(FEATURES) == set(NumericEmbedding.__subclasses__())
-    assert contract.MODELS.keys() == {"linear", "mlp", "sequential"}
+    assert {Residual, Adapter, SharedLinear, MemberLinear} <= set(LAYERS)
+    assert set(AVERAGES) == set(MEANS)
+    assert contract.MODELS.keys() == {"linear", "mlp", "resnet", "tabm", "sequential"}
 
 
 def test_raw_units_whose_sums_cancel_are_no_reason_to_refuse(run, raw_files, tmp_path):

@@ -29,6 +29,8 @@ MODELS: list[dict[str, Any]] = [
             {"kind": "dropout"},
         ],
     },
+    {"kind": "tabm", "members": 3, "blocks": 2, "width": 8, "dropout": 0.2},
+    {"kind": "resnet", "blocks": 1, "width": 8},
 ]
 
 

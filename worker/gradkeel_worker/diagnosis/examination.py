@@ -15,6 +15,7 @@ from gradkeel_worker.diagnosis.feed import OutlyingRows, moments, outlying_rows
 from gradkeel_worker.diagnosis.gradient_check import check_gradients, in_float64
 from gradkeel_worker.diagnosis.measured import Measured, OutlierShare, Start
 from gradkeel_worker.diagnosis.provenance import first_bad_cell
+from gradkeel_worker.models.ensemble import Ensemble
 
 if TYPE_CHECKING:
     from gradkeel_worker.data import Part, Prepared
@@ -144,7 +145,7 @@ def _start(evidence: Evidence, notes: list[str]) -> Start | None:
 
 def _measure_start(evidence: Evidence, prepared: Prepared, positions: Array) -> Start:
     assert evidence.initial_model is not None
-    model = evidence.initial_model().double().eval()
+    model = _members_apart(evidence.initial_model().double().eval())
     loss_fn = in_float64(evidence.loss_fn)
     x, c, y = batch_of(prepared.train, positions)
     x, y = x.double(), y.double() if y.is_floating_point() else y
@@ -161,6 +162,13 @@ def _measure_start(evidence: Evidence, prepared: Prepared, positions: Array) -> 
         gradient_scaled_target=norms[2],
         gradient_scaled_both=norms[3],
     )
+
+
+def _members_apart(model: nn.Module) -> nn.Module:
+    """The model; of an ensemble, such that each member's output is told: each has a loss of its own."""
+    if isinstance(model, Ensemble):
+        model.apart = True
+    return model
 
 
 def _weight_norm(model: nn.Module) -> float:
@@ -200,7 +208,7 @@ def _gradient_norm(model: nn.Module, loss_fn: Any, x: Tensor, c: Tensor, y: Tens
 
 def curvature(model: nn.Module, x: Tensor, c: Tensor, second_derivative: float) -> float | None:
     """Largest eigenvalue of second_derivative/n · JᵀJ, J the Jacobian of the outputs [n, o] in the
-    parameters.
+    parameters; of outputs [n, members, o], n · members in the place of n.
 
     By way of J Jᵀ, one backward pass per output: exact for the rows given. None where J would be too large.
     """
@@ -211,6 +219,7 @@ def curvature(model: nn.Module, x: Tensor, c: Tensor, second_derivative: float) 
     if rows < 2 or not parameters:
         return None
     flat = outputs[:rows].flatten()
+    losses = rows * (outputs.shape[1] if outputs.ndim == 3 else 1)
     jacobian = torch.empty(len(flat), size, dtype=torch.float64)
     for i in range(len(flat)):
         grads = torch.autograd.grad(flat[i], parameters, retain_graph=True, allow_unused=True)
@@ -221,7 +230,7 @@ def curvature(model: nn.Module, x: Tensor, c: Tensor, second_derivative: float) 
             ]
         )
     largest = float(torch.linalg.eigvalsh(jacobian @ jacobian.T)[-1])
-    return second_derivative / rows * largest if np.isfinite(largest) else None
+    return second_derivative / losses * largest if np.isfinite(largest) else None
 
 
 # ------------------------------------------------------------------------------ gradients of single rows
@@ -268,7 +277,7 @@ def row_gradient_norms(model: nn.Module, loss_fn: Any, part: Part, positions: Ar
     """‖gradient of one row's loss‖ for each row, in eval mode, NaN where it is not finite; the model is
     untouched.
     """
-    twin = copy.deepcopy(model).eval()
+    twin = _members_apart(copy.deepcopy(model).eval())
     parameters = [p for p in twin.parameters() if p.requires_grad]
     x, c, y = batch_of(part, positions)
     norms = np.full(len(positions), np.nan)

@@ -11,7 +11,7 @@ import numpy as np
 from gradkeel.contract import config as contract
 from gradkeel.contract.errors import ConfigError
 from gradkeel.contract.patch import combine, merge_patch, replace_block, set_value
-from gradkeel.contract.resolve import resolve, to_json
+from gradkeel.contract.resolve import layer_names, resolve, to_json
 from gradkeel_worker.diagnosis.case import Case
 from gradkeel_worker.diagnosis.course import finite_median
 
@@ -159,9 +159,9 @@ def relu_and_he(case: Case) -> Json:
     """relu with he initialisation, and layer normalisation in nets of five hidden layers or more."""
     model = case.config.model
     init = he(case)
-    if isinstance(model, contract.MLP):
-        changed: Json = {"kind": "mlp", "activation": "relu"}
-        if len(model.widths) >= 5 and model.norm == "none":
+    if isinstance(model, contract.MLP | contract.ResNet | contract.TabM):
+        changed: Json = {"kind": model.kind, "activation": "relu"}
+        if not isinstance(model, contract.TabM) and len(layer_names(model)) > 5 and model.norm == "none":
             changed["norm"] = "layer"
         return combine({"model": changed}, init)
     if isinstance(model, contract.Sequential):
@@ -194,8 +194,8 @@ def leaky_relu(case: Case) -> Json:
             for layer in model.layers
         ]
         return combine({"model": {"kind": "sequential", "layers": layers}}, start)
-    if isinstance(model, contract.MLP):
-        return combine({"model": {"kind": "mlp", "activation": "leaky_relu"}}, start)
+    if isinstance(model, contract.MLP | contract.ResNet | contract.TabM):
+        return combine({"model": {"kind": model.kind, "activation": "leaky_relu"}}, start)
     return {}
 
 

@@ -27,8 +27,9 @@ from gradkeel_worker.engine.parameters import Parameters, flatten
 from gradkeel_worker.engine.precision import PRECISIONS
 from gradkeel_worker.engine.run import Hooks, Run
 from gradkeel_worker.engine.view import SideBatch, StepView
-from gradkeel_worker.losses import LOSSES
-from gradkeel_worker.models import MODELS, NUMERIC_EMBEDDINGS, Inputs, Network
+from gradkeel_worker.losses import LOSSES, OwnLossOfMembers
+from gradkeel_worker.models import MODELS, NUMERIC_EMBEDDINGS, Ensemble, Inputs, Network
+from gradkeel_worker.models.ensemble import Link
 from gradkeel_worker.models.numeric import NumericEmbedding
 from gradkeel_worker.optimizers import OPTIMIZERS, Optimizer
 from gradkeel_worker.probes import PROBES, of_tier
@@ -129,8 +130,16 @@ def build_model(prepared: Prepared, config: TrainConfig) -> Network:
     embedding = _numeric_embedding(prepared, config)
     inputs = Inputs(prepared.train.x.shape[1], categories, embedding)
     network = MODELS[config.model.kind](config.model, inputs, outputs)
+    if isinstance(network, Ensemble):
+        network.link = _link(prepared)
     _freeze(network, getattr(config.model, "freeze", ()))
     return network
+
+
+def _link(prepared: Prepared) -> Link:
+    """What the outputs are, for a mean over several models."""
+    links: dict[str, Link] = {"binary": "logit", "multiclass": "softmax"}
+    return links.get(prepared.task, "log" if prepared.target.link == "log" else "identity")
 
 
 def _numeric_embedding(prepared: Prepared, config: TrainConfig) -> NumericEmbedding | None:
@@ -150,7 +159,7 @@ def build_loss(
     if loss is not None:
         if prepared.train.weight is not None and not takes_weight(loss):
             raise ValueError("the data has row weights, but the given loss takes no parameter called weight")
-        return loss
+        return OwnLossOfMembers(loss) if isinstance(config.model, contract.TabM) else loss
     suitable = _LOSSES_OF_TASK[prepared.task]
     if config.loss.kind not in suitable:
         detail = f"a {prepared.task} task cannot use {config.loss.kind}; use {' or '.join(suitable)}"

@@ -98,7 +98,8 @@ class AlignedLoss:
 
     def __call__(self, prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
         if target.is_floating_point():
-            target = target.reshape(prediction.shape)
+            rows = prediction.ndim == 3  # of several members: one target for all
+            target = target.reshape((len(prediction), -1) if rows else prediction.shape)
         return (
             self.loss(prediction, target) if weight is None else self.loss(prediction, target, weight=weight)
         )

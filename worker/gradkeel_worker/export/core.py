@@ -12,12 +12,14 @@ from gradkeel_worker.export.errors import ExportError
 from gradkeel_worker.export.front import Fed
 from gradkeel_worker.export.graph import Graph
 from gradkeel_worker.models.dropout import Dropout
+from gradkeel_worker.models.ensemble import Adapter, Ensemble, Link, MemberLinear, SharedLinear
 from gradkeel_worker.models.network import Network
 from gradkeel_worker.models.numeric import (
     NumericEmbedding,
     PeriodicEmbedding,
     PiecewiseLinearEmbedding,
 )
+from gradkeel_worker.models.resnet import Residual
 
 Layer = Callable[[Graph, Any, str], str]
 
@@ -30,10 +32,14 @@ def add_core(graph: Graph, model: nn.Module, fed: Fed) -> str:
     vectors = [graph.add("Gather", _weights(graph, table.weight), codes, axis=0) for table, codes in tables]
     hidden = graph.concat([*_numbers(graph, model, fed.x), *vectors])
     for name, module in model.operations():
-        if type(module) not in LAYERS:
-            raise ExportError(f"layer {name} is a {type(module).__name__}, which has no exported form")
-        hidden = LAYERS[type(module)](graph, module, hidden)
-    return hidden
+        hidden = _layer(graph, module, hidden, name)
+    return AVERAGES[model.link](graph, hidden) if isinstance(model, Ensemble) else hidden
+
+
+def _layer(graph: Graph, module: nn.Module, x: str, name: str) -> str:
+    if type(module) not in LAYERS:
+        raise ExportError(f"layer {name} is a {type(module).__name__}, which has no exported form")
+    return LAYERS[type(module)](graph, module, x)
 
 
 def _numbers(graph: Graph, model: Network, x: str | None) -> list[str]:
@@ -156,6 +162,80 @@ def _layer_norm(graph: Graph, module: nn.LayerNorm, x: str) -> str:
     return graph.add("LayerNormalization", x, *weights, axis=-1, epsilon=module.eps)
 
 
+def _residual(graph: Graph, module: Residual, x: str) -> str:
+    passed = x
+    for part in module.branch:
+        passed = _layer(graph, part, passed, "within a block")
+    return graph.add("Add", x, passed)
+
+
+# An ensemble's values are [N · members, width] between its layers, one row for each member of each row.
+
+
+def _members(graph: Graph, rows: str, members: int, width: int) -> str:
+    """Rows [N · members, width] as [N, members, width]."""
+    return graph.add("Reshape", rows, graph.constant([-1, members, width], np.int64))
+
+
+def _rows(graph: Graph, values: str, width: int) -> str:
+    """Values [N, members, width] as [N · members, width]."""
+    return graph.add("Reshape", values, graph.constant([-1, width], np.int64))
+
+
+def _adapter(graph: Graph, module: Adapter, x: str) -> str:
+    seen = graph.add("Unsqueeze", x, graph.constant([1], np.int64))
+    return _rows(graph, graph.add("Mul", seen, _weights(graph, module.weight)), module.weight.shape[1])
+
+
+def _shared_linear(graph: Graph, module: SharedLinear, x: str) -> str:
+    fan_out, fan_in = module.weight.shape
+    if module.r is not None:
+        apart = _members(graph, x, len(module.s), fan_in)
+        x = _rows(graph, graph.add("Mul", apart, _weights(graph, module.r)), fan_in)
+    product = graph.add("Gemm", x, _weights(graph, module.weight), transB=1)
+    scaled = graph.add("Mul", _members(graph, product, len(module.s), fan_out), _weights(graph, module.s))
+    return _rows(graph, graph.add("Add", scaled, _weights(graph, module.bias)), fan_out)
+
+
+def _member_linear(graph: Graph, module: MemberLinear, x: str) -> str:
+    """[N · members, fan_in] → [N, members, fan_out]."""
+    members, _, fan_in = module.weight.shape
+    apart = graph.add("Transpose", _members(graph, x, members, fan_in), perm=[1, 0, 2])
+    weight = graph.constant(_array(module.weight).transpose(0, 2, 1), np.float32)
+    together = graph.add("Transpose", graph.add("MatMul", apart, weight), perm=[1, 0, 2])
+    return graph.add("Add", together, _weights(graph, module.bias))
+
+
+def _mean(graph: Graph, values: str) -> str:
+    return graph.add("ReduceMean", values, graph.constant([1], np.int64), keepdims=0)
+
+
+def _log_mean(graph: Graph, values: str) -> str:
+    """log of the mean of exp(values), from float32 alone without overflow."""
+    axis = graph.constant([1], np.int64)
+    largest = graph.add("ReduceMax", values, axis, keepdims=1)
+    mean = _mean(graph, graph.add("Exp", graph.add("Sub", values, largest)))
+    return graph.add("Add", graph.add("Log", mean), graph.add("Squeeze", largest, axis))
+
+
+def _mean_logit(graph: Graph, logits: str) -> str:
+    positive, negative = graph.add("Sigmoid", logits), graph.add("Sigmoid", graph.add("Neg", logits))
+    sizes = [graph.add("Log", _mean(graph, share)) for share in (positive, negative)]
+    return graph.add("Sub", *sizes)
+
+
+def _mean_softmax(graph: Graph, logits: str) -> str:
+    return graph.add("Log", _mean(graph, graph.add("Softmax", logits, axis=2)))
+
+
+AVERAGES: dict[Link, Callable[[Graph, str], str]] = {
+    "identity": _mean,
+    "log": _log_mean,
+    "logit": _mean_logit,
+    "softmax": _mean_softmax,
+}
+"""What an output is → function(graph, members' outputs [N, members, outputs]) → output of their mean."""
+
 LAYERS: dict[type[nn.Module], Layer] = {
     nn.Linear: _linear,
     Dropout: _nothing,
@@ -169,5 +249,9 @@ LAYERS: dict[type[nn.Module], Layer] = {
     nn.Sigmoid: _sigmoid,
     nn.BatchNorm1d: _batch_norm,
     nn.LayerNorm: _layer_norm,
+    Residual: _residual,
+    Adapter: _adapter,
+    SharedLinear: _shared_linear,
+    MemberLinear: _member_linear,
 }
 """Kind of layer → function(graph, module, value) → value."""

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from gradkeel.contract import config as contract
+from gradkeel_worker.models.ensemble import MemberLinear, SharedLinear
 from gradkeel_worker.models.network import OUTPUT, Network
 
 Initialiser = Callable[[Tensor, Any], object]
@@ -60,14 +61,16 @@ def initialise(network: Network, init: contract.Init, *, bias: float, output_bia
     He's variance 2 / fan-in makes up for the relu that follows; none follows the output layer, which starts
     as torch's own layers do, so that first predictions lie within the target's spread.
     """
-    for name, module in network.operations():
-        if not isinstance(module, nn.Linear):
-            continue
+    for name, operation in network.operations():
         at_output = name == OUTPUT
         kind = "default" if at_output and init.kind == "he" else init.kind
-        INITS[kind](module.weight, init)
-        if module.bias is not None:
-            nn.init.constant_(module.bias, output_bias if at_output else bias)
+        for module in operation.modules():
+            if not isinstance(module, nn.Linear | SharedLinear | MemberLinear):
+                continue
+            for matrix in module.weight if isinstance(module, MemberLinear) else (module.weight,):
+                INITS[kind](matrix, init)
+            if module.bias is not None:
+                nn.init.constant_(module.bias, output_bias if at_output else bias)
     for table in network.embeddings:
         assert isinstance(table, nn.Embedding)
         _initialise_table(table.weight)

@@ -30,6 +30,15 @@ class Inputs:
         more = 0 if self.embedding is None else self.embedding.outputs - self.embedding.columns
         return self.numeric + more + sum(width for _, width in self.categories)
 
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """How many columns of the first layer's input each input became, in their order."""
+        embedded: tuple[int, ...] = ()
+        if self.embedding is not None:
+            embedded = (self.embedding.outputs // self.embedding.columns,) * self.embedding.columns
+        plain = (1,) * (self.numeric - len(embedded))
+        return embedded + plain + tuple(width for _, width in self.categories)
+
 
 class Network(nn.Module):
     """Numeric inputs beside the embeddings of categories, through ``layers`` to ``output``.
@@ -38,7 +47,7 @@ class Network(nn.Module):
     "embeddings.i" for category i, "layers.i" for hidden layer i, "output" for the last linear layer.
     """
 
-    def __init__(self, inputs: Inputs, layers: Sequence[nn.Module], output: nn.Linear) -> None:
+    def __init__(self, inputs: Inputs, layers: Sequence[nn.Module], output: nn.Module) -> None:
         super().__init__()
         self.inputs = inputs
         self.numeric = inputs.embedding
@@ -49,19 +58,20 @@ class Network(nn.Module):
         self._embeds = bool(inputs.categories) or inputs.embedding is not None
 
     def operations(self) -> Iterator[tuple[str, nn.Module]]:
-        """(layer name, module) of everything after the embeddings, in forward order, down to plain
-        modules."""
+        """(layer name, module) of everything after the embeddings, in forward order; what stands in plain
+        order is told one by one."""
         for index, layer in enumerate(self.layers):
             for module in layer if isinstance(layer, nn.Sequential) else (layer,):
                 yield f"layers.{index}", module
         yield OUTPUT, self.output
 
     def taps(self) -> Iterator[tuple[str, nn.Module]]:
-        """(layer name, module) whose output is the layer's activation: its last module but for dropout."""
+        """(layer name, module) whose output is the layer's activation: its last module but for dropout, or
+        the ``tap`` of that."""
         last: dict[str, nn.Module] = {}
         for name, module in self.operations():
             if not isinstance(module, nn.Dropout):
-                last[name] = module
+                last[name] = getattr(module, "tap", module)
         yield from last.items()
 
     def layer_names(self) -> tuple[str, ...]:

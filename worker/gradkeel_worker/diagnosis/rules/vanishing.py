@@ -75,7 +75,7 @@ def _stands_still(case: Case, first: int, last: int) -> bool:
 def activations(case: Case) -> list[str]:
     """The kinds of activation of the hidden layers, each once."""
     model = case.config.model
-    if isinstance(model, contract.MLP):
+    if isinstance(model, contract.MLP | contract.ResNet | contract.TabM):
         return [model.activation]
     if isinstance(model, contract.Sequential):
         others = ("linear", "dropout", "batch_norm", "layer_norm")
@@ -91,7 +91,7 @@ def _cause(case: Case) -> str:
             f"{' and '.join(saturating)} in {depth} layers: each layer passes on only a fraction of the "
             "gradient"
         )
-    if isinstance(case.config.model, contract.MLP | contract.Sequential) and case.config.model.init.kind in (
+    if not isinstance(case.config.model, contract.Linear) and case.config.model.init.kind in (
         "normal",
         "constant",
     ):
