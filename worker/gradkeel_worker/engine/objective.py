@@ -26,7 +26,8 @@ _SINGLE = 4
 class Objective:
     """``loss`` is one of LOSSES or the caller's own ``loss(prediction, target)`` returning a scalar.
 
-    Both get prediction [n, outputs] and target of the same shape, or class indexes [n]. Row weights need a
+    Both get prediction [n, outputs] and target of the same shape, or class indexes [n]; of a model of several
+    members, LOSSES get [n, members, outputs]. Row weights need a
     loss of LOSSES, or a third parameter called ``weight``. ``forward``: what the model is called in for
     training, its precision; the loss is computed in float32.
     """
