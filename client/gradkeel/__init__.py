@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from gradkeel.resources.submissions import Submission
     from gradkeel.resources.usage import Usage
     from gradkeel.sansio.flows import Event
+    from gradkeel.scores import CrossValidation
 
 __all__ = [
     "APIConnectionError",
@@ -58,6 +59,7 @@ __all__ = [
     "BatchResult",
     "Client",
     "ConflictError",
+    "CrossValidation",
     "Dataset",
     "DatasetRejected",
     "DigestMismatch",
@@ -94,6 +96,7 @@ _HOMES = {
     "gradkeel.resources.models": ("AsyncModel", "Model", "Predictions"),
     "gradkeel.resources.submissions": ("Submission",),
     "gradkeel.resources.usage": ("Usage",),
+    "gradkeel.scores": ("CrossValidation",),
     "gradkeel.sansio.flows": ("Event",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

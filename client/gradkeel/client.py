@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from importlib.metadata import version
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -14,8 +14,8 @@ import httpx2
 
 from gradkeel.profile import Access, find_access, is_loopback
 from gradkeel.resources.batches import AsyncBatches, Batches
-from gradkeel.resources.datasets import AsyncDatasets, Datasets
-from gradkeel.resources.jobs import AsyncJobs, Jobs
+from gradkeel.resources.datasets import AsyncDatasets, DatasetData, Datasets
+from gradkeel.resources.jobs import AsyncJob, AsyncJobs, Job, Jobs, OnEvent
 from gradkeel.resources.keys import AsyncKeys, Keys
 from gradkeel.resources.models import AsyncModels, Models
 from gradkeel.resources.submissions import AsyncSubmissions, Submissions
@@ -37,6 +37,7 @@ from gradkeel.sansio.commands import (
     WireEvent,
 )
 from gradkeel.sansio.retry import RetryPolicy
+from gradkeel.scores import CrossValidation, scores_of, with_folds
 
 T = TypeVar("T")
 
@@ -224,6 +225,30 @@ class Client(_Copied):
         self.keys = Keys(self)
         self.submissions = Submissions(self)
 
+    def cross_validate(
+        self,
+        data: DatasetData | str | None = None,
+        *,
+        target: str | None = None,
+        folds: int = 5,
+        repeats: int = 1,
+        timeout: float | None = None,
+        on_event: OnEvent | None = None,
+        config: Mapping[str, Any] | None = None,
+        **blocks: Any,
+    ) -> CrossValidation[Job]:
+        """Train and judge a config on each of so many folds of the rows outside the test part; waits.
+
+        The kind of the split says how rows are parted: random, stratified, group, or ordered (a growing
+        window). Data and config as in ``jobs.create``. Raises ``WaitTimeout`` (the job goes on),
+        ``JobFailed``, ``JobCancelled``, ``UnprocessableError``.
+        """
+        job = self.jobs.create(
+            data, target=target, config=config, **with_folds(config, blocks, folds, repeats)
+        )
+        job.wait(timeout, on_event=on_event)
+        return scores_of(job.report(), job)
+
     def usage(self) -> Usage:
         """What the project uses, beside what it may use (scope admin)."""
         return self.run(usage_flow(self.policy))
@@ -372,6 +397,25 @@ class AsyncClient(_Copied):
         self.models = AsyncModels(self)
         self.keys = AsyncKeys(self)
         self.submissions = AsyncSubmissions(self)
+
+    async def cross_validate(
+        self,
+        data: DatasetData | str | None = None,
+        *,
+        target: str | None = None,
+        folds: int = 5,
+        repeats: int = 1,
+        timeout: float | None = None,
+        on_event: OnEvent | None = None,
+        config: Mapping[str, Any] | None = None,
+        **blocks: Any,
+    ) -> CrossValidation[AsyncJob]:
+        """See ``Client.cross_validate``; ``on_event`` may be a coroutine function."""
+        job = await self.jobs.create(
+            data, target=target, config=config, **with_folds(config, blocks, folds, repeats)
+        )
+        await job.wait(timeout, on_event=on_event)
+        return scores_of(await job.report(), job)
 
     async def usage(self) -> Usage:
         """See ``Client.usage``."""

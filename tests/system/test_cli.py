@@ -104,6 +104,29 @@ def test_flags_stand_over_the_config_file_only_when_given(stack: Any, diabetes: 
     assert document["job"]["config"]["preset"] == "fast"
 
 
+def test_folds_are_scored_and_shown(stack: Any, diabetes: Path, quick: Path, tmp_path: Path) -> None:
+    done = stack.gradkeel(
+        "train", diabetes, "--target", "progression", "--config", quick, "--folds", "3", "--out", tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    for line in (
+        "rows held out",
+        "fold 1",
+        "fold 3",
+        "model, mean",
+        "model, standard deviation",
+        "ridge, mean",
+    ):
+        assert line in done.stdout
+    found = json.loads((tmp_path / "report.json").read_text())["fit"]["cross_validation"]
+    assert [fold["fold"] for fold in found["per_fold"]] == [1, 2, 3]
+    with (tmp_path / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert sorted(int(row["row"]) for row in rows) == list(range(442))
+    assert {row["fold"] for row in rows} == {"", "1", "2", "3"}
+    assert "Cross-validation" in (tmp_path / "report.html").read_text()
+
+
 def test_a_diverged_job_is_a_document_and_its_patch_mends_it(
     stack: Any, diabetes: Path, tmp_path: Path
 ) -> None:

@@ -19,10 +19,13 @@ import pytest
 from gradkeel import (
     AsyncClient,
     AsyncDataset,
+    AsyncJob,
     AuthenticationError,
     Client,
     ConflictError,
+    CrossValidation,
     DatasetRejected,
+    GradkeelError,
     Job,
     JobCancelled,
     JobFailed,
@@ -31,6 +34,7 @@ from gradkeel import (
     UnprocessableError,
     WaitTimeout,
 )
+from gradkeel.scores import scores_of
 
 SMALL: dict[str, Any] = {
     "preset": "custom",
@@ -242,6 +246,48 @@ def test_a_diverged_job_fails_with_its_report(client: Client, trained: tuple[Job
     assert report.verdict == "diverged"
     assert report.remedy is not None
     assert report.remedy.patch
+
+
+def test_cross_validation_by_asyncio_as_by_hand(
+    client: Client, access: tuple[str, str], trained: tuple[Job, list[Any]]
+) -> None:
+    split = {"kind": "random", "seed": 2}
+    quick = SMALL | {"target": "progression", "split": split}
+    scores = client.cross_validate(trained[0].dataset_id, folds=2, repeats=2, config=quick)
+    assert (scores.folds, scores.repeats, scores.failed) == (2, 2, [])
+    rmse = scores.scores("rmse")
+    assert scores.mean("rmse") == pytest.approx(sum(filter(None, rmse)) / 4)
+    assert scores.job.config["split"] == split | {"validation": 0.15, "test": 0.15, "folds": 2, "repeats": 2}
+    assert "CrossValidation of 4 folds: rmse" in repr(scores) and "standard deviation" in scores._repr_html_()
+
+    async def again() -> CrossValidation[AsyncJob]:
+        async with AsyncClient(*access) as other:
+            return await other.cross_validate(
+                trained[0].dataset_id, folds=2, repeats=2, target="progression", config=quick, split=split
+            )
+
+    found = asyncio.run(again())
+    assert found.scores("rmse") == rmse  # same seed, same bits
+
+
+def test_scores_of_a_job_without_folds(trained: tuple[Job, list[Any]]) -> None:
+    with pytest.raises(GradkeelError, match="has no folds"):
+        scores_of(trained[0].report(), trained[0])
+
+
+def test_folds_that_cannot_be_are_refused(client: Client, trained: tuple[Job, list[Any]]) -> None:
+    for split in ({"folds": 1}, {"folds": 101}, {"kind": "column", "folds": 3}):
+        with pytest.raises(UnprocessableError) as raised:
+            client.jobs.create(trained[0].dataset_id, target="progression", split=split)
+        assert raised.value.problem["errors"][0]["pointer"] == "/split/folds"
+    rare = own_table(40)
+    with pytest.raises(UnprocessableError, match="40 rows; there cannot be more folds"):
+        client.cross_validate(client.datasets.upload(rare), target="y", folds=41)
+    rare["zone"] = ["A"] * 38 + ["B"] * 2
+    with pytest.raises(JobFailed, match="the class 'B' has"):
+        client.cross_validate(
+            client.datasets.upload(rare), target="zone", folds=5, config=SMALL, split={"kind": "stratified"}
+        )
 
 
 def test_retry_is_a_new_job(client: Client, trained: tuple[Job, list[Any]]) -> None:

@@ -43,7 +43,11 @@ def write_series(readings: Readings, path: Path) -> None:
 def write_predictions(
     predictions: Mapping[str, NDArray[Any]], classes: Sequence[str] | None, path: Path
 ) -> None:
-    """Columns row, actual, prediction, and `probability_CLASS` each. Nothing is written without rows."""
+    """Columns row, actual, prediction, and `probability_CLASS` each. Nothing is written without rows.
+
+    A job with folds has a column `fold` too: the number of the fold that a row was held out in, empty for
+    rows of the test part.
+    """
     if not len(predictions.get("row", ())):
         return
     names = ["row", "actual", "prediction"]
@@ -52,6 +56,9 @@ def write_predictions(
     if probabilities is not None and classes:
         names += [harmless(f"probability_{name}") for name in classes]
         columns += list(np.asarray(probabilities).T)
+    if "fold" in predictions:
+        names.append("fold")
+        columns.append(np.array([fold or "" for fold in predictions["fold"].tolist()], dtype=object))
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(names)

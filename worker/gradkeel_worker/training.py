@@ -29,6 +29,7 @@ from gradkeel_worker.engine import Result
 from gradkeel_worker.engine import train as run_engine
 from gradkeel_worker.engine.checkpoint import Checkpoint
 from gradkeel_worker.engine.readings import Readings
+from gradkeel_worker.engine.training import metrics_of, with_folds
 from gradkeel_worker.export import write_bundle
 from gradkeel_worker.failures import NeedsMemory
 from gradkeel_worker.interrupts import Interrupted, Released
@@ -212,8 +213,8 @@ def _evaluated(result: Result) -> Result:
     return replace(
         result,
         report=result.report | {"fit": fit},
-        metrics={**found.metrics, "baselines": found.baselines},
-        predictions=found.predictions,
+        metrics=metrics_of(found, fit.get("cross_validation")),
+        predictions=with_folds(found.predictions, result),
     )
 
 

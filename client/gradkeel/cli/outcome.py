@@ -116,6 +116,7 @@ def show(screen: Screen, outcome: Outcome) -> None:
     _show_state(screen, outcome.job)
     show_report(screen, outcome.report)
     show_metrics(screen, outcome.job.metrics)
+    show_folds(screen, (outcome.report["fit"] or {}).get("cross_validation"))
     _show_next(screen, outcome)
 
 
@@ -187,6 +188,26 @@ def show_metrics(screen: Screen, metrics: Mapping[str, Any] | None) -> None:
     screen.table(
         ["metrics", *names], [[label, *(values.get(name) for name in names)] for label, values in rows]
     )
+
+
+def show_folds(screen: Screen, found: Mapping[str, Any] | None) -> None:
+    """A table: each fold's model on the rows that it never saw, then mean and standard deviation."""
+    if not found:
+        return
+    names = list(found["metrics"]) or ["metrics"]
+    rows = [[f"fold {one['fold']}", *_cells(one["metrics"], names)] for one in found["per_fold"]]
+    spreads = [("model", found["metrics"]), *found["baselines"].items()]
+    for which, statistic in (("mean", "mean"), ("standard deviation", "sd")):
+        rows += [[f"{name}, {which}", *_cells(spread, names, statistic)] for name, spread in spreads]
+    screen.say()
+    screen.table(["rows held out", *names], rows)
+    if found["failed"]:
+        screen.say(f"Training diverged in fold {', '.join(map(str, found['failed']))}: no mean counts it.")
+
+
+def _cells(values: Mapping[str, Any] | None, names: Sequence[str], key: str | None = None) -> list[Any]:
+    found = [(values or {}).get(name) for name in names]
+    return found if key is None else [None if each is None else each[key] for each in found]
 
 
 def metric_rows(metrics: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:

@@ -31,6 +31,7 @@ class Order:
     preset: str | None
     config: Json
     apply: str | None
+    folds: int | None
 
 
 @click.command()
@@ -51,9 +52,15 @@ class Order:
     "FILE and --target default to that job's.",
 )
 @click.option(
+    "--folds",
+    type=click.IntRange(min=2),
+    help="Cross-validate too: scores on rows held out, fold by fold, parted as the config's split says.",
+)
+@click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
-    help="A folder for model.gradkeel, report.json, report.html and predictions.csv (of the test part).",
+    help="A folder for model.gradkeel, report.json, report.html and predictions.csv (of the test part, and "
+    "with --folds of all rows).",
 )
 @click.option("--detach", is_flag=True, help="Submit and leave.")
 @json_option
@@ -65,12 +72,13 @@ def train(
     preset: str | None,
     config_file: Path | None,
     apply_job: str | None,
+    folds: int | None,
     out: Path | None,
     detach: bool,
     as_json: bool,
 ) -> None:
     """Train a model on FILE (CSV, TSV, JSON lines, Parquet; plain, gzip or zstd)."""
-    order = _order(file, target, preset, config_file, apply_job)
+    order = _order(file, target, preset, config_file, apply_job, folds)
     screen = Screen(as_json)
     with access.client() as client:
         job = _submitted(client, screen, order)
@@ -82,7 +90,12 @@ def train(
 
 
 def _order(
-    file: Path | None, target: str | None, preset: str | None, config_file: Path | None, apply_job: str | None
+    file: Path | None,
+    target: str | None,
+    preset: str | None,
+    config_file: Path | None,
+    apply_job: str | None,
+    folds: int | None,
 ) -> Order:
     """Check what can be checked before anything is sent."""
     try:
@@ -93,7 +106,7 @@ def _order(
         raise click.UsageError("Give a FILE to train on, or --apply JOB to run a job again.")
     if target is None and "target" not in config and apply_job is None:
         raise click.UsageError("Name the column to predict with --target (or 'target' in --config).")
-    return Order(file, target, preset, config, apply_job)
+    return Order(file, target, preset, config, apply_job, folds)
 
 
 def _submitted(client: Client, screen: Screen, order: Order) -> Job:
@@ -111,7 +124,10 @@ def _submitted(client: Client, screen: Screen, order: Order) -> Job:
 def _config(client: Client, screen: Screen, order: Order) -> Json:
     """The config to submit: that of the job to mend, then the file's keys, then the flags."""
     base = {} if order.apply is None else _mended(client, screen, order.apply)
-    return overlaid({**base, **order.config}, {"target": order.target, "preset": order.preset})
+    config = {**base, **order.config}
+    if order.folds is not None:
+        config["split"] = {**(config.get("split") or {}), "folds": order.folds}
+    return overlaid(config, {"target": order.target, "preset": order.preset})
 
 
 def _mended(client: Client, screen: Screen, job_id: str) -> Json:

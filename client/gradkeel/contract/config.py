@@ -40,6 +40,12 @@ _VALIDATION = "Share of all rows in the validation part, which decides when to s
 _TEST = "Share of all rows in the test part, which nothing is fitted on or chosen by."
 _SPLIT_SEED = "Seed of the split."
 _MAX_SEED = 2**32 - 1
+_FOLDS = (
+    "Cross-validation: so many further models are trained, each judged on a fold of the rows outside the "
+    "test part that it never saw; the job's own model is trained as without folds. null: none."
+)
+_REPEATS = "How often the rows are parted into folds anew, with the seeds that follow."
+_MOST_FOLDS = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +56,8 @@ class RandomSplit:
     validation: float = option(0.15, doc=_VALIDATION, minimum=0, below=1)
     test: float = option(0.15, doc=_TEST, minimum=0, below=1)
     seed: int = option(0, doc=_SPLIT_SEED, minimum=0, maximum=_MAX_SEED)
+    folds: int | None = option(None, doc=_FOLDS, minimum=2, maximum=_MOST_FOLDS)
+    repeats: int = option(1, doc=_REPEATS, minimum=1, maximum=_MOST_FOLDS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +68,8 @@ class StratifiedSplit:
     validation: float = option(0.15, doc=_VALIDATION, minimum=0, below=1)
     test: float = option(0.15, doc=_TEST, minimum=0, below=1)
     seed: int = option(0, doc=_SPLIT_SEED, minimum=0, maximum=_MAX_SEED)
+    folds: int | None = option(None, doc=_FOLDS, minimum=2, maximum=_MOST_FOLDS)
+    repeats: int = option(1, doc=_REPEATS, minimum=1, maximum=_MOST_FOLDS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +80,14 @@ class OrderedSplit:
     column: str | None = option(None, doc="The ordering column; null means columns.order.")
     validation: float = option(0.15, doc=_VALIDATION, minimum=0, below=1)
     test: float = option(0.15, doc=_TEST, minimum=0, below=1)
+    folds: int | None = option(
+        None,
+        doc="Cross-validation over a growing window: the rows before the test part are cut into one block "
+        "more than folds, and each fold's model, trained on the blocks before, is judged on the next. "
+        "null: none.",
+        minimum=2,
+        maximum=_MOST_FOLDS,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +99,8 @@ class GroupSplit:
     validation: float = option(0.15, doc="Share of all groups in the validation part.", minimum=0, below=1)
     test: float = option(0.15, doc="Share of all groups in the test part.", minimum=0, below=1)
     seed: int = option(0, doc=_SPLIT_SEED, minimum=0, maximum=_MAX_SEED)
+    folds: int | None = option(None, doc=_FOLDS, minimum=2, maximum=_MOST_FOLDS)
+    repeats: int = option(1, doc=_REPEATS, minimum=1, maximum=_MOST_FOLDS)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -182,6 +182,33 @@ _INTERVENTION = _record(
     {"step": _INTEGER, "action": {"type": "string"}, "reason": {"type": "string"}, "effect": _TEXT}
 )
 
+_CROSS_VALIDATION = _record(
+    {
+        "kind": {"type": "string"},
+        "folds": {"type": "integer"},
+        "repeats": {"type": "integer"},
+        "metrics": {"type": "object", "description": "metric → mean and standard deviation over the folds"},
+        "baselines": {"type": "object", "description": "the same of each baseline, by its name"},
+        "failed": {"type": "array", "items": {"type": "integer"}},
+        "per_fold": {
+            "type": "array",
+            "items": _record(
+                {
+                    "fold": {"type": "integer"},
+                    "status": {"enum": ["succeeded", "diverged"]},
+                    "stopped_by": {"type": "string"},
+                    "rows": {"type": "object"},
+                    "epochs": {"type": "integer"},
+                    "best_epoch": _INTEGER,
+                    "metrics": _OBJECT_OR_NULL,
+                    "baselines": _OBJECT_OR_NULL,
+                }
+            ),
+        },
+    },
+    nullable=True,
+)
+
 _FIT = _record(
     {
         "metrics": _OBJECT_OR_NULL,
@@ -191,7 +218,10 @@ _FIT = _record(
         "best_epoch": _INTEGER,
         "epochs": _INTEGER,
         "seconds": _NUMBER,
+        "cross_validation": _CROSS_VALIDATION,
     },
+    # scores of folds came later: reports of before are without them
+    required=["baselines", "best_epoch", "epochs", "gain", "mean_residual", "metrics", "seconds"],
     nullable=True,
 )
 

@@ -134,6 +134,13 @@ def _check_fractions(config: c.TrainConfig) -> Iterator[FieldError]:
         yield FieldError("/split/column", "required", "name the ordering column here or in columns.order")
     if isinstance(split, c.GroupSplit) and not (split.column or config.columns.group):
         yield FieldError("/split/column", "required", "name the grouping column here or in columns.group")
+    if fold_count(split) == 0 and getattr(split, "repeats", 1) > 1:
+        yield FieldError("/split/repeats", "conflict", "only folds can be repeated: give split.folds too")
+
+
+def fold_count(split: c.Split) -> int:
+    """How many models cross-validation trains beside the job's own; 0 for none."""
+    return (getattr(split, "folds", None) or 0) * getattr(split, "repeats", 1)
 
 
 def role_columns(config: c.TrainConfig) -> dict[str, str]:
@@ -407,6 +414,10 @@ def _check_sizes(
     if config.budget.batch_size > held.rows:
         detail = f"the table has {held.rows} rows; a batch cannot be larger"
         yield FieldError("/budget/batch_size", "out_of_range", detail)
+    folds = getattr(config.split, "folds", None) or 0
+    if folds > held.rows:
+        detail = f"the table has {held.rows} rows; there cannot be more folds"
+        yield FieldError("/split/folds", "out_of_range", detail)
     outputs = (
         held.columns[config.target].get("distinct") or 1 if infer_task(config, profile) == "multiclass" else 1
     )

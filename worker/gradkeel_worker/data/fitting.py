@@ -12,6 +12,7 @@ from gradkeel.contract.errors import FieldError
 from gradkeel_worker.data.columns import apply_types, markers_of, number_markers
 from gradkeel_worker.data.errors import DataError, fault, shown
 from gradkeel_worker.data.features import constant_or_empty, fit_preparation
+from gradkeel_worker.data.folds import fold_rows
 from gradkeel_worker.data.outliers import outlying
 from gradkeel_worker.data.preparation import Preparation, Source, raw_value
 from gradkeel_worker.data.prepared import Part, Prepared, Singles
@@ -65,13 +66,17 @@ class _Outcome:
     raw: Array
 
 
-def prepare(table: Table, config: TrainConfig) -> Prepared:
-    """Type, split, fit and transform. Raises DataError with every place found."""
+def prepare(table: Table, config: TrainConfig, fold: int | None = None) -> Prepared:
+    """Type, split, fit and transform. Raises DataError with every place found.
+
+    ``fold``: the parts of this fold of the split's cross-validation, counted from 0, in place of the split's
+    own; the test part then holds the rows that are held out.
+    """
     table = apply_types(table, config)
     target = read_target(table, config)
     findings = [*table.findings, *target.findings]
     features = _features(table, config, findings)
-    parts = _split(table, config, target, findings)
+    parts = _split(table, config, target, findings, fold)
     features = _filled_columns(table, features, parts["train"], findings)
     parts = _checked_cells(table, config, features, parts, findings)
     parts = _without_outliers(table, config, features, parts, findings)
@@ -114,10 +119,14 @@ def _is_text(table: Table, name: str) -> bool:
     return table.columns[name].type in (TEXT, ID)
 
 
-def _split(table: Table, config: TrainConfig, target: Target, findings: _Findings) -> dict[str, _Rows]:
+def _split(
+    table: Table, config: TrainConfig, target: Target, findings: _Findings, fold: int | None
+) -> dict[str, _Rows]:
     rows = SplitRows(table, target.kept, target.strata(), config.columns.order, config.columns.group)
-    indices = split_rows(config.split, rows)
+    indices = split_rows(config.split, rows) if fold is None else fold_rows(config.split, rows)[fold]
     parts = {name: _Rows(target.kept[getattr(indices, name)], getattr(indices, name)) for name in _PARTS}
+    if fold is not None:
+        return parts
     unplaced = len(target.kept) - sum(len(part.table) for part in parts.values())
     if unplaced:
         detail = f"{unplaced} rows have another value in the split column and are left out"

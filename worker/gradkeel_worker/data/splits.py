@@ -13,7 +13,7 @@ from gradkeel.local.cells import number_text
 from gradkeel_worker.data.errors import DataError, fault
 from gradkeel_worker.data.table import Array, Column, Integers, Table
 
-_DECILES = 10
+DECILES = 10
 _MEMBERS = 2
 _ROUNDING = 1e-9  # 0.15 / 0.85 · n may come out a hair above a whole number
 
@@ -53,13 +53,18 @@ def split_rows(config: Any, rows: SplitRows) -> Indices:
 
 def sizes(n: int, validation: float, test: float) -> tuple[int, int]:
     """Rows of the validation and the test part; shares of the whole, rounded up as scikit-learn does."""
-    n_test = math.ceil(n * test - _ROUNDING)
+    n_test = part_of(n, test)
     rest = n - n_test
-    n_validation = math.ceil(rest * (validation / (1 - test)) - _ROUNDING)
+    n_validation = part_of(rest, validation / (1 - test))
     if n_test + n_validation >= n:
         detail = f"{n} rows are too few for a validation share of {validation:g} and a test share of {test:g}"
         raise fault("too_few_rows", detail, pointer="/split")
     return n_validation, n_test
+
+
+def part_of(n: int, share: float) -> int:
+    """A share of n, rounded up."""
+    return math.ceil(n * share - _ROUNDING)
 
 
 def _random(config: RandomSplit, rows: SplitRows) -> Indices:
@@ -72,24 +77,25 @@ def _stratified(config: StratifiedSplit, rows: SplitRows) -> Indices:
 
 def _shuffled(config: RandomSplit | StratifiedSplit, n: int, strata: Array | None) -> Indices:
     n_validation, n_test = sizes(n, config.validation, config.test)
-    rest, test = _cut(np.arange(n), n_test, config.seed, strata)
-    train, validation = _cut(rest, n_validation, config.seed, strata)
+    rest, test = cut(np.arange(n), n_test, config.seed, strata)
+    train, validation = cut(rest, n_validation, config.seed, strata)
     return Indices(train, validation, test)
 
 
-def _cut(positions: Integers, size: int, seed: int, strata: Array | None) -> tuple[Integers, Integers]:
+def cut(positions: Integers, size: int, seed: int, strata: Array | None) -> tuple[Integers, Integers]:
+    """``positions`` without ``size`` of them, and those, at random; ``strata`` keep their shares."""
     if size == 0:
         return positions, positions[:0]
-    chosen = None if strata is None else _pooled(strata[positions], min(size, len(positions) - size))
+    chosen = None if strata is None else pooled(strata[positions], min(size, len(positions) - size))
     first, second = train_test_split(positions, test_size=size, random_state=seed, stratify=chosen)
     return first, second
 
 
-def _pooled(values: Array, most: int) -> Array:
+def pooled(values: Array, most: int) -> Array:
     """Codes of at most so many strata, each with a row for either side; the rarest are pooled until that
     holds."""
-    if values.dtype.kind == "f" and len(np.unique(values)) > _DECILES:
-        edges = np.quantile(values, np.linspace(0, 1, min(_DECILES, most) + 1)[1:-1])
+    if values.dtype.kind == "f" and len(np.unique(values)) > DECILES:
+        edges = np.quantile(values, np.linspace(0, 1, min(DECILES, most) + 1)[1:-1])
         values = np.searchsorted(edges, values, side="right")
     codes = np.unique(values, return_inverse=True)[1]
     while len(counts := np.bincount(codes)) > 1 and (counts.min() < _MEMBERS or len(counts) > most):
@@ -118,23 +124,30 @@ def _ordered(config: OrderedSplit, rows: SplitRows) -> Indices:
 
 
 def _group(config: GroupSplit, rows: SplitRows) -> Indices:
+    codes = group_codes(config, rows)
+    sizes(int(codes.max()) + 1, config.validation, config.test)
+    everything = np.arange(len(codes))
+    rest, test = cut_groups(everything, codes, config.test, config.seed)
+    train, validation = cut_groups(rest, codes, config.validation / (1 - config.test), config.seed)
+    return Indices(train, validation, test)
+
+
+def group_codes(config: GroupSplit, rows: SplitRows) -> Integers:
+    """A number for each row's group, [n]."""
     name = config.column or rows.group
     if name is None:
         raise fault("required", "a group split needs split.column or columns.group", pointer="/split/column")
     groups = _as_text(rows.column(name, "/split/column"))[rows.kept]
-    codes = np.unique(groups, return_inverse=True)[1]
-    sizes(int(codes.max()) + 1, config.validation, config.test)
-    everything = np.arange(len(codes))
-    rest, test = _cut_groups(everything, codes, config.test, config.seed)
-    train, validation = _cut_groups(rest, codes, config.validation / (1 - config.test), config.seed)
-    return Indices(train, validation, test)
+    codes: Integers = np.unique(groups, return_inverse=True)[1]
+    return codes
 
 
-def _cut_groups(positions: Integers, codes: Integers, share: float, seed: int) -> tuple[Integers, Integers]:
+def cut_groups(positions: Integers, codes: Integers, share: float, seed: int) -> tuple[Integers, Integers]:
+    """``positions`` without a share of their groups, and the rows of those, at random."""
     if share == 0:
         return positions, positions[:0]
     groups = codes[positions]
-    size = math.ceil(len(np.unique(groups)) * share - _ROUNDING)
+    size = part_of(len(np.unique(groups)), share)
     first, second = next(GroupShuffleSplit(1, test_size=size, random_state=seed).split(groups, groups=groups))
     return positions[first], positions[second]
 

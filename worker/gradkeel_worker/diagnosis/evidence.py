@@ -85,3 +85,5 @@ class Evidence:
     seconds: float | None = None
     provenance: Json = field(default_factory=dict)
     """dataset_digest, config_digest, seed, versions, hardware … as far as the caller knows them."""
+    cross_validation: Json | None = None
+    """Scores of the folds, mean, deviation and one by one."""

@@ -190,7 +190,8 @@ def _row_counts(case: Case) -> Json | None:
 
 def _fit(case: Case) -> Json | None:
     evaluation, readings = case.evidence.evaluation, case.evidence.readings
-    if evaluation is None and not readings.epochs:
+    folds = case.evidence.cross_validation
+    if evaluation is None and not readings.epochs and folds is None:
         return None
     metrics = dict(evaluation.metrics) if evaluation is not None else {}
     predictions = evaluation.predictions if evaluation is not None else {}
@@ -207,6 +208,7 @@ def _fit(case: Case) -> Json | None:
         "learning_curve": _learning_curve(readings),
         "predictions_sample": _sampled(case, predictions),
         "loss_of_best_constant": case.constant_loss,
+        "cross_validation": folds,
     }
 
 

@@ -111,6 +111,17 @@ def chosen_precision(data: bytes | bytearray) -> dict[str, Any] | None:
     return found
 
 
+def folds_through(data: bytes | bytearray) -> int:
+    """How many folds of a cross-validation were through when a checkpoint was made; 0 also for bytes that are
+    none. Whether it is a checkpoint of this training is ``resume``'s to say."""
+    try:
+        arrays = _arrays(data if isinstance(data, bytearray) else bytearray(data))[1]
+        folds = json.loads(arrays[_TREE].tobytes())["folds"]
+        return 0 if folds is None else len(folds["done"])
+    except (UnusableCheckpoint, AttributeError, KeyError, TypeError, ValueError):
+        return 0
+
+
 def bond(prepared: Prepared, config: TrainConfig, own: str = "") -> str:
     """What a checkpoint has to belong to, as a digest. ``own``: names the caller's own model and loss."""
     digest = hashlib.blake2b(digest_size=32)
@@ -154,6 +165,7 @@ def _state(run: Run) -> dict[str, Any]:
         "keeper": run.keeper.state(),
         "monitor": run.monitor.state(),
         "view": run.view.state(),
+        "folds": None if run.folds is None else run.folds.state(),
         "random": torch.get_rng_state(),
         "random_device": torch.cuda.get_rng_state(run.device) if run.device.type == "cuda" else None,
     }
@@ -182,6 +194,8 @@ def _load(run: Run, state: dict[str, Any]) -> None:
         guard.load(kept)
     if run.last_good is not None:
         run.last_good.load(state["last_good"])
+    if run.folds is not None:
+        run.folds.load(state["folds"])
     run.keeper.load(state["keeper"])
     run.view.load(state["view"])
     run.monitor.load(state["monitor"], run.view)
@@ -238,13 +252,19 @@ def _head(run: Run, arrays: dict[str, NDArray[Any]]) -> bytes:
 
 def _read(data: bytearray, run: Run) -> dict[str, NDArray[Any]]:
     """The arrays of a checkpoint of ``run``, as views of its bytes."""
+    about, arrays = _arrays(data)
+    if about.get("bond") != run.bond:
+        raise UnusableCheckpoint("it belongs to another config, other data or another version")
+    return arrays
+
+
+def _arrays(data: bytearray) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """What a checkpoint says of itself, and its arrays as views of its bytes."""
     entries, begin = _entries(data)
     about = entries.pop("__metadata__", {})
     if about.get("format") != FORMAT:
         raise UnusableCheckpoint(f"its format is {str(about.get('format'))[:40]!r}, not {FORMAT!r}")
-    if about.get("bond") != run.bond:
-        raise UnusableCheckpoint("it belongs to another config, other data or another version")
-    return {name: _view(data, begin, entry) for name, entry in entries.items()}
+    return about, {name: _view(data, begin, entry) for name, entry in entries.items()}
 
 
 def _entries(data: bytes | bytearray) -> tuple[dict[str, Any], int]:

@@ -29,7 +29,8 @@ class EpochEnds:
         self._should_stop = run.hooks.should_stop
         self._deadline = math.inf if run.hooks.deadline is None else run.hooks.deadline
         self._ends_at = run.ends_at
-        self._checkpoint_at = self._epoch_checkpoint_at = self._saved_step = 0.0
+        self._checkpoint_at = self._epoch_checkpoint_at = 0.0
+        self._saved_step = -1 if run.folds is not None and run.folds.done else 0  # before it lies nothing
         self._plan_checkpoints(time.monotonic(), 0.0)
 
     # -------------------------------------------------------------------------------------- every step

@@ -19,6 +19,7 @@ from torch import nn
 from gradkeel.contract.config import Budget
 from gradkeel_worker.engine.batches import Batches, Tensors
 from gradkeel_worker.engine.checkpoint import Checkpoint
+from gradkeel_worker.engine.folds import Folds
 from gradkeel_worker.engine.keeper import Keeper
 from gradkeel_worker.engine.last_good import LastGood
 from gradkeel_worker.engine.monitor import Monitor
@@ -99,6 +100,10 @@ class Run:
     """Why the run ended at the end of an epoch; None before."""
     seconds_before: float = 0.0
     """Of earlier attempts, up to the checkpoint that this one went on from."""
+    allowance: float | None = None
+    """Seconds in place of ``budget.max_seconds``, where several runs share those."""
+    folds: Folds | None = None
+    """Of the cross-validation that this run is a part of, or that came before it."""
     resumed_at: list[int] = field(default_factory=list)
     """Steps at which an interrupted run went on."""
     nonfinite_event: dict[str, Any] | None = None
@@ -119,7 +124,8 @@ class Run:
     @property
     def ends_at(self) -> float:
         """time.monotonic() value at which ``budget.max_seconds`` are over, those of earlier attempts too."""
-        return self.started - self.seconds_before + (self.budget.max_seconds or math.inf)
+        seconds = self.budget.max_seconds if self.allowance is None else self.allowance
+        return self.started - self.seconds_before + (math.inf if seconds is None else seconds)
 
     @property
     def seconds(self) -> float:

@@ -18,21 +18,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gradkeel.contract.config import TrainConfig
-from gradkeel.contract.presets import Shape
-from gradkeel.contract.resolve import because, resolve, shape_of, to_json
-from gradkeel_worker.data import Prepared, Table, prepare
-from gradkeel_worker.data.scalers import AUTO_REASONS
+from gradkeel.contract.resolve import fold_count, to_json
+from gradkeel_worker.data import Prepared, Table
 from gradkeel_worker.diagnosis import Evaluation, Evidence, diagnose
 from gradkeel_worker.diagnosis.evaluation import evaluate
 from gradkeel_worker.diagnosis.provenance import first_bad_cell
 from gradkeel_worker.engine.actions import StopDiverged
-from gradkeel_worker.engine.build import build, build_loss, choose_device
-from gradkeel_worker.engine.checkpoint import Checkpoint, UnusableCheckpoint, chosen_precision
+from gradkeel_worker.engine.build import build_loss
+from gradkeel_worker.engine.checkpoint import Checkpoint, UnusableCheckpoint
 from gradkeel_worker.engine.checkpoint import resume as restore
-from gradkeel_worker.engine.pilot import provisional, with_delta
-from gradkeel_worker.engine.precision import native
-from gradkeel_worker.engine.precision_choice import choose_precision, with_precision
-from gradkeel_worker.engine.range_test import Found, find_lr, with_lr
+from gradkeel_worker.engine.cross_validation import cross_validate, progress_of, returned_model
+from gradkeel_worker.engine.folds import Folds
+from gradkeel_worker.engine.order import Order, Ready
+from gradkeel_worker.engine.range_test import Found
 from gradkeel_worker.engine.readings import Readings
 from gradkeel_worker.engine.run import Emit, Hooks, Run, silent
 from gradkeel_worker.engine.trainer import fit
@@ -56,7 +54,8 @@ class Result:
     ``status``: succeeded, diverged, cancelled or deadline. ``model`` on the CPU in eval mode with the best
     weights, called as ``model(x, c) -> [n, outputs]``; None where no epoch ended with finite numbers.
     ``metrics``: {"validation", "test", "baselines": {"constant", "ridge"}} in target units.
-    ``predictions``: arrays of the test part. ``error``: None, or code, message and where.
+    ``predictions``: arrays of the test part, and of every row that was held out in one of ``folds``.
+    ``error``: None, or code, message and where.
     """
 
     status: str
@@ -70,6 +69,7 @@ class Result:
     error: Json | None = None
     seconds: float = 0.0
     provenance: Json = field(default_factory=dict)
+    folds: Folds | None = None
 
 
 def train(
@@ -129,31 +129,23 @@ def train(
     hooks = Hooks(on_event or silent, should_stop, spool, deadline, on_checkpoint, checkpoint_seconds)
     hooks.emit("progress", _phase("prepare", 0.0))
     asked = config if isinstance(config, dict) else submitted
-    shape = _shape(data, asked, profile)
-    with interruptible():
-        prepared = _prepare(data, config if asked is None else resolve(asked, shape))
-    config = _decided(prepared, config, asked, shape)
-    chosen = _chosen_precision(prepared, config, loss, model, hooks, resume)
-    if chosen is not None:
-        config = because(with_precision(config, chosen["chosen"]), "/precision", chosen["message"])
-    with torch.random.fork_rng():
-        found = _found_lr(prepared, config, loss, model, hooks)
-    if found is not None:
-        config = because(with_lr(config, found.lr), "/optimizer/lr", found.message)
-    if loss is None:
-        config = with_delta(prepared, config, model=model, should_stop=should_stop, deadline=deadline)
-    prepared = dataclasses.replace(prepared, config=config)
+    order = Order(data, config, asked, profile, loss, model, interruptible)
+    ready = order.ready(hooks, resume)
+    prepared, config, found = ready.prepared, ready.config, ready.found
+    order = dataclasses.replace(order, chosen=ready.chosen)
     hooks.emit("resolved", {"config": to_json(config)})
+    folds = Folds(fold_count(config.split)) if fold_count(config.split) else None
     with torch.random.fork_rng():
-        run = build(prepared, config, loss=loss, model=model, hooks=hooks)
+        resume = _cross_validated(folds, order, hooks, resume)
+        run = _run(order, ready, hooks, folds)
         initial = copy.deepcopy(run.model).cpu()
         if resume is not None and not _resumed(run, resume):
-            run = build(prepared, config, loss=loss, model=model, hooks=hooks)
-        run.chosen_precision = chosen
+            _cross_validated(folds, order, hooks, None)
+            run = _run(order, ready, hooks, folds)
         ending = fit(run)
     if ending == RELEASED:
         raise Released(run.step)
-    best = _returned_model(run)
+    best = returned_model(run)
     hooks.emit("progress", _phase("diagnose", 1.0, run))
     evidence = Evidence(
         config=config,
@@ -167,8 +159,9 @@ def train(
         batch=run.nonfinite_batch,
         profile=profile,
         evaluation=Evaluation(),
-        seconds=time.monotonic() - started + run.seconds_before,
+        seconds=time.monotonic() - started + _seconds_before(run),
         provenance=_provenance(run, config, ending, found) | (provenance or {}),
+        cross_validation=_scores(folds, config),
     )
     try:
         with interruptible():
@@ -178,101 +171,69 @@ def train(
     for finding in report["findings"]:
         hooks.emit("finding", {key: finding[key] for key in ("rule", "family", "severity", "where")})
     evaluation = evidence.evaluation or Evaluation()
-    return Result(
+    result = Result(
         status=evidence.status,
         config=config,
         prepared=prepared,
         model=best,
         report=report,
-        metrics={"validation": None, "test": None, **evaluation.metrics, "baselines": evaluation.baselines},
+        metrics=metrics_of(evaluation, evidence.cross_validation),
         predictions=evaluation.predictions,
         readings=run.readings,
         error=evidence.error,
-        seconds=time.monotonic() - started + run.seconds_before,
+        seconds=time.monotonic() - started + _seconds_before(run),
         provenance=evidence.provenance,
+        folds=folds,
     )
+    return dataclasses.replace(result, predictions=with_folds(result.predictions, result))
 
 
-# ---------------------------------------------------------------------------------------- config and data
+# -------------------------------------------------------------------------------------------------- folds
 
 
-def _prepare(data: Table | Prepared, config: TrainConfig | Json) -> Prepared:
-    if isinstance(data, Prepared):
-        return data
-    assert isinstance(config, TrainConfig)
-    return prepare(data, config)
+def _cross_validated(
+    folds: Folds | None, order: Order, hooks: Hooks, resume: bytes | bytearray | None
+) -> bytes | bytearray | None:
+    """Judge the folds, if there are any; the checkpoint, where it is one of the training after them."""
+    return resume if folds is None else cross_validate(folds, order, hooks, resume, _resumed)
 
 
-def _decided(prepared: Prepared, config: TrainConfig | Json, asked: Json | None, shape: Shape) -> TrainConfig:
-    """The config with what depends on the data decided: task, target scaling, sizes by preset."""
-    if asked is not None:
-        config = resolve(asked, dataclasses.replace(shape, task=prepared.task))
-    assert isinstance(config, TrainConfig)
-    scaling = dataclasses.replace(config.prepare, target=prepared.config.prepare.target)
-    if config.prepare.target.kind == "auto":
-        config = because(config, "/prepare/target", AUTO_REASONS[scaling.target.kind])
-    task: Any = prepared.task
-    return dataclasses.replace(config, task=task, prepare=scaling)
+def _run(order: Order, ready: Ready, hooks: Hooks, folds: Folds | None) -> Run:
+    """The run that makes the job's own model."""
+    if folds is None:
+        return order.run(ready, hooks)
+    told = progress_of(hooks.emit, folds.count, folds.count + 1)
+    run = order.run(ready, dataclasses.replace(hooks, emit=told))
+    run.folds, run.allowance = folds, folds.share_of(ready.config.budget.max_seconds)
+    return run
 
 
-def _shape(data: Table | Prepared, asked: Json | None, profile: Json | None) -> Shape:
-    """Size of the data for the presets, from the profile where there is one, as the service saw it."""
-    if profile is not None and asked is not None:
-        return shape_of(resolve(asked), profile)
-    if isinstance(data, Prepared):
-        rows = sum(len(part) for part in (data.train, data.validation, data.test))
-        return Shape(rows=rows, numeric=len(data.inputs), categorical=len(data.categories), task=data.task)
-    numeric = sum(column.type == "numeric" for column in data.columns.values())
-    return Shape(rows=len(data), numeric=numeric, categorical=len(data.columns) - numeric)
-
-
-def _chosen_precision(
-    prepared: Prepared,
-    config: TrainConfig,
-    loss: Any,
-    model: Any,
-    hooks: Hooks,
-    resume: bytes | bytearray | None,
-) -> Json | None:
-    """What "auto" stands for, told in a log event; None where the precision is given. A training that goes on
-    keeps to what it had chosen."""
-    if config.precision != "auto":
-        _warn_if_emulated(config, hooks)
+def _scores(folds: Folds | None, config: TrainConfig) -> Json | None:
+    """What the report says of the folds that are through."""
+    if folds is None or not folds.done:
         return None
-    chosen = None if resume is None else chosen_precision(resume)
-    if chosen is None:
-        trial = provisional(with_lr(with_precision(config, "float32"), 0.0))
-        with torch.random.fork_rng():
-            run = build(prepared, trial, loss=loss, model=model, probes=())
-            chosen = choose_precision(run, lambda: _stopped(hooks))
-    hooks.emit("log", {"message": chosen["message"], "step": 0, "precision": chosen["chosen"]})
-    return chosen
+    return folds.report(config.split.kind, getattr(config.split, "repeats", 1))
 
 
-def _warn_if_emulated(config: TrainConfig, hooks: Hooks) -> None:
-    device = choose_device(config.device)
-    if not native(config.precision, device):
-        message = f"this {device.type} emulates {config.precision}: steps take longer than in float32"
-        hooks.emit("log", {"message": message, "step": 0, "precision": config.precision})
+def metrics_of(evaluation: Evaluation, cross_validation: Json | None) -> Json:
+    """The metrics of a job, by part, beside its baselines'; means and deviations over folds if it had any."""
+    metrics = {"validation": None, "test": None, **evaluation.metrics, "baselines": evaluation.baselines}
+    if cross_validation is None:
+        return metrics
+    names = ("folds", "repeats", "failed", "metrics", "baselines")
+    return metrics | {"cross_validation": {name: cross_validation[name] for name in names}}
 
 
-def _stopped(hooks: Hooks) -> bool:
-    """Whether the training is to end before it has begun."""
-    asked = None if hooks.should_stop is None else hooks.should_stop()
-    return asked is not None or (hooks.deadline is not None and time.monotonic() >= hooks.deadline)
+def with_folds(predictions: dict[str, NDArray[Any]], result: Result) -> dict[str, NDArray[Any]]:
+    """Predictions of the test part, with those of the rows held out in folds, if the job had any."""
+    if result.folds is None:
+        return predictions
+    return result.folds.predictions(predictions, result.prepared.classes)
 
 
-def _found_lr(prepared: Prepared, config: TrainConfig, loss: Any, model: Any, hooks: Hooks) -> Found | None:
-    """The learning rate that "auto" stands for, told in a log event; None where it is a number already."""
-    if config.optimizer.lr != "auto":  # type: ignore[comparison-overlap]
-        return None
-
-    def built(tried: TrainConfig) -> Run:
-        return build(prepared, provisional(tried), loss=loss, model=model, probes=())
-
-    found = find_lr(config, built, lambda: _stopped(hooks))
-    hooks.emit("log", {"message": found.message, "step": 0, "lr": found.lr, "lr_range_test": found.record})
-    return found
+def _seconds_before(run: Run) -> float:
+    """Seconds of training of earlier attempts."""
+    return run.seconds_before + (0.0 if run.folds is None else run.folds.seconds_before)
 
 
 # ------------------------------------------------------------------------------------------------ outcome
@@ -287,7 +248,7 @@ def _resumed(run: Run, data: bytes | bytearray) -> bool:
         run.hooks.emit("log", {"message": message, "step": 0})
         return False
     epoch, _ = run.position
-    run.hooks.emit("resumed", {"step": run.step, "epoch": epoch, "seconds": run.seconds_before})
+    run.hooks.emit("resumed", {"step": run.step, "epoch": epoch, "seconds": _seconds_before(run)})
     return True
 
 
@@ -316,13 +277,6 @@ def _told(evidence: Evidence, run: Run) -> tuple[Evidence, Json]:
     return evidence, diagnose(evidence)
 
 
-def _returned_model(run: Run) -> nn.Module | None:
-    """The model with the best weights, in memory of its own, on the CPU, in eval mode."""
-    best = run.keeper.restore()
-    run.parameters.release()
-    return None if best is None else run.model.cpu().eval()
-
-
 def _error(status: str, run: Run, prepared: Prepared) -> Json | None:
     if status == SUCCEEDED:
         return None
@@ -349,6 +303,7 @@ def _error(status: str, run: Run, prepared: Prepared) -> Json | None:
 
 def _provenance(run: Run, config: TrainConfig, ending: str, found: Found | None) -> Json:
     cut_short = found is not None and found.record["cut_short"]
+    cut_short |= run.folds is not None and run.folds.cut_short
     unsure = run.chosen_precision is not None and not run.chosen_precision["sure"]
     return {
         "seed": config.seed,

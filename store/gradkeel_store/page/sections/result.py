@@ -9,9 +9,14 @@ from gradkeel_store.page.markup import Child, Html, table, tag
 from gradkeel_store.page.scales import linear
 from gradkeel_store.page.sections.scores import PARTS, Scores, baseline_scores, headline, model_scores
 from gradkeel_store.page.sections.section import Section, absent
-from gradkeel_store.page.source import Number, View, mapping, number, numbers
+from gradkeel_store.page.source import Number, View, mapping, number, numbers, records
 from gradkeel_store.page.wording import METRICS, brief, exact, figure, sentence_case
 
+_SHOWN_FOLDS = 20
+_FOLDS_LEAD = (
+    "Each fold’s model was trained without the fold’s rows and judged on them alone. It is another model "
+    "than the one of this report, which was trained on the training part."
+)
 _OVER = {"constant": "the best constant", "ridge": "the linear model"}
 _BASELINES = {"constant": "Always the same answer", "ridge": "Linear model (ridge)"}
 
@@ -33,7 +38,7 @@ def result_section(view: View) -> Section:
         "result",
         "Result beside the baselines",
         lead,
-        [_bars(view), _all_metrics(scores, baselines), _remarks(view)],
+        [_bars(view), _all_metrics(scores, baselines), _remarks(view), _folds(view)],
     )
 
 
@@ -69,6 +74,34 @@ def _all_metrics(scores: dict[str, Scores], baselines: dict[str, dict[str, Score
     head: list[Child] = ["Metric", *(f"{words}, {part}" for words, part, _ in shown)]
     rows = [[_metric_name(metric), *(exact(given.get(metric)) for _, _, given in shown)] for metric in names]
     return table(head, rows, caption="Every metric of every part, in the target’s own units", cls="numbers")
+
+
+def _folds(view: View) -> Html | None:
+    """Scores of a cross-validation: mean and deviation, then fold by fold."""
+    found = mapping(view.part("fit").get("cross_validation"))
+    folds = records(found.get("per_fold"))
+    if not folds:
+        return None
+    spreads = {metric: mapping(spread) for metric, spread in mapping(found.get("metrics")).items()}
+    numbered = [(number(fold.get("fold")), mapping(fold.get("metrics"))) for fold in folds[:_SHOWN_FOLDS]]
+    head: list[Child] = ["Metric", "Mean", "Standard deviation", *(f"Fold {brief(i)}" for i, _ in numbered)]
+    rows: list[list[Child]] = [
+        [
+            _metric_name(metric),
+            exact(number(spread.get("mean"))),
+            exact(number(spread.get("sd"))),
+            *(exact(number(given.get(metric))) for _, given in numbered),
+        ]
+        for metric, spread in spreads.items()
+    ]
+    lost = [brief(value) for value in numbers(found.get("failed"))]
+    return tag(
+        "div",
+        tag("h3", "Cross-validation"),
+        tag("p", _FOLDS_LEAD),
+        tag("p", f"Training diverged in fold {', '.join(lost)}; no mean counts it.") if lost else None,
+        table(head, rows, caption=f"Scores on the rows held out, {len(folds)} folds", cls="numbers"),
+    )
 
 
 def _metric_name(metric: str) -> list[Child]:
