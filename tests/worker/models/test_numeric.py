@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -13,7 +14,12 @@ from hypothesis import strategies as st
 from gradkeel.contract import config as contract
 from gradkeel_worker.models import NUMERIC_EMBEDDINGS, Inputs
 from gradkeel_worker.models.mlp import mlp
-from gradkeel_worker.models.numeric import EDGES, PeriodicEmbedding, PiecewiseLinearEmbedding
+from gradkeel_worker.models.numeric import (
+    EDGES,
+    NumericEmbedding,
+    PeriodicEmbedding,
+    PiecewiseLinearEmbedding,
+)
 
 
 def places(value: float, edges: np.ndarray) -> list[float]:
@@ -43,6 +49,33 @@ def test_piecewise_linear_features_are_the_place_in_each_bin(edges: list[int], v
     np.testing.assert_allclose(features[0], expected, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(features[1, :, 0], values, rtol=1e-6)
     assert not features[1, :, 1:].any()
+
+
+@given(
+    edges=st.lists(st.integers(-50, 50), min_size=2, max_size=9, unique=True).map(sorted),
+    values=st.lists(st.floats(-100, 100, width=32), min_size=1, max_size=5),
+    seed=st.integers(0, 9),
+)
+def test_what_is_looked_up_is_the_whole_product(edges: list[int], values: list[float], seed: int) -> None:
+    """Values and gradients of relu(features · weight + bias), in float64; on edges both sides agree."""
+    torch.manual_seed(seed)
+    short = np.array([0, 1], np.float32)
+    module = PiecewiseLinearEmbedding([np.array(edges, np.float32), short], width=3).double()
+    x = torch.tensor([[value, value] for value in [*values, float(edges[0]), float(edges[-1])]]).double()
+    weighed = torch.randn(len(x), module.outputs, dtype=torch.float64)
+    parameters = list(module.parameters())
+    found, expected = module(x), NumericEmbedding.forward(module, x)
+    np.testing.assert_allclose(found.detach(), expected.detach(), atol=1e-10)
+    gradients = [torch.autograd.grad((each * weighed).sum(), parameters) for each in (found, expected)]
+    for ours, theirs in zip(*gradients, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-10)
+
+
+def test_a_missing_number_stays_missing() -> None:
+    edges = np.array([0, 1, 2], np.float32)
+    found = PiecewiseLinearEmbedding([edges, edges], width=2)(torch.tensor([[math.nan, 0.5]]))
+    assert torch.isnan(found[0, :2]).all()
+    assert torch.isfinite(found[0, 2:]).all()
 
 
 def test_periodic_features_are_cosines_and_sines() -> None:
