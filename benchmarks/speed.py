@@ -1,11 +1,14 @@
 """Time of a training step, side by side in one run: ``python benchmarks/speed.py`` (or ``make bench-speed``).
 
 The contestants: a plain loop (DataLoader, clip_grad_norm_, Adam), a tuned one (permutation and slices, fused
-Adam), scikit-learn's MLPRegressor, and this engine with probes off, economy and standard. All train the same
-network on the same data with the same batch size for full epochs, in turns, several rounds; the best round
-counts. scikit-learn does not clip, and the engine's guard, progress and checkpoints are included.
+Adam) in float32 and by autocast in bf16, scikit-learn's MLPRegressor, this engine with probes off and in each
+health tier, the engine in bf16, and the matrix products of a step alone. All train the same network on the
+same data with the same batch size for full epochs, in turns, several rounds. A ratio is taken within each
+round, where all meet the same machine; shown are the median of the rounds' ratios and the outermost of them.
+scikit-learn does not clip, and the engine's guard, progress and checkpoints are included.
 
-Options: --rounds, --threads 1 2, --data california_housing.csv for real rows in the second work.
+Options: --rounds, --threads 1 2, --epochs, --data california_housing.csv for real rows in the second work,
+--clock cpu for the processor's time instead of the wall's, which other work on the machine changes less.
 """
 
 from __future__ import annotations
@@ -34,13 +37,18 @@ from gradkeel.contract.resolve import resolve
 from gradkeel_worker.data import Prepared, Table, prepare
 from gradkeel_worker.engine.build import build
 from gradkeel_worker.engine.trainer import fit
-from gradkeel_worker.probes import of_tier
+from gradkeel_worker.probes import TIERS, of_tier
 
-ENGINE = {
-    "engine, probes off": (),
-    "engine, economy": of_tier("economy"),
-    "engine, standard": of_tier("standard"),
+OFF, TUNED, SKLEARN = "engine, probes off", "tuned loop", "sklearn MLP"
+ENGINE: dict[str, tuple[tuple[str, ...], str]] = {
+    OFF: ((), "float32"),
+    **{f"engine, {tier}": (of_tier(tier), "float32") for tier in TIERS},
+    "engine, standard, bf16": (of_tier("standard"), "bf16"),
 }
+"""Probes and precision of each of the engine's entries."""
+
+
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,8 +95,9 @@ def plain_loop(work: Work) -> Callable[[], None]:
     return run
 
 
-def tuned_loop(work: Work) -> Callable[[], None]:
-    """The same with what torch offers: slices of one permutation, fused Adam, fused clipping."""
+def tuned_loop(work: Work, *, half: bool = False) -> Callable[[], None]:
+    """The same with what torch offers: slices of one permutation, fused Adam, fused clipping; ``half``: the
+    forward pass by autocast to bf16."""
     model = network(work)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
     x, y = torch.from_numpy(work.x), torch.from_numpy(work.y).unsqueeze(1)
@@ -100,7 +109,9 @@ def tuned_loop(work: Work) -> Callable[[], None]:
             for start in range(0, len(x), work.batch):
                 optimizer.zero_grad(set_to_none=True)
                 batch = slice(start, start + work.batch)
-                loss = functional.mse_loss(model(xs[batch]), ys[batch])
+                with torch.autocast("cpu", torch.bfloat16, enabled=half, cache_enabled=False):
+                    output = model(xs[batch])
+                loss = functional.mse_loss(output.float(), ys[batch])
                 loss.backward()
                 nn.utils.clip_grad_norm_(model.parameters(), 1.0, foreach=True)
                 optimizer.step()
@@ -126,9 +137,29 @@ def scikit_learn(work: Work) -> Callable[[], None]:
     return run
 
 
-def engine(work: Work, probes: tuple[str, ...]) -> Callable[[], None]:
+def products_alone(work: Work) -> Callable[[], None]:
+    """The matrix products of as many steps, forward and backward, into memory that is there already."""
+    widths = (work.x.shape[1], *work.widths, 1)
+    inputs = [torch.randn(work.batch, width) for width in widths]
+    weights = [torch.randn(fan_in, fan_out) for fan_in, fan_out in pairwise(widths)]
+    gradients = [torch.empty_like(weight) for weight in weights]
+    outputs, backs = [torch.empty_like(each) for each in inputs], [torch.empty_like(each) for each in inputs]
+
+    def run() -> None:
+        for _ in range(work.steps):
+            for i, weight in enumerate(weights):
+                torch.mm(inputs[i], weight, out=outputs[i + 1])
+            for i, weight in reversed([*enumerate(weights)]):
+                torch.mm(inputs[i].t(), inputs[i + 1], out=gradients[i])
+                if i:
+                    torch.mm(inputs[i + 1], weight.t(), out=backs[i])
+
+    return run
+
+
+def engine(work: Work, probes: tuple[str, ...], precision: str) -> Callable[[], None]:
     """This engine's fit, built anew for every round."""
-    prepared, config = _prepared(work)
+    prepared, config = _prepared(work, precision)
 
     def run() -> None:
         fit(build(prepared, config, probes=probes))
@@ -136,7 +167,7 @@ def engine(work: Work, probes: tuple[str, ...]) -> Callable[[], None]:
     return run
 
 
-def _prepared(work: Work) -> tuple[Prepared, TrainConfig]:
+def _prepared(work: Work, precision: str) -> tuple[Prepared, TrainConfig]:
     columns = {f"x{i}": work.x[:, i].astype(np.float64) for i in range(work.x.shape[1])}
     submitted = {
         "target": "y",
@@ -149,13 +180,14 @@ def _prepared(work: Work) -> tuple[Prepared, TrainConfig]:
         "clips": [{"kind": "norm", "max_norm": 1.0}],
         "budget": {"epochs": work.epochs, "batch_size": work.batch},
         "device": "cpu",
+        "precision": precision,
     }
     prepared = prepare(Table.from_arrays(columns | {"y": work.y.astype(np.float64)}), resolve(submitted))
     return prepared, prepared.config
 
 
 def works(epochs_scale: float, data: Path | None) -> list[Work]:
-    """The two cases that the speed to reach is stated for."""
+    """The cases that the speed to reach is stated for."""
     small = load_diabetes()
     x = (small.data / small.data.std(0)).astype(np.float32)
     y = ((small.target - small.target.mean()) / small.target.std()).astype(np.float32)
@@ -169,6 +201,13 @@ def works(epochs_scale: float, data: Path | None) -> list[Work]:
             (256, 256, 256),
             256,
             max(1, round(5 * epochs_scale)),
+        ),
+        Work(
+            "100000×54, 512-512, batch 1024",
+            *_generated(100_000, 54),
+            (512, 512),
+            1024,
+            max(1, round(epochs_scale)),
         ),
     ]
 
@@ -198,35 +237,46 @@ def _number(cell: str) -> float:
         return float("nan")
 
 
-def measure(work: Work, rounds: int) -> dict[str, float]:
-    """Best microseconds a step of each contestant, rounds interleaved."""
+def measure(
+    work: Work, rounds: int, clock: Callable[[], float]
+) -> dict[str, np.ndarray[Any, np.dtype[np.float64]]]:
+    """Microseconds a step of each contestant in each round, [rounds], after one that warms up."""
     contestants: dict[str, Callable[[], None]] = {
         "plain loop": plain_loop(work),
-        "tuned loop": tuned_loop(work),
-        "sklearn MLP": scikit_learn(work),
-        **{name: engine(work, probes) for name, probes in ENGINE.items()},
+        TUNED: tuned_loop(work),
+        "tuned loop, bf16": tuned_loop(work, half=True),
+        SKLEARN: scikit_learn(work),
+        **{name: engine(work, *entry) for name, entry in ENGINE.items()},
+        "matrix products alone": products_alone(work),
     }
-    best = dict.fromkeys(contestants, float("inf"))
-    for _ in range(rounds):
+    taken: dict[str, list[float]] = {name: [] for name in contestants}
+    for turn in range(rounds + 1):
         for name, run in contestants.items():
-            start = time.perf_counter()
+            start = clock()
             run()
-            best[name] = min(best[name], (time.perf_counter() - start) / work.steps * 1e6)
-    return best
+            if turn:
+                taken[name].append((clock() - start) / work.steps * 1e6)
+    return {name: np.array(each) for name, each in taken.items()}
 
 
-def show(work: Work, threads: int, best: dict[str, float]) -> None:
+def show(work: Work, threads: int, taken: dict[str, np.ndarray[Any, np.dtype[np.float64]]]) -> None:
     print(f"\n{work.name}, {threads} thread{'s' if threads > 1 else ''}, {work.steps} steps a round")
-    print(f"  {'':20} {'µs a step':>10} {'÷ tuned':>9} {'÷ sklearn':>10} {'÷ off':>7}")
-    off = best["engine, probes off"]
-    for name, micros in best.items():
-        ratios = (micros / best["tuned loop"], micros / best["sklearn MLP"], micros / off)
-        print(f"  {name:20} {micros:10.0f} {ratios[0]:9.2f} {ratios[1]:10.2f} {ratios[2]:7.3f}")
+    heads = f"{'µs a step':>9} {'best':>7} {'÷ tuned':>8} {'from–to':>11} {'÷ sklearn':>10} {'÷ off':>7}"
+    print(f"  {'':24} {heads}")
+    for name, micros in taken.items():
+        ratios = micros / taken[TUNED]
+        spread = f"{ratios.min():.2f}–{ratios.max():.2f}"
+        others = [float(np.median(micros / taken[peer])) for peer in (SKLEARN, OFF)]
+        print(
+            f"  {name:24} {np.median(micros):9.0f} {micros.min():7.0f} {np.median(ratios):8.2f} {spread:>11} "
+            f"{others[0]:10.2f} {others[1]:7.3f}",
+            flush=True,
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--rounds", type=int, default=7, help="rounds; the best counts (default 7)")
+    parser.add_argument("--rounds", type=int, default=7, help="rounds that count (default 7)")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="thread counts (default 1 2)")
     parser.add_argument(
         "--epochs", type=float, default=1.0, help="factor on the epochs of a round (default 1)"
@@ -234,12 +284,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--data", type=Path, help="CSV for the second work; its last numeric column is the target"
     )
+    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="whose time counts (default wall)")
     options = parser.parse_args(arguments)
     for threads in options.threads:
         torch.set_num_threads(threads)
         with threadpool_limits(threads):
             for work in works(options.epochs, options.data):
-                show(work, threads, measure(work, options.rounds))
+                show(work, threads, measure(work, options.rounds, CLOCKS[options.clock]))
 
 
 if __name__ == "__main__":
