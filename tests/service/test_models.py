@@ -62,6 +62,23 @@ def test_a_model_and_its_job(client: httpx.Client, model_id: str) -> None:
     assert model_id in [model["id"] for model in client.get("/v1/models").json()["data"]]
 
 
+def test_a_model_that_looks_up_neighbours_predicts_one_row_and_thousands_alike(
+    client: httpx.Client, service: Service, tmp_path: Path
+) -> None:
+    columns = make_columns()
+    neighbors = {"kind": "means", "columns": ["size", "zone"], "k": [2, 7]}
+    path = make_bundle(tmp_path / "n.gradkeel", columns, prepare={"neighbors": neighbors}, **TYPES)
+    model_id = stored(service, path, "regression")
+    sizes = np.linspace(0, 10, 5000).tolist()
+    records = [RECORD | {"size": size} for size in sizes]
+    whole = predict(client, model_id, json={"records": records}).json()["predictions"]
+    assert whole == load(path).predict(records).values.tolist()
+    for row in (0, 2222, 4999):
+        (alone,) = predict(client, model_id, json={"records": [records[row]]}).json()["predictions"]
+        # the same rows are looked up; float32 products of matrices differ by the size of the batch
+        assert alone == pytest.approx(whole[row], rel=1e-5, abs=1e-6)
+
+
 def test_every_form_of_body_predicts_the_same(client: httpx.Client, model_id: str, bundle: Path) -> None:
     records = [RECORD, RECORD | {"size": None, "zone": "b"}]
     expected = load(bundle).predict(records).values.tolist()

@@ -161,6 +161,20 @@ def test_downloads_have_the_digest_that_the_model_names(
         assert f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}" == model.digests[form]
 
 
+def test_neighbours_are_looked_up_and_the_choice_is_told(client: Client, diabetes: Path) -> None:
+    data = client.datasets.upload(diabetes)
+    block = {"kind": "means", "columns": ["bmi", "s5"], "k": [5]}
+    job = client.jobs.create(data, target="progression", config=SMALL | {"prepare": {"neighbors": block}})
+    report = job.wait().report()
+    assert report["provenance"]["neighbors"]["columns"] == [["bmi", "s5"]]
+    assert job.config["prepare"]["neighbors"]["columns"] == [["bmi", "s5"]]
+    rows = pd.read_csv(diabetes).drop(columns="progression")
+    assert len(job.model().predict(rows)) == 442
+    with pytest.raises(UnprocessableError, match="no column 'weight'"):
+        block = block | {"columns": ["weight"]}
+        client.jobs.create(data, target="progression", config={"prepare": {"neighbors": block}})
+
+
 def test_classes_come_with_probabilities(client: Client) -> None:
     data = client.datasets.upload(own_table())
     job = client.jobs.create(data, target="zone", config=SMALL).wait()

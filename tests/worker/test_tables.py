@@ -19,6 +19,7 @@ from gradkeel_worker.data.categories import EMBEDDING, ONEHOT, ORDINAL
 from gradkeel_worker.data.columns import CONVERSIONS
 from gradkeel_worker.data.features import FITS
 from gradkeel_worker.data.missing import MISSING_POLICIES
+from gradkeel_worker.data.neighbor_choice import LOOK_UPS
 from gradkeel_worker.data.outliers import OUTLIERS
 from gradkeel_worker.data.scalers import LOGARITHMS, NUMERIC_SCALERS, TARGET_SCALERS
 from gradkeel_worker.data.splits import SPLITS
@@ -54,6 +55,7 @@ KINDS: dict[str, tuple[Collection[str], Collection[str]]] = {
     "missing": (MISSING_POLICIES, contract.MISSING_POLICIES),
     "outliers": (OUTLIERS, contract.OUTLIERS),
     "categorical": ((EMBEDDING, ONEHOT, ORDINAL), contract.CATEGORICALS),
+    "neighbors": (LOOK_UPS, contract.NEIGHBORS),
     "numeric embeddings": (NUMERIC_EMBEDDINGS, contract.NUMERIC_EMBEDDINGS),
     "models": (MODELS, contract.MODELS),
     "layers": (LAYERS, contract.LAYERS),
@@ -95,6 +97,7 @@ def test_the_worker_has_the_contracts_kinds(table: str) -> None:
         contract.MISSING_POLICIES,
         contract.OUTLIERS,
         contract.CATEGORICALS,
+        contract.NEIGHBORS,
         contract.INITS,
         contract.LAYERS,
         contract.MODELS,

@@ -409,6 +409,44 @@ class NoNeighbors:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NeighborMeans:
+    """Means of the training target over the nearest training rows, in the target's scaling, as further
+    inputs; for classes, their shares. A training row never sees itself (nor its group, where the split goes
+    by groups); every other row looks up the training rows. Numbers and dates enter a distance as prepared,
+    at unit spread, categories by whether they are the same. Targets beyond 8 robust standard deviations
+    count as that. The model's file then holds training rows and their targets."""
+
+    kind: Literal["means"] = "means"
+    k: tuple[int, ...] = option(
+        (3, 8, 24),
+        doc="How many neighbours each mean is of; one input for each in each space.",
+        minimum=1,
+        maximum=500,
+        min_items=1,
+        max_items=8,
+    )
+    columns: Literal["auto"] | tuple[str, ...] | tuple[tuple[str, ...], ...] = option(
+        "auto",
+        doc="Columns that distances are measured by: one list of names, or several lists, each a space of "
+        "its own. auto tries all columns and the few that say most, on training rows of which some are held "
+        "out, and keeps what lowers the error there, perhaps nothing; the resolved config says what.",
+        min_items=1,
+    )
+    metric: Literal["learned", "scaled"] = option(
+        "learned",
+        doc="learned: columns weigh what makes near rows alike in their target, found on training rows (one "
+        "weight a column, Weinberger & Tesauro 2007); scaled: all weigh the same.",
+    )
+    rows: int = option(
+        50_000,
+        doc="Training rows to look up at most, drawn with the seed; predicting takes time in proportion.",
+        unit="rows",
+        minimum=2,
+        maximum=1_000_000,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class NoNumericEmbedding:
     """Numeric features enter the model as they are."""
 
@@ -444,7 +482,8 @@ class Periodic:
 
 NumericEmbedding = NoNumericEmbedding | PiecewiseLinear | Periodic
 
-NEIGHBORS: dict[str, type] = {"none": NoNeighbors}
+Neighbors = NoNeighbors | NeighborMeans
+NEIGHBORS: dict[str, type] = {"none": NoNeighbors, "means": NeighborMeans}
 NUMERIC_EMBEDDINGS: dict[str, type] = {
     "none": NoNumericEmbedding,
     "piecewise_linear": PiecewiseLinear,
@@ -472,9 +511,7 @@ class Prepare:
     )
     outliers: Outliers = option(Keep(), doc="What is done about outlying cells.", kinds=OUTLIERS)
     categorical: Categorical = option(Embedding(), doc="How categories enter the model.", kinds=CATEGORICALS)
-    neighbors: NoNeighbors = option(
-        NoNeighbors(), doc="Neighbour look-up.", kinds=NEIGHBORS, planned=("means",)
-    )
+    neighbors: Neighbors = option(NoNeighbors(), doc="Neighbour look-up.", kinds=NEIGHBORS)
     embedding: NumericEmbedding = option(
         NoNumericEmbedding(),
         doc="Embedding of numeric features, dates included; indicators and one-hot columns stay as they are.",

@@ -108,6 +108,7 @@ def _cross_checks(config: c.TrainConfig, submitted: Json) -> Iterator[FieldError
     yield from _check_guards(config)
     yield from _check_loss(config)
     yield from _check_model(config)
+    yield from _check_neighbors(config)
 
 
 def _check_labels(config: c.TrainConfig) -> Iterator[FieldError]:
@@ -227,6 +228,40 @@ def _check_model(config: c.TrainConfig) -> Iterator[FieldError]:
             if name not in names and not name.startswith("embeddings."):
                 detail = f"there is no layer {name!r}; layers: {', '.join(names)}"
                 yield FieldError(f"/model/freeze/{index}", "unknown_name", detail)
+
+
+def neighbor_spaces(block: c.Neighbors) -> dict[str, tuple[str, ...]]:
+    """The columns of each space that the look-up is to measure distances in, by JSON pointer; none where it
+    is off, and under auto."""
+    if isinstance(block, c.NoNeighbors) or block.columns == "auto":
+        return {}
+    pointer = "/prepare/neighbors/columns"
+    names = tuple(name for name in block.columns if isinstance(name, str))
+    if names:
+        return {pointer: names}
+    return {f"{pointer}/{i}": tuple(space) for i, space in enumerate(block.columns)}
+
+
+def _check_neighbors(config: c.TrainConfig) -> Iterator[FieldError]:
+    block, roles = config.prepare.neighbors, role_columns(config)
+    if isinstance(block, c.NoNeighbors):
+        return
+    if isinstance(config.prepare.missing, c.Propagate):
+        detail = "distances need every cell, and propagate fills none; use median, or no neighbours"
+        yield FieldError("/prepare/missing/kind", "conflict", detail)
+    for pointer, names in neighbor_spaces(block).items():
+        if not names:
+            yield FieldError(pointer, "out_of_range", "a space needs a column at least")
+        for index, name in enumerate(names):
+            place = f"{pointer}/{index}"
+            if name in roles:
+                meaning = "the target" if name == config.target else f"named by {roles[name]}"
+                yield FieldError(place, "conflict", f"{name!r} is {meaning} and measures no distance")
+            elif name in config.columns.exclude or name not in (config.columns.include or (name,)):
+                detail = f"{name!r} is no feature of this config; name features, or take it in under columns"
+                yield FieldError(place, "conflict", detail)
+            elif name in names[:index]:
+                yield FieldError(place, "conflict", f"{name!r} is already in this space")
 
 
 def layer_names(model: c.Model) -> tuple[str, ...]:
@@ -353,7 +388,44 @@ def check_data(
     if config.target in held.columns:
         errors += _check_target(config, held.columns[config.target], profile)
         errors += _check_sizes(config, held, profile, max_parameters)
+        errors += _check_look_up(config, held, profile)
     return errors
+
+
+MAX_NEIGHBOR_CLASSES = 20
+"""Classes of a target at most whose shares among neighbours become inputs."""
+
+
+def _check_look_up(config: c.TrainConfig, held: _Profile, profile: Json) -> Iterator[FieldError]:
+    """What auto leaves out by itself is refused where columns are named."""
+    block = config.prepare.neighbors
+    if isinstance(block, c.NoNeighbors) or block.columns == "auto":
+        return
+    classes = held.columns[config.target].get("distinct") or 0
+    if infer_task(config, profile) == "multiclass" and classes > MAX_NEIGHBOR_CLASSES:
+        detail = f"{config.target!r} has {classes} classes; shares among neighbours are made of at most "
+        detail += f"{MAX_NEIGHBOR_CLASSES}; set prepare.neighbors to none"
+        yield FieldError("/prepare/neighbors", "conflict", detail)
+    if max(block.k) >= held.rows:
+        detail = f"the table has {held.rows} rows; a row can look up the others at most"
+        yield FieldError("/prepare/neighbors/k", "out_of_range", detail)
+    for pointer, names in neighbor_spaces(block).items():
+        for index, name in enumerate(names):
+            column = held.columns.get(name)
+            if column is not None and (kind := column_type(config, column)) in ("text", "id"):
+                detail = f"{name!r} is {kind}, which is left out and measures no distance; name other columns"
+                yield FieldError(f"{pointer}/{index}", "conflict", f"{detail} or give its type")
+
+
+def _neighbor_inputs(block: c.Neighbors, outputs: int) -> int:
+    """Inputs at most that the look-up makes."""
+    if isinstance(block, c.NoNeighbors):
+        return 0
+    return len(block.k) * (len(neighbor_spaces(block)) or AUTO_SPACES) * min(outputs, MAX_NEIGHBOR_CLASSES)
+
+
+AUTO_SPACES = 3
+"""Spaces that auto chooses at most."""
 
 
 def _check_names(config: c.TrainConfig, held: _Profile) -> Iterator[FieldError]:
@@ -361,6 +433,11 @@ def _check_names(config: c.TrainConfig, held: _Profile) -> Iterator[FieldError]:
     named = [(name, pointer) for name, pointer in role_columns(config).items()]
     named += [(name, f"/columns/include/{i}") for i, name in enumerate(config.columns.include or ())]
     named += [(name, f"/columns/exclude/{i}") for i, name in enumerate(config.columns.exclude)]
+    named += [
+        (name, f"{pointer}/{i}")
+        for pointer, names in neighbor_spaces(config.prepare.neighbors).items()
+        for i, name in enumerate(names)
+    ]
     for block, pointer in (
         (config.columns.types, "/columns/types"),
         (config.columns.missing_values, "/columns/missing_values"),
@@ -421,7 +498,8 @@ def _check_sizes(
     outputs = (
         held.columns[config.target].get("distinct") or 1 if infer_task(config, profile) == "multiclass" else 1
     )
-    embedded, inputs = embedding_count(config.prepare.embedding, max(1, len(features)))
+    numbers = max(1, len(features)) + _neighbor_inputs(config.prepare.neighbors, outputs)
+    embedded, inputs = embedding_count(config.prepare.embedding, numbers)
     count = embedded + parameter_count(config.model, inputs, outputs)
     if count > max_parameters:
         detail = f"the model would have {count:,} parameters; at most {max_parameters:,} are trained"

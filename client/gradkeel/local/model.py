@@ -14,6 +14,7 @@ from gradkeel.local.errors import BundleError, LocalModelError
 from gradkeel.local.rows import IMPUTE, STRICT, Array, Column, Reading, feed, known_columns
 
 _CHUNK_ROWS = 16_384
+"""Rows that are run at a time, where the bundle does not ask for fewer."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Model:
         classes = manifest["target"]["classes"]
         self.classes: tuple[str, ...] | None = None if classes is None else tuple(classes)
         self.known = known_columns(manifest)
+        self._rows: int = manifest["onnx"].get("batch_rows") or _CHUNK_ROWS
         self._session = open_session(graph, threads)
 
     def __repr__(self) -> str:
@@ -66,9 +68,9 @@ class Model:
         return Predictions(self._chosen(raw), raw, reading.warnings)
 
     def _run(self, fed: dict[str, Array], n: int) -> npt.NDArray[np.float64]:
-        starts = range(0, max(n, 1), _CHUNK_ROWS)
+        starts = range(0, max(n, 1), self._rows)
         parts = [
-            self._session.run(None, {name: cells[i : i + _CHUNK_ROWS] for name, cells in fed.items()})[0]
+            self._session.run(None, {name: cells[i : i + self._rows] for name, cells in fed.items()})[0]
             for i in starts
         ]
         return np.concatenate(parts) if len(parts) > 1 else np.asarray(parts[0])

@@ -314,3 +314,57 @@ def test_a_block_of_another_kind_takes_its_reasons_along() -> None:
 
 def test_a_fixed_preset_decides_nothing_by_the_table() -> None:
     assert resolve({"target": "y", "preset": "custom"}, Shape(20_000, 5, 2)).chosen == {}
+
+
+MEANS: dict[str, Any] = {"kind": "means"}
+
+
+@pytest.mark.parametrize(
+    ("blocks", "pointer", "code"),
+    [
+        ({"columns": "all"}, "/prepare/neighbors/columns", "wrong_type"),
+        ({"columns": []}, "/prepare/neighbors/columns", "out_of_range"),
+        ({"columns": [["a"], []]}, "/prepare/neighbors/columns/1", "out_of_range"),
+        ({"columns": ["a", "y"]}, "/prepare/neighbors/columns/1", "conflict"),
+        ({"columns": [["a"], ["b", "b"]]}, "/prepare/neighbors/columns/1/1", "conflict"),
+        ({"columns": ["gone"]}, "/prepare/neighbors/columns/0", "conflict"),
+        ({"k": [0]}, "/prepare/neighbors/k/0", "out_of_range"),
+        ({"k": []}, "/prepare/neighbors/k", "out_of_range"),
+        ({"metric": "cosine"}, "/prepare/neighbors/metric", "unknown_kind"),
+        ({"rows": 1}, "/prepare/neighbors/rows", "out_of_range"),
+    ],
+)
+def test_neighbours_that_cannot_be_looked_up_are_refused(
+    blocks: dict[str, Any], pointer: str, code: str
+) -> None:
+    submitted = {"target": "y", "columns": {"exclude": ["gone"]}, "prepare": {"neighbors": MEANS | blocks}}
+    assert refused(submitted) == [(pointer, code)]
+
+
+def test_neighbours_need_every_cell() -> None:
+    submitted = {"target": "y", "prepare": {"neighbors": MEANS, "missing": {"kind": "propagate"}}}
+    assert refused(submitted) == [("/prepare/missing/kind", "conflict")]
+
+
+@pytest.mark.parametrize("columns", ["auto", ["a", "b"], [["a"], ["b", "c"]]])
+def test_columns_of_neighbours_come_back_as_they_were_given(columns: Any) -> None:
+    submitted = {"target": "y", "prepare": {"neighbors": MEANS | {"columns": columns}}}
+    resolved = resolve(submitted)
+    assert to_json(resolved)["prepare"]["neighbors"]["columns"] == columns
+    assert resolve(to_json(resolved)) == resolved
+
+
+def test_neighbours_are_checked_against_the_table() -> None:
+    columns = [{"name": name, "type": "numeric", "distinct": 40} for name in ("a", "y")]
+    columns.append({"name": "note", "type": "text", "distinct": 40})
+    profile = {"rows": 40, "columns": columns}
+
+    def faults(**block: Any) -> list[tuple[str | None, str]]:
+        submitted = {"target": "y", "task": "regression", "prepare": {"neighbors": MEANS | block}}
+        found = check_data(resolve(submitted, Shape(40, 1, 0)), profile)
+        return [(fault.pointer, fault.code) for fault in found]
+
+    assert faults() == faults(columns=["a"]) == []
+    assert faults(columns=["a", "b"]) == [("/prepare/neighbors/columns/1", "unknown_column")]
+    assert faults(columns=[["note"]]) == [("/prepare/neighbors/columns/0/0", "conflict")]
+    assert faults(columns=["a"], k=[40]) == [("/prepare/neighbors/k", "out_of_range")]

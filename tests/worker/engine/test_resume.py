@@ -84,6 +84,10 @@ CASES: dict[str, tuple[Table, Json]] = {
             "budget": {"ema": 0.05},
         },
     ),
+    "neighbours": (
+        diabetes(),
+        {"prepare": {"neighbors": {"kind": "means", "columns": ["bmi", "s5"], "k": [5]}}},
+    ),
     "periodic embedding": (
         diabetes(),
         {"prepare": {"embedding": {"kind": "periodic", "frequencies": 4, "width": 3}}},

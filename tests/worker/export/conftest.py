@@ -180,6 +180,25 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "categories alone": {"columns": BASE["columns"] | {"include": ["zone", "code"]}},
     "numbers alone": {"columns": BASE["columns"] | {"include": ["size", "count", "wide"]}},
+    "neighbours": {"prepare": {"neighbors": {"kind": "means", "columns": ["size", "wide"], "k": [2, 5]}}},
+    "neighbours at equal distances, embedded": {
+        "prepare": {
+            "neighbors": {
+                "kind": "means",
+                "columns": [["count"], ["zone", "code"], ["when", "flag", "size"]],
+                "metric": "scaled",
+            },
+            "embedding": {"kind": "piecewise_linear", "bins": 6, "width": 3},
+            "categorical": {"kind": "onehot"},
+        }
+    },
+    "neighbours of classes, ordinal": MULTICLASS
+    | {
+        "prepare": {
+            "neighbors": {"kind": "means", "columns": ["zone", "size", "wide"], "rows": 100},
+            "categorical": {"kind": "ordinal"},
+        }
+    },
     "linear": {"model": {"kind": "linear"}},
     "linear without bias": {"model": {"kind": "linear", "bias": False}},
     "batch norm and dropout": {"model": {"kind": "mlp", "widths": [12, 6], "norm": "batch", "dropout": 0.2}},

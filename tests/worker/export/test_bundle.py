@@ -57,6 +57,18 @@ def test_the_manifest_says_what_a_reader_needs(cases):
     assert not columns["size"]["required"] and columns["count"]["required"]
 
 
+def test_a_bundle_with_training_rows_inside_says_so(cases):
+    members = _read(cases["neighbours"])
+    card, manifest = members["README.md"].decode(), json.loads(members["manifest.json"])
+    assert "holds 150 rows of the training data" in card
+    assert "training data" not in _read(cases["scaler standard"])["README.md"].decode().lower()
+    weights = load_weights(members["weights.safetensors"])
+    assert weights["prepare.neighbors.targets"].shape == (150, 1)
+    assert manifest["preparation"]["neighbors"]["spaces"][0]["columns"] == ["size", "wide"]
+    assert [one["role"] for one in manifest["inputs"]].count("neighbors") == 2
+    assert manifest["onnx"]["batch_rows"] == 2**18 // 150
+
+
 def test_the_same_model_gives_the_same_bytes(cases, tmp_path):
     case = cases["scaler standard"]
     digests = write_bundle(

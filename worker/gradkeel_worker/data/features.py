@@ -62,6 +62,7 @@ def _assembled(sources: list[Source], fitted: list[_Fitted], policy: Prepare) ->
     values = [value for column in fitted for value in column.values]
     numbers = {name: [getattr(value, name) for value in values] for name in ("fill", "lower", "upper")}
     numbers |= {name: [getattr(value.scaling, name) for value in values] for name in ("center", "scale")}
+    arrays: dict[str, Any] = {name: np.array(column, dtype=np.float64) for name, column in numbers.items()}
     return Preparation(
         sources=tuple(sources),
         values=tuple(value.input for value in values),
@@ -69,7 +70,7 @@ def _assembled(sources: list[Source], fitted: list[_Fitted], policy: Prepare) ->
         encodings=tuple(column.encoding for column in fitted if column.encoding is not None),
         missing=policy.missing.kind,
         curves=tuple(value.scaling.curve for value in values),
-        **{name: np.array(column, dtype=np.float64) for name, column in numbers.items()},
+        **arrays,
     )
 
 

@@ -13,6 +13,7 @@ from gradkeel_worker.data.columns import apply_types, markers_of, number_markers
 from gradkeel_worker.data.errors import DataError, fault, shown
 from gradkeel_worker.data.features import constant_or_empty, fit_preparation
 from gradkeel_worker.data.folds import fold_rows
+from gradkeel_worker.data.neighbor_choice import LOOK_UPS, Chosen, Rows, limited, references
 from gradkeel_worker.data.outliers import outlying
 from gradkeel_worker.data.preparation import Preparation, Source, raw_value
 from gradkeel_worker.data.prepared import Part, Prepared, Singles
@@ -84,7 +85,14 @@ def prepare(table: Table, config: TrainConfig, fold: int | None = None) -> Prepa
     preparation = _fit(table, config, features, parts["train"], findings)
     _check_domain(table, preparation, parts)
     weights = _weights(table, config, parts)
-    made = {name: _part(table, preparation, outcome, rows, weights[name]) for name, rows in parts.items()}
+    owners = _owners(table, config, parts["train"])
+    looked = _look_up(table, config, preparation, outcome, parts["train"], weights["train"], owners)
+    if looked is not None:
+        preparation = replace(preparation, neighbors=looked.neighbors)
+    made = {
+        name: _part(table, preparation, outcome, rows, weights[name], owners if name == "train" else None)
+        for name, rows in parts.items()
+    }
     _note_overflow(made["train"], preparation, findings)
     return Prepared(
         **made,
@@ -94,8 +102,9 @@ def prepare(table: Table, config: TrainConfig, fold: int | None = None) -> Prepa
         classes=outcome.classes,
         target=outcome.transform,
         preparation=preparation,
-        config=_resolved(config, target.task, outcome.transform),
+        config=_resolved(config, target.task, outcome.transform, looked),
         findings=findings,
+        neighbors=None if looked is None else {"message": looked.message, **looked.record},
     )
 
 
@@ -405,11 +414,58 @@ def _check_weights(table: Table, column: Column, used: Integers) -> None:
         raise DataError(faults)
 
 
+def _owners(table: Table, config: TrainConfig, train: _Rows) -> Integers:
+    """Whom each training row belongs to: to itself, or to its group where groups stay in one part."""
+    if not isinstance(config.split, contract.GroupSplit):
+        return np.arange(len(train.table))
+    column = table.columns[config.split.column or config.columns.group or ""]
+    _, groups = np.unique(column.values[train.table].astype(str), return_inverse=True)
+    return np.asarray(groups, dtype=np.int64)
+
+
+def _look_up(
+    table: Table,
+    config: TrainConfig,
+    preparation: Preparation,
+    outcome: _Outcome,
+    train: _Rows,
+    weight: Singles | None,
+    owners: Integers,
+) -> Chosen | None:
+    """The fitted look-up of neighbours; None where the config asks for none."""
+    block = config.prepare.neighbors
+    if (fit := LOOK_UPS[block.kind]) is None:
+        return None
+    held = references(block, len(train.table), weight, config.seed)
+    cells, y = _Cells(table, train.table[held]), outcome.y[train.target[held]]
+    if outcome.classes is None:
+        shown, targets = [""], limited(y)[:, None]
+    else:
+        first = 1 if len(outcome.classes) == 2 else 0
+        shown = [f"={name}" for name in outcome.classes[first:]]
+        targets = (y[:, None] == np.arange(first, len(outcome.classes))).astype(np.float32)
+    rows = Rows(
+        x=preparation.transform(cells)[0][:, : len(preparation.values)],
+        codes={encoding.name: encoding.codes(cells[encoding.name]) for encoding in preparation.encodings},
+        targets=targets,
+        names=tuple(f"{config.target}{name}" for name in shown),
+        target=config.target,
+        weights=None if weight is None else weight[held],
+        owners=owners[held],
+    )
+    return fit(block, preparation, rows, config.seed)
+
+
 def _part(
-    table: Table, preparation: Preparation, outcome: _Outcome, rows: _Rows, weight: Singles | None
+    table: Table,
+    preparation: Preparation,
+    outcome: _Outcome,
+    rows: _Rows,
+    weight: Singles | None,
+    owners: Integers | None,
 ) -> Part:
     keep = table.storage.keep
-    x, c = preparation.transform(_Cells(table, rows.table), table.storage)
+    x, c = preparation.transform(_Cells(table, rows.table), table.storage, owners)
     return Part(
         x=x,
         c=c,
@@ -421,6 +477,10 @@ def _part(
     )
 
 
-def _resolved(config: TrainConfig, task: Task, transform: TargetTransform) -> TrainConfig:
+def _resolved(
+    config: TrainConfig, task: Task, transform: TargetTransform, looked: Chosen | None
+) -> TrainConfig:
     target = contract.TARGET_SCALERS[transform.kind]()
-    return replace(config, task=task, prepare=replace(config.prepare, target=target))
+    block = None if looked is None else looked.block
+    neighbors = block or contract.NoNeighbors()
+    return replace(config, task=task, prepare=replace(config.prepare, target=target, neighbors=neighbors))

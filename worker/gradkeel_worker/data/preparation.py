@@ -1,7 +1,7 @@
 """The fitted preparation: raw columns in, what the model eats out. The exported graph does the same sums.
 
-The inputs x of the model stand in this order: values (numbers, parts of dates, ordinal codes), then missing
-indicators, then one-hot blocks. Codes c of embedded categories stand beside them.
+The inputs x of the model stand in this order: values (numbers, parts of dates, ordinal codes), means over
+neighbours, missing indicators, one-hot blocks. Codes c of embedded categories stand beside them.
 """
 
 from collections.abc import Mapping
@@ -16,11 +16,12 @@ from gradkeel.local.cells import FALSE_WORDS, TRUE_WORDS
 from gradkeel_worker.data import datetimes
 from gradkeel_worker.data.categories import EMBEDDING, ONEHOT, Encoding
 from gradkeel_worker.data.curves import Curve
+from gradkeel_worker.data.neighbors import Neighbors
 from gradkeel_worker.data.scalers import LOGARITHMS
 from gradkeel_worker.data.storage import MEMORY, Storage
 from gradkeel_worker.data.table import BOOLEAN, Array, Floats, Integers, Mask
 
-VALUE, INDICATOR, CODE = "value", "indicator", "code"
+VALUE, INDICATOR, CODE, NEIGHBORS = "value", "indicator", "code", "neighbors"
 DATETIME_ROLE = "datetime"
 PROPAGATE = "propagate"
 
@@ -59,7 +60,8 @@ class ValueInput:
 
 @dataclass(frozen=True)
 class Input:
-    """One column of x. ``role``: value, datetime, indicator or onehot."""
+    """One column of x. ``role``: value, datetime, neighbors, indicator or onehot. ``source``: the column that
+    its numbers come from; for neighbours the target."""
 
     name: str
     source: str
@@ -93,22 +95,26 @@ class Preparation:
     lower: Floats
     upper: Floats
     curves: tuple[Curve | None, ...]
+    neighbors: Neighbors | None = None
 
     def transform(
-        self, columns: Mapping[str, Array], storage: Storage = MEMORY
+        self, columns: Mapping[str, Array], storage: Storage = MEMORY, owners: Integers | None = None
     ) -> tuple[npt.NDArray[np.float32], Integers]:
         """x [n, d] float32 and c [n, k] int64 of typed columns: float64 (NaN missing) or str | None, [n]
-        each."""
+        each. ``owners`` [n]: of training rows, which must not find themselves among their neighbours."""
         codes = {e.name: storage.keep(e.codes(columns[e.name])) for e in self.encodings}
         n = len(columns[next(iter(columns))])
         x = storage.matrix(n, self.width, np.float32)
-        told = dict(zip(self.indicated(), range(len(self.values), self.width), strict=False))
+        told = dict(zip(self.indicated(), range(self.numbers, self.width), strict=False))
         for i in range(len(self.values)):
             cells = self._raw_value(i, columns, codes)
             if i in told:
                 x[:, told[i]] = np.isnan(cells)
             with np.errstate(over="ignore"):
                 x[:, i] = self._scaled(i, self._filled(i, cells))
+        if self.neighbors is not None:
+            means = x[:, len(self.values) : self.numbers]
+            self.neighbors.look_up(x[:, : len(self.values)], codes, owners, means)
         self._write_onehot(x, codes)
         return storage.by_rows(x), self._codes(codes, n, storage)
 
@@ -116,6 +122,11 @@ class Preparation:
     def width(self) -> int:
         """Columns of x."""
         return len(self.inputs())
+
+    @property
+    def numbers(self) -> int:
+        """Columns of x that are numbers, which stand first: values and means over neighbours."""
+        return len(self.values) + (0 if self.neighbors is None else self.neighbors.width)
 
     def indicated(self) -> list[int]:
         """For each indicator the value whose missing cells it tells."""
@@ -125,13 +136,15 @@ class Preparation:
     def inputs(self) -> tuple[Input, ...]:
         """The columns of x, in order."""
         values = [Input(v.name, v.source, _role(v)) for v in self.values]
+        means = [] if self.neighbors is None else self.neighbors.inputs()
+        near = [Input(name, source, NEIGHBORS) for name, source in means]
         indicators = [Input(f"{source}=(missing)", source, INDICATOR) for source in self.indicators]
         onehots = [
             Input(f"{encoding.name}={encoding.level_name(code)}", encoding.name, ONEHOT)
             for encoding in self.of_kind(ONEHOT)
             for code in encoding.onehot_codes()
         ]
-        return (*values, *indicators, *onehots)
+        return (*values, *near, *indicators, *onehots)
 
     def categories(self) -> tuple[Category, ...]:
         """The columns of c, in order."""
@@ -150,7 +163,9 @@ class Preparation:
             if curve is not None
             for name, array in curve.arrays().items()
         }
-        return {f"prepare.{name}": array for name, array in (plain | curves).items()}
+        found = {} if self.neighbors is None else self.neighbors.arrays()
+        near = {f"neighbors.{name}": array for name, array in found.items()}
+        return {f"prepare.{name}": array for name, array in (plain | curves | near).items()}
 
     def to_manifest(self) -> dict[str, Any]:
         """The layout as JSON; entry i of each array in the weights file belongs to values[i], and so do the
@@ -170,6 +185,7 @@ class Preparation:
                 }
                 for e in self.encodings
             ],
+            "neighbors": None if self.neighbors is None else self.neighbors.to_manifest(),
         }
 
     def scaler_mask(self, kind: str) -> Mask:
@@ -196,7 +212,7 @@ class Preparation:
         return {source.name: source.type for source in self.sources}
 
     def _write_onehot(self, x: npt.NDArray[np.float32], codes: Mapping[str, Integers]) -> None:
-        column = len(self.values) + len(self.indicators)
+        column = self.numbers + len(self.indicators)
         for encoding in self.of_kind(ONEHOT):
             for code in encoding.onehot_codes():
                 x[:, column] = codes[encoding.name] == code

@@ -59,8 +59,9 @@ class Part:
 class Prepared:
     """The parts, the layout of their columns, and the fitted preparation.
 
-    ``config`` has task and target scaling decided. ``findings``: what was noticed (code, column, count,
-    detail).
+    ``config`` has task, target scaling and neighbours decided. ``findings``: what was noticed (code, column,
+    count, detail). ``neighbors``: why neighbours are looked up so, or not; None where
+    none were asked for.
     """
 
     train: Part
@@ -74,6 +75,7 @@ class Prepared:
     preparation: Preparation
     config: TrainConfig
     findings: list[dict[str, Any]] = field(default_factory=list)
+    neighbors: dict[str, Any] | None = None
 
     def arrays(self) -> dict[str, Array]:
         """Every fitted array, target included, by name."""

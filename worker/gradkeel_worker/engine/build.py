@@ -144,7 +144,7 @@ def _link(prepared: Prepared) -> Link:
 
 def _numeric_embedding(prepared: Prepared, config: TrainConfig) -> NumericEmbedding | None:
     """The embedding of the columns of x that are numbers; they stand before indicators and one-hot ones."""
-    columns = len(prepared.preparation.values)
+    columns = prepared.preparation.numbers
     if not columns:
         return None
     block, train = config.prepare.embedding, prepared.train

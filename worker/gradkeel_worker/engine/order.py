@@ -62,6 +62,7 @@ class Order:
         with self.interruptible():
             prepared = self._prepared(fold)
         config = self._decided(prepared)
+        _tell_neighbors(prepared, hooks)
         chosen = self._chosen_precision(prepared, config, hooks, resume)
         if chosen is not None:
             config = because(with_precision(config, chosen["chosen"]), "/precision", chosen["message"])
@@ -90,16 +91,19 @@ class Order:
         return prepare(self.data, config, fold)
 
     def _decided(self, prepared: Prepared) -> TrainConfig:
-        """The config with what depends on the data decided: task, target scaling, sizes by preset."""
+        """The config with what depends on the data decided: task, scaling, neighbours, sizes by preset."""
         config = self.config
         if self.asked is not None:
             config = resolve(self.asked, dataclasses.replace(self._shape(), task=prepared.task))
         assert isinstance(config, TrainConfig)
-        scaling = dataclasses.replace(config.prepare, target=prepared.config.prepare.target)
+        fitted = prepared.config.prepare
+        decided = dataclasses.replace(config.prepare, target=fitted.target, neighbors=fitted.neighbors)
         if config.prepare.target.kind == "auto":
-            config = because(config, "/prepare/target", AUTO_REASONS[scaling.target.kind])
+            config = because(config, "/prepare/target", AUTO_REASONS[decided.target.kind])
+        if prepared.neighbors is not None and getattr(config.prepare.neighbors, "columns", None) == "auto":
+            config = because(config, "/prepare/neighbors", prepared.neighbors["message"])
         task: Any = prepared.task
-        return dataclasses.replace(config, task=task, prepare=scaling)
+        return dataclasses.replace(config, task=task, prepare=decided)
 
     def _shape(self) -> Shape:
         """Size of the data for the presets, from the profile where there is one, as the service saw it."""
@@ -148,6 +152,13 @@ class Order:
         told = {"step": 0, "lr": found.lr, "lr_range_test": found.record}
         hooks.emit("log", {"message": found.message} | told)
         return found
+
+
+def _tell_neighbors(prepared: Prepared, hooks: Hooks) -> None:
+    """Tell what was decided about neighbours, where they were asked for."""
+    if prepared.neighbors is not None:
+        record = {name: value for name, value in prepared.neighbors.items() if name != "message"}
+        hooks.emit("log", {"message": prepared.neighbors["message"], "step": 0, "neighbors": record})
 
 
 def _warn_if_emulated(config: TrainConfig, hooks: Hooks) -> None:

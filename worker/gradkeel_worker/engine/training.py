@@ -160,7 +160,9 @@ def train(
         profile=profile,
         evaluation=Evaluation(),
         seconds=time.monotonic() - started + _seconds_before(run),
-        provenance=_provenance(run, config, ending, found) | (provenance or {}),
+        provenance=_provenance(run, config, ending, found)
+        | {"neighbors": prepared.neighbors}
+        | (provenance or {}),
         cross_validation=_scores(folds, config),
     )
     try:

@@ -21,6 +21,7 @@ from gradkeel_worker.export.card import model_card
 from gradkeel_worker.export.check import check_export
 from gradkeel_worker.export.front import input_name
 from gradkeel_worker.export.graph import ML_OPSET, OPSET
+from gradkeel_worker.export.neighbors import batch_rows
 from gradkeel_worker.export.onnx_model import onnx_bytes
 from gradkeel_worker.export.weights import weights_bytes
 
@@ -87,7 +88,13 @@ def build_manifest(result: Any, *, dataset: dict[str, Any], job_id: str, created
         "preparation": prepared.preparation.to_manifest(),
         "inputs": [{"name": i.name, "source": i.source, "role": i.role} for i in prepared.inputs],
         "rows": {name: len(getattr(prepared, name)) for name in ("train", "validation", "test")},
-        "onnx": {"file": ONNX, "opset": OPSET, "ml_opset": ML_OPSET, "output": _output(prepared)},
+        "onnx": {
+            "file": ONNX,
+            "opset": OPSET,
+            "ml_opset": ML_OPSET,
+            "output": _output(prepared),
+            "batch_rows": batch_rows(prepared.preparation.neighbors),
+        },
         "metrics": result.metrics,
         "verdict": result.report.get("verdict"),
         "dataset": dataset,

@@ -35,6 +35,7 @@ def model_card(manifest: dict[str, Any], report: dict[str, Any]) -> str:
         _metrics(manifest["metrics"] or {}),
         _health(report),
         _columns(manifest["columns"]),
+        *_neighbors(manifest),
         _USAGE.replace("{example}", _example(manifest["columns"])),
         _LIMITS,
     )
@@ -89,6 +90,22 @@ def _columns(columns: list[dict[str, Any]]) -> str:
     head = ["| column | type | scaling |", "| --- | --- | --- |"]
     rows = [f"| {_plain(c['name'])} | {c['type']} | {c['scaling']['unit'] or '–'} |" for c in columns]
     return "## Columns\n\n" + "\n".join([*head, *rows]) + "\n"
+
+
+def _neighbors(manifest: dict[str, Any]) -> list[str]:
+    """What the file holds of the training data, where it holds some."""
+    held = manifest["preparation"]["neighbors"]
+    if held is None:
+        return []
+    spaces = [f"- {', '.join(map(_plain, space['columns']))}" for space in held["spaces"]]
+    nearest = ", ".join(map(str, held["k"]))
+    return [
+        "## Training data inside\n\n"
+        f"This file holds {held['rows']} rows of the training data with their targets: the model looks up "
+        f"the rows nearest to the one it predicts for and takes the means of their targets ({nearest} rows) "
+        "as inputs. **Whoever has the file can read them.** Give it only to those who may see the training "
+        "data. Rows are near to one another by\n\n" + "\n".join(spaces) + "\n"
+    ]
 
 
 def _example(columns: list[dict[str, Any]]) -> str:

@@ -22,6 +22,7 @@ from gradkeel_worker.data.preparation import (
 from gradkeel_worker.data.table import BOOLEAN, CATEGORICAL, DATETIME, NUMERIC, Array
 from gradkeel_worker.export.curves import bent
 from gradkeel_worker.export.graph import Graph
+from gradkeel_worker.export.neighbors import add_neighbors
 
 INPUT_TYPES = {
     NUMERIC: TensorProto.DOUBLE,
@@ -51,6 +52,9 @@ def add_front(graph: Graph, preparation: Preparation) -> Fed:
     columns = {s.name: graph.input(input_name(s.name), INPUT_TYPES[s.type]) for s in preparation.sources}
     codes = {e.name: graph.look_up(columns[e.name], e.text_codes()) for e in preparation.encodings}
     blocks = _values(graph, preparation, columns, codes)
+    if preparation.neighbors is not None:
+        near = add_neighbors(graph, preparation.neighbors, blocks[0] if preparation.values else None, codes)
+        blocks.insert(1 if preparation.values else 0, near)
     for encoding in preparation.of_kind(ONEHOT):
         wanted = graph.constant([encoding.onehot_codes()], np.int64)
         blocks.append(graph.cast(graph.add("Equal", codes[encoding.name], wanted), TensorProto.FLOAT))

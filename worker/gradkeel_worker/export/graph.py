@@ -43,6 +43,13 @@ class Graph:
         self._nodes.append(helper.make_node(operation, inputs, [result], domain=domain, **attributes))
         return result
 
+    def smallest(self, values: str, k: int) -> str:
+        """Positions of the k smallest of each row [N, m], the smallest first, of equals the first: [N, k]."""
+        result = f"{_INNER}TopK_{len(self._nodes)}"
+        inputs, outputs = [values, self.constant([k], np.int64)], [f"{result}_values", result]
+        self._nodes.append(helper.make_node("TopK", inputs, outputs, axis=1, largest=0, sorted=1))
+        return result
+
     def cast(self, value: str, kind: int) -> str:
         """The value as another type."""
         return self.add("Cast", value, to=kind)
