@@ -39,7 +39,7 @@ def read_table(
     """The columns that a job needs, typed as its config says. Raises DataError at cells that do not fit."""
     described = {column["name"]: column for column in profile["columns"]}
     wanted = [name for name in described if _needed(name, described[name], config)]
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(path, pre_buffer=False) as file:
         # one column at a time: a whole table of texts would not fit beside its numbers
         mark = (profile.get("format") or {}).get("decimal") or "."
         columns = shelf(storage)

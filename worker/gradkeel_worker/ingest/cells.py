@@ -43,7 +43,8 @@ class Cells:
     @cached_property
     def file(self) -> pq.ParquetFile:
         """The file, its footer read once; texts come as dictionaries."""
-        return pq.ParquetFile(self.path, read_dictionary=[f"c{index}" for index in range(len(self.names))])
+        names = [f"c{index}" for index in range(len(self.names))]
+        return pq.ParquetFile(self.path, read_dictionary=names, pre_buffer=False)
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -233,7 +234,7 @@ def from_parquet(path: Path, work: Path, limits: Limits) -> Cells:
 
 
 def _read_parquet(path: Path, work: Path, limits: Limits) -> Cells:
-    file = pq.ParquetFile(path)
+    file = pq.ParquetFile(path, pre_buffer=False)  # it would keep every row group that was read
     schema = file.schema_arrow
     if len(schema) > limits.columns:
         detail = f"the file has {len(schema)} columns; at most {limits.columns} are read"

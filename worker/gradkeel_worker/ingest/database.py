@@ -26,6 +26,7 @@ def connect(work: Path, cells: Path, limits: Limits) -> duckdb.DuckDBPyConnectio
     )
     connection.execute("SET allowed_directories = [?]", [str(work)])
     connection.execute("SET enable_external_access = false")
+    connection.execute("SET enable_progress_bar = false")  # it would print to the child's output
     connection.execute("SET lock_configuration = true")
     path = str(cells).replace("'", "''")
     connection.execute(f"CREATE MACRO cells() AS TABLE FROM read_parquet('{path}')")
