@@ -207,6 +207,18 @@ def test_task_auto_follows_the_target() -> None:
             "/model",
             "quota",
         ),
+        (
+            {"target": "y", "model": {"kind": "tabm", "members": 256, "width": 8192, "mini": False}},
+            {"x": {}, "y": {}},
+            "/model",
+            "quota",
+        ),
+        (
+            {"target": "y", "model": {"kind": "resnet", "width": 8192, "blocks": 1}},
+            {"x": {}, "y": {}},
+            "/model",
+            "quota",
+        ),
     ],
 )
 def test_a_fault_that_shows_with_the_data(

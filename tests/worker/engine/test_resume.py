@@ -102,11 +102,12 @@ CASES: dict[str, tuple[Table, Json]] = {
             "budget": {"ema": 0.05},
         },
     ),
-    "whole ensemble, categories and weights": (
+    "whole ensemble in bf16, categories and weights": (
         categories(),
         {
             "model": {"kind": "tabm", "members": 2, "blocks": 2, "width": 8, "mini": False},
             "columns": {"weight": "w"},
+            "precision": "bf16",
         },
     ),
     "residual blocks": (
