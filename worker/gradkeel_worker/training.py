@@ -52,8 +52,9 @@ EMBEDDED = 8
 MEMORY_SHARE = 0.25
 """Part of the job's memory that its table may take; preparing and training need the rest."""
 
-LEAST_BYTES, BYTES_A_ROW = 96 * MIB, 128
-"""What a job takes at least whose columns are in files: positions of rows, the target, one column at work."""
+LEAST_BYTES, BYTES_A_ROW = 160 * MIB, 96
+"""What a job takes whose columns are in files, as measured: libraries at work, positions of rows, the target,
+a column at a time."""
 
 
 def train(work: Path, channel: Channel) -> Outcome:

@@ -69,6 +69,10 @@ POLICIES: dict[str, dict[str, Any]] = {
     },
     "rows dropped": {"prepare": {"missing": {"kind": "drop_rows"}, "outliers": {"kind": "drop"}}},
     "classes": {"target": "zone", "split": {"kind": "stratified"}},
+    "neighbours": {
+        "prepare": {"neighbors": {"kind": "means", "k": [3], "rows": 300}},
+        "columns": {"include": ["x", "zone"]},
+    },
     "numbers as categories": {"columns": {"types": {"whole": "categorical"}}},
 }
 

@@ -67,7 +67,7 @@ def test_a_table_too_long_for_the_jobs_memory_is_refused_with_the_number(tmp_pat
         training._storage(tmp_path, job_of(10**7, memory_mb=512), CONFIG)
     told = failures.describe(caught.value)
     assert told["code"] == "out_of_memory"
-    assert "10,000,000 rows needs about 1,316 MiB" in told["message"]
+    assert "10,000,000 rows needs about 1,075 MiB" in told["message"]
     assert "budget.max_memory_mb" in told["message"] and "may use 512" in told["message"]
 
 
