@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from gradkeel.contract import config as contract
 from gradkeel.contract.resolve import layer_names, parameter_count
+from gradkeel_worker.diagnosis.examination import curvature
 from gradkeel_worker.diagnosis.gradient_check import check_gradients
 from gradkeel_worker.engine import train
 from gradkeel_worker.engine.build import build
@@ -282,3 +283,15 @@ def test_frozen_layers_stay_and_huber_and_lr_find_their_numbers() -> None:
     end = result.model.state_dict()
     same = {name for name in start if torch.equal(start[name], end[name])}
     assert same == {name for name in start if name.startswith("layers.0")}
+
+
+def test_curvature_is_that_of_the_mean_of_the_members_losses() -> None:
+    network = made(Inputs(4), width=5, activation="tanh").double().eval()
+    x, c = torch.randn(6, 4, dtype=torch.float64), torch.zeros(6, 0, dtype=torch.int64)
+    network.apart = True
+    state = {name: p.detach() for name, p in network.named_parameters()}
+    jacobians = torch.func.jacrev(lambda held: torch.func.functional_call(network, held, (x,)))(state)
+    whole = torch.cat([each.reshape(6 * 3, -1) for each in jacobians.values()], dim=1)
+    # Gauss-Newton of the mean of (z − y)² over 6 rows of 3 members
+    expected = torch.linalg.eigvalsh(2 / (6 * 3) * whole.T @ whole)[-1].item()
+    assert curvature(network, x, c, 2.0) == pytest.approx(expected, rel=1e-9)
