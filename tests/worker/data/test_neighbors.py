@@ -237,6 +237,15 @@ def test_auto_leaves_it_where_nothing_is_gained(prepared: Any) -> None:
         assert made.neighbors is not None and told in made.neighbors["message"]
 
 
+def test_auto_looks_nothing_up_where_rows_are_in_order(prepared: Any) -> None:
+    columns = _map()
+    del columns["part"]
+    split = {"kind": "ordered", "column": "x2"}
+    made = prepared(columns, split=split, columns="auto")
+    assert made.config.prepare.neighbors.kind == "none" and "order" in made.neighbors["message"]
+    assert _inputs(prepared(columns, split=split, columns=["x0"]), "train").shape[1] == 3
+
+
 def test_only_so_many_rows_are_looked_up(prepared: Any) -> None:
     made = prepared(_columns(), columns=["x0"], rows=40)
     arrays = made.arrays()

@@ -13,7 +13,7 @@ from gradkeel_worker.data.columns import apply_types, markers_of, number_markers
 from gradkeel_worker.data.errors import DataError, fault, shown
 from gradkeel_worker.data.features import constant_or_empty, fit_preparation
 from gradkeel_worker.data.folds import fold_rows
-from gradkeel_worker.data.neighbor_choice import LOOK_UPS, Chosen, Rows, limited, references
+from gradkeel_worker.data.neighbor_choice import LOOK_UPS, Chosen, Rows, limited, nothing, references
 from gradkeel_worker.data.outliers import outlying
 from gradkeel_worker.data.preparation import Preparation, Source, raw_value
 from gradkeel_worker.data.prepared import Part, Prepared, Singles
@@ -436,6 +436,10 @@ def _look_up(
     block = config.prepare.neighbors
     if (fit := LOOK_UPS[block.kind]) is None:
         return None
+    if isinstance(config.split, contract.OrderedSplit) and getattr(block, "columns", None) == "auto":
+        return nothing(
+            {}, "the split goes by order, and training rows would look up later ones; name columns"
+        )
     held = references(block, len(train.table), weight, config.seed)
     cells, y = _Cells(table, train.table[held]), outcome.y[train.target[held]]
     if outcome.classes is None:

@@ -186,9 +186,9 @@ def _automatic(block: NeighborMeans, builder: _Builder) -> Chosen:
     rows = builder.rows
     k = tuple(each for each in sorted(set(block.k)) if each <= _seen(rows) // 2)
     if len(rows.names) > MAX_NEIGHBOR_CLASSES:
-        return _nothing({}, f"the target has more than {MAX_NEIGHBOR_CLASSES} classes")
+        return nothing({}, f"the target has more than {MAX_NEIGHBOR_CLASSES} classes")
     if not k or len(rows) < FEWEST_ROWS:
-        return _nothing({}, f"{len(rows)} training rows are too few")
+        return nothing({}, f"{len(rows)} training rows are too few")
     judge = _Judge(builder, k)
     gains = {columns: judge.gain(columns) for columns in _candidates(builder)}
     kept = tuple(
@@ -197,7 +197,7 @@ def _automatic(block: NeighborMeans, builder: _Builder) -> Chosen:
     judged = [{"columns": list(c), "gain": gain, "certainty": sure} for c, (gain, sure) in gains.items()]
     record = {"judged": judged, "rows": len(judge.held)}
     if not kept:
-        return _nothing(record, "no choice of columns lowered the error on held-out training rows")
+        return nothing(record, "no choice of columns lowered the error on held-out training rows")
     shares = _numbers([f"{gains[columns][0]:.0%}" for columns in kept])
     rows_held = len(judge.held)
     why = f"boosted trees lost {shares} of their squared error by them on {rows_held} held-out training rows"
@@ -293,7 +293,8 @@ def _chosen(
     )
 
 
-def _nothing(record: dict[str, Any], why: str) -> Chosen:
+def nothing(record: dict[str, Any], why: str) -> Chosen:
+    """What stands for a look-up where there is to be none."""
     return Chosen(
         None, None, record | {"columns": []}, f"no means over nearest training rows are inputs: {why}"
     )
