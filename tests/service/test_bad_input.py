@@ -381,7 +381,7 @@ CONFIGS: list[tuple[dict[str, Any], str]] = [
     ({"seed": -1}, "/seed"),
     ({"device": "cuda"}, "/device"),
     ({"device": "cuda:0"}, "/device"),
-    ({"preset": "best"}, "/preset"),
+    ({"preset": "bset"}, "/preset"),
     ({"labels": {"a": 1}}, "/labels/a"),
     ({"labels": {"": "no name"}}, "/labels/"),
     ({"labels": {"n" * 201: "long name"}}, "/labels/nnn"),

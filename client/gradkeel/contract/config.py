@@ -1307,7 +1307,7 @@ class Health:
 
 TASKS = ("auto", "regression", "binary", "multiclass")
 PRECISIONS = ("float32", "bf16", "fp16", "auto")
-PRESETS = ("fast", "standard", "custom")
+PRESETS = ("fast", "standard", "best", "custom")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -1322,8 +1322,8 @@ class TrainConfig:
         choices=TASKS,
         planned=("quantile", "forecast"),
     )
-    preset: Literal["fast", "standard", "custom"] = option(
-        "standard", doc="Fills what is not given.", choices=PRESETS, planned=("best",)
+    preset: Literal["fast", "standard", "best", "custom"] = option(
+        "standard", doc="Fills what is not given.", choices=PRESETS
     )
     columns: Columns = option(Columns(), doc="Columns and their types.")
     split: Split = option(RandomSplit(), doc="How rows are parted.", kinds=SPLITS)

@@ -111,6 +111,22 @@ def _training(shape: Shape) -> int:
     return max(1, int(shape.rows * 0.7))
 
 
+def _best(shape: Shape) -> Json:
+    training = _training(shape)
+    document = _standard(shape)
+    document["prepare"] |= {"neighbors": {"kind": "means"}}
+    document["model"] = {
+        "kind": "tabm",
+        "members": 8,
+        "blocks": len(_widths(training)),
+        "width": _widths(training)[0],
+        "activation": "silu",
+        "dropout": 0.1,
+    }
+    document["budget"] |= {"max_seconds": 1800}
+    return document | {"precision": "auto"}
+
+
 def _embedding(training: int, numeric: int) -> Json:
     """Bins that the rows can fill; hundreds of columns get none, for each widens the first layer."""
     if not 0 < numeric <= 300:
@@ -133,8 +149,9 @@ def _batch_size(training: int) -> int:
     return 1024
 
 
-_BUILDERS = {"custom": _custom, "standard": _standard, "fast": _fast}
+_BUILDERS = {"custom": _custom, "standard": _standard, "fast": _fast, "best": _best}
 _SIZED = {
     "standard": ("/model/widths", "/model/dropout", "/budget/batch_size"),
     "fast": ("/budget/batch_size",),
+    "best": ("/model/blocks", "/model/width", "/budget/batch_size"),
 }

@@ -112,7 +112,6 @@ def test_the_loss_follows_the_task() -> None:
         ),
         ({"target": "y", "model": {"widths": [8, 0]}}, "/model/widths/1", "out_of_range"),
         ({"target": "y", "optimizer": {"kind": "adan"}}, "/optimizer/kind", "unknown_kind"),
-        ({"target": "y", "preset": "best"}, "/preset", "not_built"),
         ({"target": "y", "task": "forecast"}, "/task", "not_built"),
         ({"target": "y", "health": {"tier": "full"}}, "/health/tier", "not_built"),
         ({"target": "y", "health": {"repair": 2}}, "/health/repair", "not_built"),
