@@ -55,6 +55,25 @@ class Report(Document):
         return self._raw[key]
 
     @property
+    def importance(self) -> list[dict[str, Any]]:
+        """What each column is worth to the model, the most important first; empty where it was not measured.
+
+        Each has ``column``, ``mean`` and ``sd`` of what the error gains when the column is shuffled, and
+        ``gradient``, how far the output moves with it. ``report["fit"]["importance"]`` names the metric.
+        """
+        return list((self._fit.get("importance") or {}).get("columns") or ())
+
+    @property
+    def learning_curve(self) -> list[dict[str, Any]]:
+        """A row an epoch (at most 500): epoch, step, train_loss, validation_loss and metric, as far as
+        measured. ``pandas.DataFrame(report.learning_curve)`` makes a table of it."""
+        return list(self._fit.get("learning_curve") or ())
+
+    @property
+    def _fit(self) -> dict[str, Any]:
+        return self._raw.get("fit") or {}
+
+    @property
     def remedy(self) -> Finding | None:
         """What to change first: the first finding with a patch, one that warns before one that only notes."""
         mendable = [finding for finding in self.findings if finding.patch]

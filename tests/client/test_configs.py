@@ -11,7 +11,7 @@ import pytest
 from gradkeel import Event, Report
 from gradkeel.cli.config_files import read_config
 from gradkeel.cli.live import Readout, Remarks
-from gradkeel.cli.outcome import clipping_line, metric_rows
+from gradkeel.cli.outcome import clipping_line, decision_lines, metric_rows
 from gradkeel.cli.predict import safe_cell
 from gradkeel.cli.screen import cell_text
 from gradkeel.contract.patch import merge_patch
@@ -177,3 +177,25 @@ def test_the_patch_to_apply_is_that_of_a_warning_before_that_of_a_note(
     ]
     remedy = Report({"findings": findings}).remedy
     assert (remedy and remedy.rule) == (None if chosen is None else str(chosen))
+
+
+def test_a_report_tells_importance_and_learning_curve_and_lacks_them_quietly() -> None:
+    rows = [{"column": "size", "mean": 2.0, "sd": 0.1, "gradient": 0.4}]
+    curve = [{"epoch": 0, "step": 9, "train_loss": 1.0, "validation_loss": 1.2}]
+    report = Report({"fit": {"importance": {"metric": "rmse", "columns": rows}, "learning_curve": curve}})
+    assert report.importance == rows
+    assert report.learning_curve == curve
+    for nothing in ({"fit": None}, {"fit": {}}, {"fit": {"importance": None}}):
+        assert Report(nothing).importance == [] == Report(nothing).learning_curve
+
+
+def test_what_the_validation_part_decided_is_told_in_a_line_each() -> None:
+    losses = {"log_loss_before": 0.5, "log_loss_after": 0.4}
+    calibration = {"temperature": 1.5, "applied": True, **losses}
+    choices = [{"kind": "half", "threshold": 0.5}, {"kind": "f1", "threshold": 0.25}]
+    fit = {"calibration": calibration, "threshold": {"applied": "f1", "choices": choices}}
+    assert decision_lines(fit) == [
+        "Temperature 1.5 (applied): held-out validation log loss 0.5 without, 0.4 with it.",
+        "Thresholds by the validation part: half 0.5, f1 0.25; in use: f1.",
+    ]
+    assert decision_lines({"calibration": {"temperature": None}, "threshold": None}) == []

@@ -87,6 +87,7 @@ def test_people_read_verdict_findings_and_metrics(stack: Any, diabetes: Path, qu
     assert re.search(r"^Verdict: (healthy|strained|unstable)$", done.stdout, re.M)
     assert re.search(r"^metrics +rmse", done.stdout, re.M)
     assert re.search(r"^ridge, test +\d", done.stdout, re.M)
+    assert re.search(r"^column +rmse when shuffled +±$", done.stdout, re.M)
     assert "gradient norm" in done.stderr
 
 

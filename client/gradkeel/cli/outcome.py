@@ -33,6 +33,7 @@ ROLES = {
     "step_size_limiter": "it sets the size of the steps",
     "batch_reweighter": "with this optimizer it changes the weight of batches more than the steps",
 }
+SHOWN_COLUMNS = 10
 PLACES = ("layer", "parameter", "step", "epoch", "row", "line", "column", "phase")
 
 
@@ -117,6 +118,7 @@ def show(screen: Screen, outcome: Outcome) -> None:
     show_report(screen, outcome.report)
     show_metrics(screen, outcome.job.metrics)
     show_folds(screen, (outcome.report["fit"] or {}).get("cross_validation"))
+    show_details(screen, outcome.report)
     _show_next(screen, outcome)
 
 
@@ -208,6 +210,43 @@ def show_folds(screen: Screen, found: Mapping[str, Any] | None) -> None:
 def _cells(values: Mapping[str, Any] | None, names: Sequence[str], key: str | None = None) -> list[Any]:
     found = [(values or {}).get(name) for name in names]
     return found if key is None else [None if each is None else each[key] for each in found]
+
+
+def show_details(screen: Screen, report: Report) -> None:
+    """What the predictions rest on, and a classifier's temperature and threshold."""
+    if report.importance:
+        measured = report["fit"]["importance"]
+        screen.say()
+        screen.table(["column", f"{measured['metric']} when shuffled", "±"], importance_rows(report))
+        more = len(report.importance) - SHOWN_COLUMNS
+        if more > 0:
+            screen.say(f"and {more} more columns in the report")
+    for line in decision_lines(report["fit"] or {}):
+        screen.say()
+        screen.say(line)
+
+
+def importance_rows(report: Report) -> list[list[Any]]:
+    """The most important columns: name, gain of the error when shuffled, its standard deviation."""
+    rows = [one for one in report.importance if one.get("mean") is not None][:SHOWN_COLUMNS]
+    return [[one["column"], one["mean"], one["sd"]] for one in rows]
+
+
+def decision_lines(fit: Mapping[str, Any]) -> list[str]:
+    """One line each on the calibration and on the threshold, where there are such."""
+    lines = []
+    calibration, threshold = fit.get("calibration") or {}, fit.get("threshold") or {}
+    if calibration.get("temperature") is not None:
+        used = "applied" if calibration["applied"] else "not applied"
+        lines.append(
+            f"Temperature {calibration['temperature']:.3g} ({used}): held-out validation log loss "
+            f"{calibration['log_loss_before']:.4g} without, {calibration['log_loss_after']:.4g} with it."
+        )
+    named = {one["kind"]: one["threshold"] for one in threshold.get("choices") or ()}
+    if named:
+        listed = ", ".join(f"{kind} {value:.3g}" for kind, value in named.items())
+        lines.append(f"Thresholds by the validation part: {listed}; in use: {threshold['applied']}.")
+    return lines
 
 
 def metric_rows(metrics: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from gradkeel.cli.access import Access, json_option, service_options
-from gradkeel.cli.outcome import show_metrics, show_report
+from gradkeel.cli.outcome import show_details, show_metrics, show_report
 from gradkeel.cli.screen import Screen
 
 
@@ -31,6 +31,7 @@ def report(access: Access, job_id: str, html_file: Path | None, as_json: bool) -
             html_file.write_text(job.report_html(), "utf-8")
     show_report(screen, found)
     show_metrics(screen, job.metrics)
+    show_details(screen, found)
     if html_file is not None:
         screen.say()
         screen.say(f"Report: {html_file}")

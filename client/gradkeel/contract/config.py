@@ -1303,6 +1303,27 @@ class Health:
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """What a classifier's answers are made by; chosen on the validation part.
+
+    What is not applied is still told in the report.
+    """
+
+    calibrate: Literal["none", "temperature"] = option(
+        "none",
+        doc="temperature: divide the logits by one number where that betters the validation log loss by "
+        "cross-fit (Guo et al. 2017).",
+        choices=("none", "temperature"),
+    )
+    threshold: Literal["half", "f1", "balanced_accuracy"] = option(
+        "half",
+        doc="Binary: the positive class is named above this probability: one half, or what makes F1 or the "
+        "balanced accuracy (and so Youden's J) largest.",
+        choices=("half", "f1", "balanced_accuracy"),
+    )
+
+
 # ------------------------------------------------------------------------------------------------- the whole
 
 TASKS = ("auto", "regression", "binary", "multiclass")
@@ -1351,6 +1372,7 @@ class TrainConfig:
     )
     budget: Budget = option(Budget(), doc="How long training may take.")
     health: Health = option(Health(), doc="What is watched.")
+    output: Output = option(Output(), doc="What a classifier's answers are made by.")
     seed: int = option(
         0, doc="Seed of initialisation, batch order and dropout.", minimum=0, maximum=_MAX_SEED
     )

@@ -209,19 +209,129 @@ _CROSS_VALIDATION = _record(
     nullable=True,
 )
 
-_FIT = _record(
+_SHARES = ("accuracy", "precision", "recall", "specificity", "f1", "balanced_accuracy")
+_COUNTS: Json = {"type": "array", "items": {"type": "array", "items": {"type": "integer"}}}
+_WHOLE: Json = {"type": "integer"}
+
+_CLASSIFICATION = _record(
     {
-        "metrics": _OBJECT_OR_NULL,
-        "baselines": _OBJECT_OR_NULL,
-        "gain": _OBJECT_OR_NULL,
-        "mean_residual": _NUMBER,
-        "best_epoch": _INTEGER,
-        "epochs": _INTEGER,
-        "seconds": _NUMBER,
-        "cross_validation": _CROSS_VALIDATION,
+        "rows": _WHOLE,
+        "rows_of": _WHOLE,
+        "brier": _NUMBER,
+        "calibration_error": _NUMBER,
+        "reliability": {
+            "type": "array",
+            "items": _record(
+                {"count": _WHOLE} | dict.fromkeys(("predicted", "observed", "low", "high"), _NUMBER)
+            ),
+        },
+        "reliability_of": _TEXT,
+        "confusion": _record({"classes": {"type": "array"}, "counts": _COUNTS}, nullable=True),
+        "classes": {
+            "type": "array",
+            "items": _record(
+                {"class": {"type": "string"}, "rows": _WHOLE}
+                | dict.fromkeys(("precision", "recall", "f1", "auc", "average_precision"), _NUMBER)
+            ),
+        },
     },
-    # scores of folds came later: reports of before are without them
-    required=["baselines", "best_epoch", "epochs", "gain", "mean_residual", "metrics", "seconds"],
+    nullable=True,
+)
+
+_AT_THRESHOLD = _record({"confusion": _COUNTS} | dict.fromkeys(_SHARES, _NUMBER), nullable=True)
+_THRESHOLD = _record(
+    {
+        "applied": {"type": "string"},
+        "chosen_on": {"type": "string"},
+        "choices": {
+            "type": "array",
+            "items": _record(
+                {
+                    "kind": {"type": "string"},
+                    "threshold": {"type": "number"},
+                    "applied": {"type": "boolean"},
+                    "validation": _AT_THRESHOLD,
+                    "test": _AT_THRESHOLD,
+                }
+            ),
+        },
+    },
+    nullable=True,
+)
+
+_CALIBRATION = _record(
+    {
+        "kind": {"type": "string"},
+        "rows": _WHOLE,
+        "temperature": _NUMBER,
+        "better": {"type": "boolean"},
+        "applied": {"type": "boolean"},
+        "log_loss_before": _NUMBER,
+        "log_loss_after": _NUMBER,
+    },
+    nullable=True,
+)
+
+_RESIDUALS = _record(
+    {
+        "rows": _WHOLE,
+        "quantiles": {"type": "object", "additionalProperties": _NUMBER},
+        "median_absolute_error": _NUMBER,
+        "largest_absolute_error": _NUMBER,
+        "mape": _NUMBER,
+    },
+    nullable=True,
+)
+
+_IMPORTANCE = _record(
+    {
+        "metric": {"type": "string"},
+        "base": _NUMBER,
+        "rows": _WHOLE,
+        "rows_of": _WHOLE,
+        "repeats": _WHOLE,
+        "columns_of": _WHOLE,
+        "columns_permuted": _WHOLE,
+        "columns": {
+            "type": "array",
+            "items": _record(
+                {
+                    "column": {"type": "string"},
+                    "mean": _NUMBER,
+                    "sd": _NUMBER,
+                    "gradient": _NUMBER,
+                    "gradient_by_class": {"type": "object"},
+                },
+                required=["column", "mean", "sd"],
+            ),
+        },
+    },
+    nullable=True,
+)
+
+DETAILS: Json = {
+    "classification": _CLASSIFICATION,
+    "threshold": _THRESHOLD,
+    "calibration": _CALIBRATION,
+    "residuals": _RESIDUALS,
+    "importance": _IMPORTANCE,
+}
+"""Blocks of ``fit`` that tell of the model beside its metrics."""
+
+_FIT_CORE: Json = {
+    "metrics": _OBJECT_OR_NULL,
+    "baselines": _OBJECT_OR_NULL,
+    "gain": _OBJECT_OR_NULL,
+    "mean_residual": _NUMBER,
+    "best_epoch": _INTEGER,
+    "epochs": _INTEGER,
+    "seconds": _NUMBER,
+}
+
+_FIT = _record(
+    _FIT_CORE | DETAILS | {"cross_validation": _CROSS_VALIDATION},
+    # scores of folds and the details came later: reports of before are without them
+    required=sorted(_FIT_CORE),
     nullable=True,
 )
 

@@ -107,6 +107,7 @@ def _cross_checks(config: c.TrainConfig, submitted: Json) -> Iterator[FieldError
     yield from _check_optimizer(config)
     yield from _check_guards(config)
     yield from _check_loss(config)
+    yield from _check_output(config)
     yield from _check_model(config)
     yield from _check_neighbors(config)
 
@@ -212,6 +213,28 @@ def _check_loss(config: c.TrainConfig) -> Iterator[FieldError]:
             "scaling; use none or auto, or another loss"
         )
         yield FieldError("/prepare/target/kind", "conflict", detail)
+
+
+def _check_output(config: c.TrainConfig) -> Iterator[FieldError]:
+    """What is chosen on the validation part needs one, and a task that it is for."""
+    output = config.output
+    asked = {"calibrate": (output.calibrate, "none", _CLASSES), "threshold": (output.threshold, "half", _TWO)}
+    for name, (value, neutral, tasks) in asked.items():
+        if value == neutral:
+            continue
+        if config.task not in ("auto", *tasks):
+            detail = f"{value!r} is for {' and '.join(tasks)} tasks, not {config.task}; use {neutral!r}"
+            yield FieldError(f"/output/{name}", "conflict", detail)
+        elif not _validates(config.split):
+            detail = f"it is chosen on the validation part, and the split leaves none; use {neutral!r}"
+            yield FieldError(f"/output/{name}", "conflict", detail)
+
+
+_CLASSES, _TWO = ("binary", "multiclass"), ("binary",)
+
+
+def _validates(split: c.Split) -> bool:
+    return bool(split.validation)
 
 
 def _check_model(config: c.TrainConfig) -> Iterator[FieldError]:
@@ -475,7 +498,9 @@ def _check_target(config: c.TrainConfig, target: Json, profile: Json) -> Iterato
         detail = f"{name!r} has {distinct} distinct values; at most {MAX_CLASSES} classes can be learnt"
         yield FieldError("/task", "conflict", detail)
     if task is not None and distinct >= 2:
-        yield from _check_loss(dataclasses.replace(config, task=task))  # type: ignore[arg-type]
+        decided = dataclasses.replace(config, task=task)  # type: ignore[arg-type]
+        yield from _check_loss(decided)
+        yield from _check_output(decided)
 
 
 MAX_CLASSES = 1000

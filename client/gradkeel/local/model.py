@@ -42,6 +42,7 @@ class Model:
         self.classes: tuple[str, ...] | None = None if classes is None else tuple(classes)
         self.known = known_columns(manifest)
         self._rows: int = manifest["onnx"].get("batch_rows") or _CHUNK_ROWS
+        self.threshold: float | None = manifest.get("decision", {}).get("threshold")
         self._session = open_session(graph, threads)
 
     def __repr__(self) -> str:
@@ -76,8 +77,11 @@ class Model:
         return np.concatenate(parts) if len(parts) > 1 else np.asarray(parts[0])
 
     def _chosen(self, probabilities: npt.NDArray[np.float64]) -> Array:
+        """The likeliest class; where the model has a threshold, the second class above it."""
         names: Array = np.array(self.classes, dtype=object)
-        return np.asarray(names[probabilities.argmax(axis=1)])
+        if self.threshold is None:
+            return np.asarray(names[probabilities.argmax(axis=1)])
+        return np.asarray(names[(probabilities[:, 1] > self.threshold).astype(np.intp)])
 
 
 def load(source: str | Path | bytes, *, threads: int = 1) -> Model:

@@ -208,6 +208,10 @@ class Job(JobData):
         request = report_request(self.id, "application/json")
         return Report(self._client.run(flows.document_of(request, self._client.policy)))
 
+    def learning_curve(self) -> list[Json]:
+        """Losses of the training and validation part by epoch, a row each; see ``Report.learning_curve``."""
+        return self.report().learning_curve
+
     def report_html(self) -> str:
         """The report as one self-contained page."""
         return self._client.run(flows.text_of(report_request(self.id, "text/html"), self._client.policy))
@@ -338,6 +342,10 @@ class AsyncJob(JobData):
         """The gradient-health report. Raises ``ConflictError`` before the end."""
         request = report_request(self.id, "application/json")
         return Report(await self._client.run(flows.document_of(request, self._client.policy)))
+
+    async def learning_curve(self) -> list[Json]:
+        """See ``Job.learning_curve``."""
+        return (await self.report()).learning_curve
 
     async def report_html(self) -> str:
         """The report as one self-contained page."""

@@ -131,6 +131,22 @@ def test_the_loss_follows_the_task() -> None:
         ({"target": "y", "loss": {"kind": "huber", "delta": "automatic"}}, "/loss/delta", "wrong_type"),
         ({"target": "y", "budget": {"ema": 2}}, "/budget/ema", "out_of_range"),
         ({"target": "y", "seed": 2**64}, "/seed", "out_of_range"),
+        ({"target": "y", "output": {"threshold": 0.3}}, "/output/threshold", "unknown_kind"),
+        (
+            {"target": "y", "task": "regression", "output": {"calibrate": "temperature"}},
+            "/output/calibrate",
+            "conflict",
+        ),
+        (
+            {"target": "y", "task": "multiclass", "output": {"threshold": "f1"}},
+            "/output/threshold",
+            "conflict",
+        ),
+        (
+            {"target": "y", "split": {"validation": 0}, "output": {"threshold": "f1"}},
+            "/output/threshold",
+            "conflict",
+        ),
         ({"target": "y", "__class__": 1}, "/__class__", "unknown_field"),
         ({"target": "y", "columns": {"types": {"a": "number"}}}, "/columns/types/a", "unknown_kind"),
         ({"target": "y", "columns": {"include": ["y"]}}, "/columns/include/0", "conflict"),

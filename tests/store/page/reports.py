@@ -35,6 +35,7 @@ def finding(rule: str, severity: str, family: str = "gradient", **given: Any) ->
 def _healthy() -> Json:
     report = small_training.regression()
     report["summary"] = "Training went well: the loss fell and settled, and clipping was rarely needed."
+    report["fit"] |= {"residuals": RESIDUALS, "importance": importance_of(["s5", "bmi", "bp", "sex"], "rmse")}
     few = {"rows": 442, "parameters": 929, "rows_per_parameter": 0.4758}
     report["findings"] = [
         finding(
@@ -119,7 +120,75 @@ def _diverged() -> Json:
 def _classes() -> Json:
     report = small_training.classification()
     report["summary"] = "Training went well; the classes separate cleanly."
+    report["fit"] |= details_of_classes("benign", "malignant")
     return report
+
+
+def details_of_classes(first: str, second: str) -> Json:
+    """What the report tells of a classifier beside its metrics."""
+    bins = [
+        {"count": 9, "predicted": p, "observed": o, "low": max(0.0, o - 0.2), "high": min(1.0, o + 0.25)}
+        for p, o in ((0.02, 0.0), (0.1, 0.11), (0.45, 0.56), (0.9, 0.89), (0.99, 1.0))
+    ]
+    line = {"rows": 45, "precision": 0.9, "recall": 0.93, "f1": 0.915, "auc": 0.97, "average_precision": 0.96}
+    shares = dict.fromkeys(
+        ("accuracy", "precision", "recall", "specificity", "f1", "balanced_accuracy"), 0.91234
+    )
+    judged = {"confusion": [[40, 3], [2, 44]], **shares}
+    choices = [
+        {"kind": kind, "threshold": t, "applied": kind == "f1", "validation": judged, "test": judged}
+        for kind, t in (("half", 0.5), ("f1", 0.3812), ("balanced_accuracy", 0.4471))
+    ]
+    losses = {"log_loss_before": 0.2212, "log_loss_after": 0.1998}
+    return {
+        "classification": {
+            "rows": 45,
+            "rows_of": 45,
+            "brier": 0.0523,
+            "calibration_error": 0.0311,
+            "reliability": bins,
+            "reliability_of": second,
+            "confusion": {"classes": [first, second], "counts": [[40, 3], [2, 44]]},
+            "classes": [{"class": first, **line}, {"class": second, **line}],
+        },
+        "calibration": {
+            "kind": "temperature",
+            "rows": 85,
+            "temperature": 1.412,
+            "better": True,
+            "applied": True,
+        }
+        | losses,
+        "threshold": {"applied": "f1", "chosen_on": "validation", "choices": choices},
+        "importance": importance_of(["mean radius", "worst texture", "worst area", "symmetry error"]),
+    }
+
+
+def importance_of(names: list[str], metric: str = "log_loss") -> Json:
+    """Importance of columns, falling, the last one of no use."""
+    columns = [
+        {"column": name, "mean": 0.4 / (i + 1) - 0.1, "sd": 0.02, "gradient": 0.9 / (i + 1)}
+        for i, name in enumerate(names)
+    ]
+    return {
+        "metric": metric,
+        "base": 0.1998,
+        "rows": 45,
+        "rows_of": 45,
+        "repeats": 5,
+        "columns": columns,
+        "columns_of": len(columns),
+        "columns_permuted": len(columns),
+    }
+
+
+RESIDUALS: Json = {
+    "rows": 72,
+    "quantiles": {"0.01": -120.5, "0.05": -88.1, "0.25": -31.0, "0.5": 1.25, "0.75": 36.0, "0.95": 91.0},
+    "median_absolute_error": 33.9,
+    "largest_absolute_error": 148.2,
+    "mape": 0.3811,
+}
 
 
 def _queued() -> Json:
@@ -151,6 +220,7 @@ def _extreme() -> Json:
     passed = {"relative_error": 1e-9, "absolute_error": 1e-12, "h": 1e-5, "status": "pass"}
     report["gradient_check"]["parameters"] = {f"blocks.{i}.weight": passed for i in range(400)}
     curve = [{"epoch": i, "step": i * 200, "train_loss": 1.0, "validation_loss": 1.1} for i in range(500)]
+    report["fit"] |= details_of_classes(names[0], names[1]) | {"importance": importance_of(names)}
     report["fit"] |= {"learning_curve": curve, "predictions_sample": rng.normal(size=(500, 2)).tolist()}
     return report
 
@@ -183,6 +253,9 @@ def _hostile() -> Json:
     sample = [[HOSTILE, 0.5], ["b", 0.9]]
     scored = {"baselines": {HOSTILE: {"rmse": 1.0}}, "metrics": {"test": {"rmse": 2.0, HOSTILE: 1.0}}}
     report["fit"] |= scored | {"predictions_sample": sample, "gain": {HOSTILE: {HOSTILE: {"value": 1.0}}}}
+    report["fit"] |= details_of_classes(HOSTILE, HOSTILE) | {"importance": importance_of([HOSTILE])}
+    report["fit"]["importance"]["metric"] = report["fit"]["threshold"]["choices"][0]["kind"] = HOSTILE
+    report["fit"]["residuals"] = {"quantiles": {HOSTILE: 1.0, "0.5": 2.0}, "rows": HOSTILE, "mape": HOSTILE}
     report |= {"curvature": {HOSTILE: HOSTILE}, "preflight": [{HOSTILE: HOSTILE}]}
     report |= {"counterfactual": {"arms": [{"without": HOSTILE}]}, "repair": [{"patch": {HOSTILE: HOSTILE}}]}
     report["cost"] = {"monitoring_fraction": 0.01, "by_probe": {HOSTILE: 0.01}}

@@ -121,6 +121,10 @@ MULTICLASS = {
     "loss": {"kind": "cross_entropy"},
 }
 TABM: dict[str, Any] = {"kind": "tabm", "members": 4, "blocks": 2, "width": 12}
+DECIDED = {
+    "split": {"kind": "random", "validation": 0.3, "test": 0.2},
+    "budget": {"epochs": 8, "batch_size": 16},
+}
 ACTIVATIONS = ("relu", "leaky_relu", "gelu", "silu", "elu", "selu", "tanh", "sigmoid")
 SCALERS = ("standard", "robust", "minmax", "maxabs", "quantile", "power", "log1p", "signed_log1p", "none")
 
@@ -240,6 +244,8 @@ CASES: dict[str, dict[str, Any]] = {
     "binary": BINARY,
     "binary linear onehot": BINARY
     | {"model": {"kind": "linear"}, "prepare": {"categorical": {"kind": "onehot"}}},
+    "binary, decided": BINARY | DECIDED | {"output": {"calibrate": "temperature", "threshold": "f1"}},
+    "multiclass, tempered": MULTICLASS | DECIDED | {"output": {"calibrate": "temperature"}},
     "multiclass": MULTICLASS,
     "multiclass linear ordinal": MULTICLASS
     | {"model": {"kind": "linear"}, "prepare": {"categorical": {"kind": "ordinal"}}},

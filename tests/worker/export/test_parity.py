@@ -56,3 +56,15 @@ def test_labels_are_the_more_probable_class(cases: dict[str, Any], elsewhere: di
     for name in ("binary", "multiclass"):
         classes = np.array(cases[name].result.prepared.classes)
         assert np.array_equal(elsewhere[name]["labels"], classes[elsewhere[name]["local"].argmax(axis=1)])
+
+
+def test_what_the_validation_part_decided_goes_along(
+    cases: dict[str, Any], elsewhere: dict[str, Any]
+) -> None:
+    prepared = cases["binary, decided"].result.prepared
+    assert prepared.decision.threshold not in (None, 0.5)
+    assert cases["multiclass, tempered"].result.prepared.decision.temperature is not None
+    told = elsewhere["binary, decided"]
+    positive = told["local"][:, 1] > prepared.decision.threshold
+    assert np.array_equal(told["labels"], np.array(prepared.classes)[positive.astype(int)])
+    assert np.array_equal(told["labels"], cases["binary, decided"].result.predictions["prediction"])

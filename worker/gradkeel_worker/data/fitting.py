@@ -95,7 +95,9 @@ def prepare(table: Table, config: TrainConfig, fold: int | None = None) -> Prepa
     }
     _note_overflow(made["train"], preparation, findings)
     return Prepared(
-        **made,
+        train=made["train"],
+        validation=made["validation"],
+        test=made["test"],
         inputs=preparation.inputs(),
         categories=preparation.categories(),
         task=target.task,

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gradkeel.contract.config import TrainConfig
+from gradkeel_worker.data.decision import Decision
 from gradkeel_worker.data.preparation import Category, Input, Preparation
 from gradkeel_worker.data.scalers import TargetTransform
 from gradkeel_worker.data.storage import ROWS_AT_ONCE
@@ -61,7 +62,8 @@ class Prepared:
 
     ``config`` has task, target scaling and neighbours decided. ``findings``: what was noticed (code, column,
     count, detail). ``neighbors``: why neighbours are looked up so, or not; None where
-    none were asked for.
+    none were asked for. ``decision``: what a classifier's answers are made by; its neutral form until a
+    trained model was judged on the validation part.
     """
 
     train: Part
@@ -76,6 +78,7 @@ class Prepared:
     config: TrainConfig
     findings: list[dict[str, Any]] = field(default_factory=list)
     neighbors: dict[str, Any] | None = None
+    decision: Decision = field(default_factory=Decision)
 
     def arrays(self) -> dict[str, Array]:
         """Every fitted array, target included, by name."""

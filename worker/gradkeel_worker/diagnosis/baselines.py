@@ -16,6 +16,7 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from gradkeel_worker.data.storage import ROWS_AT_ONCE
+from gradkeel_worker.diagnosis.sampling import sample
 
 if TYPE_CHECKING:
     from gradkeel_worker.data import Part, Prepared
@@ -86,13 +87,6 @@ def _frequent(codes: Array) -> Array:
     return values[np.argsort(-counts, kind="stable")[:MAX_LEVELS]]
 
 
-def _sample(n: int, most: int, seed: int) -> Array:
-    """Rows to fit on: all, or a seeded random choice."""
-    if n <= most:
-        return np.arange(n)
-    return np.sort(np.random.default_rng(seed).choice(n, most, replace=False))
-
-
 def fit_baselines(prepared: Prepared, seed: int = 0) -> dict[str, Baselines]:
     """Fit both baselines on the training part; predictions for the validation and the test part by name.
 
@@ -100,7 +94,7 @@ def fit_baselines(prepared: Prepared, seed: int = 0) -> dict[str, Baselines]:
     """
     design = _Design.fit(prepared.train)
     most = MAX_FITTED_ROWS if prepared.task == "regression" else MAX_LOGISTIC_ROWS
-    rows = _sample(len(prepared.train.rows), most, seed)
+    rows = sample(len(prepared.train.rows), most, seed)
     x, y = design(prepared.train, rows), prepared.train.y_raw
     parts = {"validation": prepared.validation, "test": prepared.test}
     if prepared.task == "regression":

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from gradkeel_worker.data.decision import Decision
 from gradkeel_worker.diagnosis.baselines import Baselines, fit_baselines
+from gradkeel_worker.diagnosis.details import decide, detail
 from gradkeel_worker.diagnosis.evidence import Evaluation, Metrics
 from gradkeel_worker.diagnosis.metrics import (
     CLASSIFICATION,
@@ -41,10 +44,15 @@ def outputs(model: nn.Module, part: Part) -> Array:
 
 
 def predict(model: nn.Module, part: Part, prepared: Prepared) -> Array:
-    """Predictions in target units float64 [n], or probabilities float64 [n, classes]."""
+    """Predictions in target units float64 [n], or probabilities float64 [n, classes], as ``prepared``'s
+    decision has them told."""
     raw = outputs(model, part)
     if prepared.task == "regression":
         return np.asarray(prepared.target.inverse(raw[:, 0]), np.float64)
+    return prepared.decision.probabilities(_probabilities(raw))
+
+
+def _probabilities(raw: Array) -> Array:
     if raw.shape[1] == 1:
         positive = 1.0 / (1.0 + np.exp(-np.clip(raw[:, 0], -700, 700)))
         return np.stack([1.0 - positive, positive], axis=1)
@@ -58,9 +66,10 @@ def answerable(part: Part) -> Array:
 
 
 def _metrics(prepared: Prepared, part: Part, predicted: Array) -> Metrics:
-    judge = regression_metrics if prepared.task == "regression" else classification_metrics
     kept = answerable(part)
-    return judge(part.y_raw[kept], predicted[kept])
+    if prepared.task == "regression":
+        return regression_metrics(part.y_raw[kept], predicted[kept])
+    return classification_metrics(part.y_raw[kept], predicted[kept], prepared.decision)
 
 
 def _constant_metrics(prepared: Prepared, part: Part, baseline: Baselines) -> Metrics:
@@ -74,15 +83,25 @@ def _constant_metrics(prepared: Prepared, part: Part, baseline: Baselines) -> Me
     return metrics
 
 
-def evaluate(model: nn.Module | None, prepared: Prepared, seed: int = 0) -> Evaluation:
+def evaluate(
+    model: nn.Module | None, prepared: Prepared, seed: int = 0, *, detailed: bool = True
+) -> Evaluation:
     """Metrics of model and baselines. Without a model only the baselines are judged.
 
-    The baselines are compared on the test part, or on the validation part where there is no test part.
+    The baselines are compared on the test part, or on the validation part where there is no test part. A
+    classifier's temperature and threshold are decided here, on the validation part. ``detailed`` asks for
+    what the report tells beside the metrics.
     """
+    plain = replace(prepared, decision=Decision())
     parts = {"validation": prepared.validation, "test": prepared.test}
     fitted = fit_baselines(prepared, seed)
     judged = "test" if len(prepared.test.rows) else "validation"
-    predicted = {name: predict(model, part, prepared) for name, part in parts.items()} if model else {}
+    raw = {name: predict(model, part, plain) for name, part in parts.items()} if model else {}
+    decision, blocks = decide(plain, raw, seed)
+    prepared = replace(prepared, decision=decision)
+    predicted = {name: decision.probabilities(given) for name, given in raw.items()}
+    if model is not None and detailed and len(parts[judged].rows):
+        blocks |= detail(model, prepared, parts[judged], predicted[judged], predict, seed)
     names = REGRESSION if prepared.task == "regression" else CLASSIFICATION
     nothing: Metrics = dict.fromkeys(names, None)
     return Evaluation(
@@ -91,8 +110,8 @@ def evaluate(model: nn.Module | None, prepared: Prepared, seed: int = 0) -> Eval
             for name, part in parts.items()
         },
         baselines={
-            "constant": _constant_metrics(prepared, parts[judged], fitted[judged]),
-            "ridge": _metrics(prepared, parts[judged], fitted[judged].ridge),
+            "constant": _constant_metrics(plain, parts[judged], fitted[judged]),
+            "ridge": _metrics(plain, parts[judged], fitted[judged].ridge),
         }
         if len(parts[judged].rows)
         else {"constant": nothing, "ridge": nothing},
@@ -106,6 +125,8 @@ def evaluate(model: nn.Module | None, prepared: Prepared, seed: int = 0) -> Eval
                 if len(part.rows)
             ]
         ),
+        decision=decision,
+        details=blocks,
     )
 
 
@@ -130,7 +151,7 @@ def _table(prepared: Prepared, part: Part, predicted: Array) -> dict[str, Array]
     return {
         "row": part.rows,
         "actual": labels[part.y_raw],
-        "prediction": labels[predicted.argmax(axis=1)],
+        "prediction": labels[prepared.decision.classes(predicted)],
         "probabilities": predicted,
     }
 
@@ -145,11 +166,13 @@ def _row_errors(
     if predicted is not None and np.isfinite(predicted).all():
         everyone["model"] = predicted
     if prepared.task != "regression":
+        named = {
+            name: (prepared.decision if name == "model" else Decision()).classes(p)
+            for name, p in everyone.items()
+        }
         return {
             "log_loss": {name: row_log_loss(part.y_raw, p) for name, p in everyone.items()},
-            "accuracy": {
-                name: (p.argmax(axis=1) != part.y_raw).astype(np.float64) for name, p in everyone.items()
-            },
+            "accuracy": {name: (k != part.y_raw).astype(np.float64) for name, k in named.items()},
         }
     medians = everyone | ({"constant": baseline.constant_mae} if baseline.constant_mae is not None else {})
     return {

@@ -13,6 +13,7 @@ from gradkeel_worker.engine.readings import Readings
 
 if TYPE_CHECKING:
     from gradkeel_worker.data import Prepared
+    from gradkeel_worker.data.decision import Decision
 
 Json = dict[str, Any]
 Metrics = dict[str, float | None]
@@ -55,6 +56,10 @@ class Evaluation:
     part: str = "test"
     held_out: dict[str, dict[str, np.ndarray[Any, Any]]] = field(default_factory=dict)
     """``errors`` of validation and test part together: twice the rows, for what needs the power."""
+    decision: Decision | None = None
+    """What the validation part decided about a classifier's answers; everything above is by it."""
+    details: Json = field(default_factory=dict)
+    """More blocks of the report's ``fit``: classification, threshold, calibration, residuals, importance."""
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,12 @@ from typing import Any
 import numpy as np
 from sklearn import metrics as sk
 
+from gradkeel_worker.data.decision import Decision
+
 Array = np.ndarray[Any, Any]
 Metrics = dict[str, float | None]
 
+LIKELIEST = Decision()
 REGRESSION = ("rmse", "mae", "r2")
 CLASSIFICATION = ("accuracy", "log_loss", "auc", "average_precision", "f1")
 
@@ -48,7 +51,8 @@ def row_log_loss(actual: Array, probabilities: Array) -> Array:
     return -np.log(np.clip(chosen, _SMALLEST_PROBABILITY, 1.0))
 
 
-def _binary_ranking(actual: Array, score: Array) -> Metrics:
+def binary_ranking(actual: Array, score: Array) -> Metrics:
+    """auc and average_precision of a score [n] for 0 or 1 [n]; null where there is one class only."""
     if len(np.unique(actual)) < 2:
         return {"auc": None, "average_precision": None}
     return {
@@ -63,27 +67,28 @@ def _multiclass_ranking(actual: Array, probabilities: Array) -> Metrics:
     present = [k for k in range(probabilities.shape[1]) if 0 < counts[k] < len(actual)]
     if not present:
         return {"auc": None, "average_precision": None}
-    each = [_binary_ranking((actual == k).astype(int), probabilities[:, k]) for k in present]
+    each = [binary_ranking((actual == k).astype(int), probabilities[:, k]) for k in present]
     return {
         name: _number(float(np.mean([one[name] or 0.0 for one in each])))
         for name in ("auc", "average_precision")
     }
 
 
-def classification_metrics(actual: Array, probabilities: Array) -> Metrics:
+def classification_metrics(actual: Array, probabilities: Array, decision: Decision = LIKELIEST) -> Metrics:
     """accuracy, log_loss, auc, average_precision, f1.
 
     ``actual`` are class indexes [n], ``probabilities`` [n, classes]. With two classes the second is the
     positive
-    one; with more, auc and average precision are one-vs-rest means and f1 is the macro mean.
+    one; with more, auc and average precision are one-vs-rest means and f1 is the macro mean. ``decision``
+    says which class is named.
     """
     probabilities = np.asarray(probabilities, np.float64)
     if len(actual) == 0 or not np.isfinite(probabilities).all():
         return dict.fromkeys(CLASSIFICATION, None)
-    predicted = probabilities.argmax(axis=1)
+    predicted = decision.classes(probabilities)
     binary = probabilities.shape[1] == 2
     ranking = (
-        _binary_ranking(actual, probabilities[:, 1]) if binary else _multiclass_ranking(actual, probabilities)
+        binary_ranking(actual, probabilities[:, 1]) if binary else _multiclass_ranking(actual, probabilities)
     )
     f1 = sk.f1_score(actual, predicted, average="binary" if binary else "macro", zero_division=0)
     return {

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from gradkeel.contract import config as contract
-from gradkeel.contract.report import empty_report
+from gradkeel.contract.report import DETAILS, empty_report
 from gradkeel.contract.resolve import to_json
 from gradkeel_worker.diagnosis.case import Case
 from gradkeel_worker.diagnosis.evidence import Evidence
@@ -209,6 +209,8 @@ def _fit(case: Case) -> Json | None:
         "predictions_sample": _sampled(case, predictions),
         "loss_of_best_constant": case.constant_loss,
         "cross_validation": folds,
+        **dict.fromkeys(DETAILS),
+        **(evaluation.details if evaluation is not None else {}),
     }
 
 

@@ -113,7 +113,7 @@ def _judged(order: Order, ready: Ready, run: Run, ending: str, folds: Folds) -> 
     model = returned_model(run) if ending != "diverged" else None
     try:
         with order.interruptible():
-            found = None if model is None else evaluate(model, prepared, ready.config.seed)
+            found = None if model is None else evaluate(model, prepared, ready.config.seed, detailed=False)
     except Interrupted:
         return False
     readings = run.readings

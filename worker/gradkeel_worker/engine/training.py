@@ -176,7 +176,7 @@ def train(
     result = Result(
         status=evidence.status,
         config=config,
-        prepared=prepared,
+        prepared=_deciding(prepared, evaluation),
         model=best,
         report=report,
         metrics=metrics_of(evaluation, evidence.cross_validation),
@@ -277,6 +277,11 @@ def _told(evidence: Evidence, run: Run) -> tuple[Evidence, Json]:
     if evidence.status == "cancelled" and run.parameters.values.numel() > _PROMPT:
         evidence = dataclasses.replace(evidence, initial_model=None)
     return evidence, diagnose(evidence)
+
+
+def _deciding(prepared: Prepared, evaluation: Evaluation) -> Prepared:
+    """With what the validation part decided, where a model was judged."""
+    return dataclasses.replace(prepared, decision=evaluation.decision or prepared.decision)
 
 
 def _error(status: str, run: Run, prepared: Prepared) -> Json | None:

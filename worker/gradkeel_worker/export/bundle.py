@@ -4,6 +4,7 @@ import hashlib
 import json
 import platform
 import zipfile
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,7 @@ def build_manifest(result: Any, *, dataset: dict[str, Any], job_id: str, created
         "target": _target(prepared),
         "columns": [_column(prepared, source) for source in prepared.preparation.sources],
         "preparation": prepared.preparation.to_manifest(),
+        "decision": asdict(prepared.decision),
         "inputs": [{"name": i.name, "source": i.source, "role": i.role} for i in prepared.inputs],
         "rows": {name: len(getattr(prepared, name)) for name in ("train", "validation", "test")},
         "onnx": {

@@ -50,7 +50,7 @@ def _network(prepared: Prepared, model: nn.Module, columns: dict[str, Array], dt
         return prepared.target.inverse(out[:, 0].numpy())
     if prepared.task == BINARY:
         out = torch.cat([torch.zeros_like(out), out], dim=1)
-    return np.asarray(out.softmax(1).numpy())
+    return prepared.decision.probabilities(np.asarray(out.softmax(1).numpy()))
 
 
 def _runtime(prepared: Prepared, graph: bytes, columns: dict[str, Array]) -> Array:

@@ -64,6 +64,14 @@ def _unbent(graph: Graph, target: TargetTransform, value: str) -> str:
 
 
 def _probabilities(graph: Graph, prepared: Prepared, logits: str) -> str:
+    told = _own_probabilities(graph, prepared, logits)
+    if prepared.decision.temperature is None:
+        return told
+    raised = graph.add("Pow", told, graph.constant([1.0 / prepared.decision.temperature]))
+    return graph.add("Div", raised, graph.add("ReduceSum", raised, graph.constant([1], "int64"), keepdims=1))
+
+
+def _own_probabilities(graph: Graph, prepared: Prepared, logits: str) -> str:
     if prepared.task != BINARY:
         return graph.add("Softmax", logits, axis=1)
     both = [graph.add("Sigmoid", graph.add("Neg", logits)), graph.add("Sigmoid", logits)]
@@ -72,6 +80,5 @@ def _probabilities(graph: Graph, prepared: Prepared, logits: str) -> str:
 
 def _properties(prepared: Prepared) -> dict[str, str]:
     classes = None if prepared.classes is None else list(prepared.classes)
-    return {
-        "gradkeel": json.dumps({"target": prepared.config.target, "task": prepared.task, "classes": classes})
-    }
+    told = {"target": prepared.config.target, "task": prepared.task, "classes": classes}
+    return {"gradkeel": json.dumps(told | {"threshold": prepared.decision.threshold})}

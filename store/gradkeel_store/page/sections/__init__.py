@@ -8,8 +8,10 @@ from gradkeel_store.page.sections.closing import cost_section, provenance_sectio
 from gradkeel_store.page.sections.data import data_section
 from gradkeel_store.page.sections.findings import findings_section
 from gradkeel_store.page.sections.gradient_check import gradient_check_section
+from gradkeel_store.page.sections.importance import importance_section
 from gradkeel_store.page.sections.layers import layers_section
 from gradkeel_store.page.sections.predictions import predictions_section
+from gradkeel_store.page.sections.probabilities import probabilities_section
 from gradkeel_store.page.sections.result import result_section
 from gradkeel_store.page.sections.section import Section
 from gradkeel_store.page.sections.stabilizers import stabilizers_section
@@ -31,6 +33,8 @@ def all_sections(view: View) -> tuple[list[Section], dict[str, Any]]:
         check,
         data_section(view),
         predictions_section(view),
+        probabilities_section(view),
+        importance_section(view),
         studies_section(view),
         cost_section(view),
         provenance_section(view),

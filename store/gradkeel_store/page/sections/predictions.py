@@ -8,11 +8,11 @@ from gradkeel_store.page.charts import frame
 from gradkeel_store.page.charts.bars import HEAD, bar_cell
 from gradkeel_store.page.charts.frame import Axes
 from gradkeel_store.page.charts.histogram import Histogram, boxes, histogram
-from gradkeel_store.page.markup import Html, name, table, tag
+from gradkeel_store.page.markup import Child, Html, name, table, tag
 from gradkeel_store.page.sampling import evenly
 from gradkeel_store.page.scales import Scale, linear
 from gradkeel_store.page.sections.section import Section, absent
-from gradkeel_store.page.source import View, items, median, number, text
+from gradkeel_store.page.source import View, items, mapping, median, number, text
 from gradkeel_store.page.wording import count, exact, figure, percent
 
 LEAD = (
@@ -42,7 +42,37 @@ def predictions_section(view: View) -> Section:
     ]
     if not pairs:
         return Section("predictions", title, LEAD, absent("None of the kept predictions is a finite number."))
-    return Section("predictions", title, LEAD, tag("div", _scatter(pairs), _residuals(pairs), cls="pair"))
+    charts = tag("div", _scatter(pairs), _residuals(pairs), cls="pair")
+    return Section("predictions", title, LEAD, [charts, _misses(mapping(view.part("fit").get("residuals")))])
+
+
+def _misses(given: dict[str, Any]) -> Html | None:
+    """Quantiles of the residuals of the whole part, and the errors that few rows do not decide."""
+    quantiles = {
+        key: value for key, value in mapping(given.get("quantiles")).items() if number(value) is not None
+    }
+    if not quantiles:
+        return None
+    rows: list[tuple[Child, Child]] = [
+        (f"{percent(float(key))} of the residuals lie below", exact(value))
+        for key, value in quantiles.items()
+        if _is_number(key)
+    ]
+    rows += [
+        ("Median absolute error", exact(given.get("median_absolute_error"))),
+        ("Largest absolute error", exact(given.get("largest_absolute_error"))),
+    ]
+    if number(given.get("mape")) is not None:
+        rows.append(("Mean absolute error as a share of the truth", percent(given["mape"])))
+    caption = f"Prediction minus truth, over {count(int(number(given.get('rows')) or 0), 'row')}"
+    return table(("Quantity", "In target units"), rows, caption=caption, cls="numbers")
+
+
+def _is_number(key: str) -> bool:
+    try:
+        return 0 <= float(key) <= 1
+    except ValueError:
+        return False
 
 
 def _is_classes(view: View, sample: list[Any]) -> bool:
