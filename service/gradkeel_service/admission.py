@@ -10,15 +10,26 @@ from typing import Any
 
 from gradkeel.contract.config import TrainConfig
 from gradkeel.contract.errors import FieldError
-from gradkeel.contract.ids import DATASET, is_id
+from gradkeel.contract.ids import DATASET, MODEL, is_id
 from gradkeel.contract.resolve import check_data, resolve, shape_of
 from gradkeel.contract.states import DatasetState
+from gradkeel.contract.warm_start import completed, missing_features
 from gradkeel_service.errors import Refusal, invalid
-from gradkeel_store.records import DatasetRow, Records, WorkerRow
+from gradkeel_store.records import DatasetRow, ModelRow, Records, WorkerRow
 from gradkeel_store.settings import Settings
 
 HEARTBEATS_MISSED = 3
 """A worker that missed so many heartbeats does not count as live."""
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """A submission that can be accepted. ``submitted``: as it came, completed from an earlier model's job
+    where it goes on from that."""
+
+    dataset: DatasetRow
+    config: TrainConfig
+    submitted: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -28,11 +39,15 @@ class Admission:
     records: Records
     settings: Settings
 
-    def check(self, project: str, submitted: dict[str, Any]) -> tuple[DatasetRow, TrainConfig]:
-        """The data set and the resolved config of a submission that can be accepted.
+    def check(self, project: str, submitted: dict[str, Any]) -> Admitted:
+        """What is to run of a submission that can be accepted.
 
         Raises ``ConfigError``, ``Refusal`` or a ``StoreError``: see ``problems.refusal_of``.
         """
+        model = self._find_model(project, submitted.get("model_id"))
+        if model is not None:
+            earlier = self.records.get_job(project, model.job_id).config
+            submitted = completed(submitted, model.id, earlier, model.columns)
         config = resolve(submitted)
         if config.dataset_id is None:
             raise invalid("/dataset_id", "required", "dataset_id is needed")
@@ -40,10 +55,19 @@ class Admission:
         if dataset.state == DatasetState.REJECTED:
             raise Refusal("dataset_rejected", f"the data set {dataset.id} was rejected; its error says why")
         if dataset.state == DatasetState.READY and dataset.profile is not None:
+            _refuse([] if model is None else missing_features(model.id, model.columns, dataset.profile))
             config = resolve(submitted, shape_of(config, dataset.profile))
             _refuse(check_data(config, dataset.profile, self.settings.max_parameters))
         self._check_device(config)
-        return dataset, config
+        return Admitted(dataset, config, submitted)
+
+    def _find_model(self, project: str, model_id: Any) -> ModelRow | None:
+        """The model that a training is to go on from; a refusal for any other project's."""
+        if not isinstance(model_id, str):
+            return None
+        if not is_id(model_id, MODEL):
+            raise Refusal("not_found", f"there is no model {model_id[:60]!r}")
+        return self.records.get_model(project, model_id)
 
     def find_dataset(self, project: str, dataset_id: str) -> DatasetRow:
         """The data set of this project; a refusal for any other."""

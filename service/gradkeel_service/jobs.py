@@ -74,21 +74,20 @@ def create(query: dict[str, Any]) -> ResponseReturnValue:
     body = read_all(parts().settings.max_body_bytes)
     submitted = parse_object(body)
     if query["validate_only"]:
-        _, config = parts().admission.check(project(), submitted)
-        return json_response(to_json(config))
+        return json_response(to_json(parts().admission.check(project(), submitted).config))
     return once(body_digest(body), lambda keeping: _create(submitted, query["priority"], keeping))
 
 
 def _create(submitted: dict[str, Any], priority: int, keeping: Keeping) -> Response:
     admission = parts().admission
-    dataset, config = admission.check(project(), submitted)
+    admitted = admission.check(project(), submitted)
     admission.check_quota(project())
     row = parts().records.create_job(
         project(),
-        dataset.id,
-        submitted,
-        to_json(config),
-        labels=dict(config.labels),
+        admitted.dataset.id,
+        admitted.submitted,
+        to_json(admitted.config),
+        labels=dict(admitted.config.labels),
         priority=priority,
         idempotency_key=asked_key(),
         answering=keeping.along_with(_accepted),

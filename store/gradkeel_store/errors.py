@@ -39,7 +39,7 @@ class Conflict(StoreError):
 
 
 class InUse(Conflict):
-    """A data set that queued or running jobs need."""
+    """A data set or a model that queued or running jobs need."""
 
 
 class DatasetRejected(Conflict):

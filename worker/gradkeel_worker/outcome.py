@@ -14,6 +14,7 @@ from gradkeel_store.json_text import finite, to_text
 JOB = "job.json"
 TABLE = "table.parquet"
 UPLOAD = "upload"
+EARLIER = "earlier.gradkeel"
 
 # what the child leaves
 READINGS = "readings.npz"

@@ -120,14 +120,15 @@ class _Attempt:
         )
         try:
             dataset = self._fetch_table()
+            earlier = self._fetch_earlier()
             if not self._persist(self.checkpoints.fetch) and self.job.checkpoint is not None:
                 self.joblog.add("the checkpoint is set aside: it is missing or damaged")
         except (NotFound, ObjectError) as error:
             self._end(
-                End(JobState.FAILED, _error(JobErrorCode.BAD_DATA, f"the data set cannot be read: {error}"))
+                End(JobState.FAILED, _error(JobErrorCode.BAD_DATA, f"what it needs cannot be read: {error}"))
             )
             return
-        self._write_job(self._description(dataset))
+        self._write_job(self._description(dataset, earlier))
         self._finish(self._train())
 
     # Before
@@ -141,7 +142,17 @@ class _Attempt:
         self._persist(lambda: self.parts.objects.fetch(digest, self.work / outcome.TABLE))
         return dataset
 
-    def _description(self, dataset: DatasetRow) -> Json:
+    def _fetch_earlier(self) -> Json | None:
+        """The model that the job goes on from, in the work folder; for the report, which it is."""
+        model_id = self.job.config.get("model_id")
+        if model_id is None:
+            return None
+        model = self._persist(lambda: self.parts.records.get_model(self.job.project, model_id))
+        digest = model.digests["bundle"].removeprefix("sha256:")
+        self._persist(lambda: self.parts.objects.fetch(digest, self.work / outcome.EARLIER))
+        return {"model_id": model.id, "digest": model.digests["bundle"], "preparation": "kept"}
+
+    def _description(self, dataset: DatasetRow, earlier: Json | None) -> Json:
         job = self.job
         return {
             "job_id": job.id,
@@ -164,6 +175,7 @@ class _Attempt:
                 "dataset": {"id": dataset.id, "sha256": dataset.sha256},
                 "attempts": job.attempt,
                 "interruptions": job.interruptions,
+                "warm_start": earlier,
             },
         }
 

@@ -21,6 +21,7 @@ from gradkeel_store.page import render_report
 from gradkeel_worker import outcome
 from gradkeel_worker.child import Channel
 from gradkeel_worker.data import Table
+from gradkeel_worker.data.kept import Kept
 from gradkeel_worker.data.read import bytes_in_memory, read_table
 from gradkeel_worker.data.storage import MEMORY, MIB, Scratch, Storage, check_room
 from gradkeel_worker.diagnosis import partial_report
@@ -31,6 +32,7 @@ from gradkeel_worker.engine.checkpoint import Checkpoint
 from gradkeel_worker.engine.readings import Readings
 from gradkeel_worker.engine.training import metrics_of, with_folds
 from gradkeel_worker.export import write_bundle
+from gradkeel_worker.export.earlier import read_earlier
 from gradkeel_worker.failures import NeedsMemory
 from gradkeel_worker.interrupts import Interrupted, Released
 from gradkeel_worker.kept import STOPPED, with_model_told
@@ -82,6 +84,7 @@ def train(work: Path, channel: Channel) -> Outcome:
             profile=job["profile"],
             submitted=job["submitted"],
             provenance=job["provenance"],
+            earlier=_earlier(work),
         )
     except Released:
         return Outcome("released")
@@ -141,6 +144,12 @@ def _checkpoint(work: Path) -> bytearray | None:
             return data
     except FileNotFoundError:
         return None
+
+
+def _earlier(work: Path) -> Kept | None:
+    """The model to begin with, if there is one."""
+    path = work / outcome.EARLIER
+    return read_earlier(path) if path.exists() else None
 
 
 def _writer(work: Path, channel: Channel) -> Callable[[Checkpoint], None]:
@@ -306,6 +315,7 @@ def _leave_last_good_model(readings: Readings, job: Json, work: Path) -> Outcome
         resume=data,
         profile=job["profile"],
         submitted=job["submitted"],
+        earlier=_earlier(work),
     )
     if result.model is None:
         return None

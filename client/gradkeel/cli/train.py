@@ -14,8 +14,9 @@ from gradkeel.cli.live import send_file, view_on
 from gradkeel.cli.outcome import detached, no_job, outcome_of, problem_of, save, show
 from gradkeel.cli.screen import Screen
 from gradkeel.client import Client
+from gradkeel.contract.ids import JOB, is_id
 from gradkeel.errors import GradkeelError
-from gradkeel.resources.jobs import Job
+from gradkeel.resources.jobs import Job, model_id_of
 from gradkeel.sansio.configs import overlaid, patched_config
 
 Json = dict[str, Any]
@@ -32,6 +33,7 @@ class Order:
     config: Json
     apply: str | None
     folds: int | None
+    warm_start: str | None
 
 
 @click.command()
@@ -50,6 +52,12 @@ class Order:
     metavar="JOB",
     help="Run a job again with its report's first patch, that of a warning before that of a note. "
     "FILE and --target default to that job's.",
+)
+@click.option(
+    "--warm-start",
+    metavar="JOB|MODEL",
+    help="Begin with the weights of an earlier model, and keep its preparation; target and model default to "
+    "that one's.",
 )
 @click.option(
     "--folds",
@@ -73,12 +81,13 @@ def train(
     config_file: Path | None,
     apply_job: str | None,
     folds: int | None,
+    warm_start: str | None,
     out: Path | None,
     detach: bool,
     as_json: bool,
 ) -> None:
     """Train a model on FILE (CSV, TSV, JSON lines, Parquet; plain, gzip or zstd)."""
-    order = _order(file, target, preset, config_file, apply_job, folds)
+    order = _order(file, target, preset, config_file, apply_job, folds, warm_start)
     screen = Screen(as_json)
     with access.client() as client:
         job = _submitted(client, screen, order)
@@ -96,6 +105,7 @@ def _order(
     config_file: Path | None,
     apply_job: str | None,
     folds: int | None,
+    warm_start: str | None,
 ) -> Order:
     """Check what can be checked before anything is sent."""
     try:
@@ -104,9 +114,9 @@ def _order(
         raise click.BadParameter(str(error), param_hint="--config") from error
     if file is None and apply_job is None:
         raise click.UsageError("Give a FILE to train on, or --apply JOB to run a job again.")
-    if target is None and "target" not in config and apply_job is None:
+    if target is None and "target" not in config and apply_job is None and warm_start is None:
         raise click.UsageError("Name the column to predict with --target (or 'target' in --config).")
-    return Order(file, target, preset, config, apply_job, folds)
+    return Order(file, target, preset, config, apply_job, folds, warm_start)
 
 
 def _submitted(client: Client, screen: Screen, order: Order) -> Job:
@@ -127,7 +137,13 @@ def _config(client: Client, screen: Screen, order: Order) -> Json:
     config = {**base, **order.config}
     if order.folds is not None:
         config["split"] = {**(config.get("split") or {}), "folds": order.folds}
-    return overlaid(config, {"target": order.target, "preset": order.preset})
+    begun = None if order.warm_start is None else _earlier_model(client, order.warm_start)
+    return overlaid(config, {"target": order.target, "preset": order.preset, "model_id": begun})
+
+
+def _earlier_model(client: Client, name: str) -> str:
+    """The id of a model, given as it is or by the id of its job."""
+    return model_id_of(client.jobs.get(name).raw) if is_id(name, JOB) else name
 
 
 def _mended(client: Client, screen: Screen, job_id: str) -> Json:

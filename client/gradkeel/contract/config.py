@@ -1336,6 +1336,13 @@ class TrainConfig:
     """The whole config of a training job."""
 
     dataset_id: str | None = option(None, doc="Id of the data set.")
+    model_id: str | None = option(
+        None,
+        doc="Id of an earlier model of the project: training begins with its weights and keeps its "
+        "preparation. target, task, model, prepare, loss and columns are taken from it where they are not "
+        "given, and refused where they differ from what its weights were trained with; freeze, dropout and "
+        "everything else is free. null: fresh weights.",
+    )
     target: str = option("", doc="The column to predict.")
     task: Literal["auto", "regression", "binary", "multiclass"] = option(
         "auto",

@@ -112,6 +112,13 @@ def create_document(
     return overlaid(config, {"dataset_id": dataset_id, "target": target, **given})
 
 
+def model_to_go_on_from(source: JobData | Model | AsyncModel | str | None) -> str | None:
+    """The id of a model, of a job's model, or as given. Raises ``GradkeelError`` for a job without one."""
+    if isinstance(source, JobData):
+        return model_id_of(source.raw)
+    return source.id if isinstance(source, Model | AsyncModel) else source
+
+
 def ended(document: Json) -> bool:
     return document["state"] in TERMINAL
 
@@ -264,6 +271,7 @@ class Jobs:
         *,
         target: str | None = None,
         config: Mapping[str, Any] | None = None,
+        warm_start: JobData | Model | AsyncModel | str | None = None,
         priority: int | None = None,
         idempotency_key: str | None = None,
         **blocks: Any,
@@ -271,9 +279,11 @@ class Jobs:
         """Submit a job on a data set (or its id). ``blocks`` are keys of the config: ``preset="fast"``.
 
         They stand over those of ``config``. ``priority``: -100 to 100 (0 unless given), of a project's jobs
-        the higher runs first. Raises ``UnprocessableError`` with a pointer to each fault.
+        the higher runs first. ``warm_start``: a model, its id or its job; training begins with its weights
+        and keeps its preparation. Raises ``UnprocessableError`` with a pointer to each fault.
         """
-        document = create_document(data, target, config, blocks)
+        begun = {"model_id": model_to_go_on_from(warm_start)}
+        document = create_document(data, target, config, begun | blocks)
         request = flows.post(PATH, document, params={"priority": priority}, key=idempotency_key)
         return self._bind(self._client.run(flows.document_of(request, self._client.policy)))
 
@@ -401,12 +411,14 @@ class AsyncJobs:
         *,
         target: str | None = None,
         config: Mapping[str, Any] | None = None,
+        warm_start: JobData | Model | AsyncModel | str | None = None,
         priority: int | None = None,
         idempotency_key: str | None = None,
         **blocks: Any,
     ) -> AsyncJob:
         """See ``Jobs.create``."""
-        document = create_document(data, target, config, blocks)
+        begun = {"model_id": model_to_go_on_from(warm_start)}
+        document = create_document(data, target, config, begun | blocks)
         request = flows.post(PATH, document, params={"priority": priority}, key=idempotency_key)
         return self._bind(await self._client.run(flows.document_of(request, self._client.policy)))
 

@@ -314,6 +314,8 @@ class FakeService(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
         dataset = self._dataset(config["dataset_id"])
         if dataset["state"] == "rejected":
             raise Refused("dataset_rejected", f"the data set {dataset['id']} was rejected")
+        if config["model_id"] is not None:
+            self._model(config["model_id"])
         self._check_target(config)
         return config
 

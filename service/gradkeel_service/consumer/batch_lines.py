@@ -110,13 +110,13 @@ class Examiner:
 
     def _job(self, submitted: dict[str, Any]) -> NewJob:
         try:
-            dataset, config = self._admission.check(self._batch.project, submitted)
+            found = self._admission.check(self._batch.project, submitted)
         except Exception as error:
             refusal = refusal_of(error)
             if refusal is None:
                 raise
             raise _below_config(refusal) from error
-        return NewJob(dataset.id, submitted, to_json(config), dict(config.labels))
+        return NewJob(found.dataset.id, found.submitted, to_json(found.config), dict(found.config.labels))
 
 
 def _document_of(line: Line) -> dict[str, Any]:

@@ -218,8 +218,8 @@ def _job(claim: Claim, admission: Admission) -> NewJob:
         raise Refusal("bad_json", claim.call.fault)
     _check_arguments(claim.call)
     submitted = checked_object(claim.call.kwargs["config"])
-    dataset, config = admission.check(claim.key.project, submitted)
-    return NewJob(dataset.id, submitted, to_json(config), dict(config.labels))
+    found = admission.check(claim.key.project, submitted)
+    return NewJob(found.dataset.id, found.submitted, to_json(found.config), dict(found.config.labels))
 
 
 def _check_arguments(call: Call) -> None:

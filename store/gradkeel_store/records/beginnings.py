@@ -44,7 +44,9 @@ def queued_row(
 
 
 def insert_jobs(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write fresh jobs with their labels and first events."""
+    """Write fresh jobs with their labels and first events. Raises ``NotFound`` for one that is to go on from
+    a model that is not there (any more)."""
+    _hold_models(connection, rows)
     labels = [
         {"job_id": row["id"], "name": name, "value": value}
         for row in rows
@@ -54,6 +56,16 @@ def insert_jobs(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> No
     for table, written in ((tables.jobs, rows), (tables.job_labels, labels), (tables.job_events, events)):
         if written:
             connection.execute(table.insert(), [dict(row) for row in written])
+
+
+def _hold_models(connection: Connection, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Hold the models that jobs go on from until the jobs are written: they cannot be deleted."""
+    asked = {(row["project"], row["config"].get("model_id")) for row in rows}
+    models = tables.models.c
+    for project, model_id in sorted((project, name) for project, name in asked if name is not None):
+        query = sa.select(models.id).where(models.id == model_id, models.project == project)
+        if connection.scalar(query.with_for_update(read=True)) is None:
+            raise NotFound(f"there is no model {model_id}")
 
 
 def hold_datasets(connection: Connection, project: str, dataset_ids: Iterable[str]) -> None:

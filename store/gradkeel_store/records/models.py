@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from itertools import product
 
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 
-from gradkeel.contract.states import BatchState
-from gradkeel_store.errors import NotFound
+from gradkeel.contract.states import BatchState, JobState
+from gradkeel_store.errors import InUse, NotFound
 from gradkeel_store.records import tables
 from gradkeel_store.records.database import Database
 from gradkeel_store.records.pages import select_page
@@ -41,9 +42,16 @@ class ModelRecords(Database):
             return select_page(connection, query, models, ModelRow.of, limit=limit, after=after, order=order)
 
     def delete_model(self, project: str, model_id: str) -> ModelRow:
-        """Take the record away; its job forgets it. The bytes go once no record names them."""
+        """Take the record away; its job forgets it. The bytes go once no record names them.
+
+        ``InUse`` while queued or running jobs are to go on from it, or ``NotFound``.
+        """
         change = models.delete().where(models.c.id == model_id, models.c.project == project)
         with self._write() as connection:
+            held = sa.select(models.c.id).where(models.c.id == model_id, models.c.project == project)
+            connection.execute(held.with_for_update())
+            if _active_jobs(connection, project, model_id):
+                raise InUse(f"queued or running jobs go on from the model {model_id}: cancel them or wait")
             row = connection.execute(change.returning(*models.c)).mappings().one_or_none()
             if row is None:
                 raise NotFound(f"there is no model {model_id}")
@@ -67,6 +75,15 @@ class ModelRecords(Database):
             for row in connection.scalars(sa.select(models.c.digests)):
                 found.update(digest.removeprefix("sha256:") for digest in row.values())
         return found & digests
+
+
+def _active_jobs(connection: Connection, project: str, model_id: str) -> bool:
+    jobs = tables.jobs.c
+    active = (JobState.QUEUED.value, JobState.RUNNING.value)
+    query = sa.select(jobs.id).where(
+        jobs.project == project, jobs.state.in_(active), jobs.config["model_id"].as_string() == model_id
+    )
+    return connection.execute(query.limit(1)).first() is not None
 
 
 def _lots(digests: list[str]) -> Iterator[list[str]]:

@@ -1,6 +1,6 @@
 import pytest
 
-from gradkeel_store.errors import NotFound
+from gradkeel_store.errors import InUse, NotFound
 from gradkeel_store.records import Records
 from making import MODEL, PARQUET, SHA, ended_job, running_job
 
@@ -46,3 +46,16 @@ def test_what_records_name_is_known(records: Records, project: str) -> None:
     assert records.referenced(set()) == set()
     many = {f"{number:064x}" for number in range(40_000)}
     assert records.referenced(named | many) == named
+
+
+def test_a_model_that_a_job_is_to_go_on_from_is_held(records: Records, project: str) -> None:
+    job = ended_job(records, project)
+    config = {"target": "y", "model_id": job.model_id}
+    waiting = records.create_job(project, job.dataset_id, config, config)
+    with pytest.raises(InUse, match="go on from the model"):
+        records.delete_model(project, str(job.model_id))
+    records.request_cancel(project, waiting.id)
+    records.delete_model(project, str(job.model_id))
+    with pytest.raises(NotFound, match="there is no model"):
+        records.create_job(project, job.dataset_id, config, config)
+    assert records.queued_jobs(project) == 0

@@ -77,7 +77,7 @@ def fit_encoding(policy: Any, name: str, values: Array, markers: Sequence[str | 
         missing,
         covered < len(values),
         _width(policy, len(levels)),
-        _texts(markers),
+        marker_texts(markers),
     )
 
 
@@ -115,7 +115,7 @@ def _width(policy: Any, levels: int) -> int:
     return chosen if chosen is not None else min(_WIDEST, math.ceil(1.6 * max(levels, 1) ** 0.56))
 
 
-def _texts(markers: Sequence[str | float]) -> tuple[str, ...]:
+def marker_texts(markers: Sequence[str | float]) -> tuple[str, ...]:
     """Every text that reads as missing, also with one blank beside it, as some files write their cells."""
     written = {marker for marker in markers if isinstance(marker, str)}
     numbers = [float(marker) for marker in markers if not isinstance(marker, str)]

@@ -13,6 +13,7 @@ from gradkeel_worker.data.columns import apply_types, markers_of, number_markers
 from gradkeel_worker.data.errors import DataError, fault, shown
 from gradkeel_worker.data.features import constant_or_empty, fit_preparation
 from gradkeel_worker.data.folds import fold_rows
+from gradkeel_worker.data.kept import Kept
 from gradkeel_worker.data.neighbor_choice import LOOK_UPS, Chosen, Rows, limited, nothing, references
 from gradkeel_worker.data.outliers import outlying
 from gradkeel_worker.data.preparation import Preparation, Source, raw_value
@@ -67,22 +68,26 @@ class _Outcome:
     raw: Array
 
 
-def prepare(table: Table, config: TrainConfig, fold: int | None = None) -> Prepared:
+def prepare(table: Table, config: TrainConfig, fold: int | None = None, kept: Kept | None = None) -> Prepared:
     """Type, split, fit and transform. Raises DataError with every place found.
 
     ``fold``: the parts of this fold of the split's cross-validation, counted from 0, in place of the split's
-    own; the test part then holds the rows that are held out.
+    own; the test part then holds the rows that are held out. ``kept``: what was fitted for an earlier model,
+    and is used as it is; nothing is fitted then.
     """
     table = apply_types(table, config)
     target = read_target(table, config)
     findings = [*table.findings, *target.findings]
-    features = _features(table, config, findings)
+    features = _features(table, config, findings) if kept is None else _same_features(table, kept)
     parts = _split(table, config, target, findings, fold)
-    features = _filled_columns(table, features, parts["train"], findings)
+    if kept is None:
+        features = _filled_columns(table, features, parts["train"], findings)
     parts = _checked_cells(table, config, features, parts, findings)
     parts = _without_outliers(table, config, features, parts, findings)
-    outcome, parts = _fit_target(table, config, target, parts, findings)
-    preparation = _fit(table, config, features, parts["train"], findings)
+    outcome, parts = _fit_target(table, config, target, parts, findings, kept)
+    preparation = (
+        _fit(table, config, features, parts["train"], findings) if kept is None else kept.preparation
+    )
     _check_domain(table, preparation, parts)
     weights = _weights(table, config, parts)
     owners = _owners(table, config, parts["train"])
@@ -107,7 +112,19 @@ def prepare(table: Table, config: TrainConfig, fold: int | None = None) -> Prepa
         config=_resolved(config, target.task, outcome.transform, looked),
         findings=findings,
         neighbors=None if looked is None else {"message": looked.message, **looked.record},
+        start=None if kept is None else kept.weights,
     )
+
+
+def _same_features(table: Table, kept: Kept) -> list[str]:
+    """The columns that the earlier model reads. Raises DataError for one that is not there, or another
+    type."""
+    for source in kept.preparation.sources:
+        found = table.need(source.name, "/model_id").type
+        if found != source.type:
+            detail = f"the earlier model reads {source.name!r} as {source.type}; here it is {found}"
+            raise fault("wrong_type", detail, pointer="/model_id", column=source.name)
+    return [source.name for source in kept.preparation.sources]
 
 
 def _features(table: Table, config: TrainConfig, findings: _Findings) -> list[str]:
@@ -260,14 +277,21 @@ def _outlying_cells(table: Table, name: str, rows: Integers, limit: float) -> _F
 
 
 def _fit_target(
-    table: Table, config: TrainConfig, target: Target, parts: dict[str, _Rows], findings: _Findings
+    table: Table,
+    config: TrainConfig,
+    target: Target,
+    parts: dict[str, _Rows],
+    findings: _Findings,
+    kept: Kept | None,
 ) -> tuple[_Outcome, dict[str, _Rows]]:
     if target.task == REGRESSION:
-        return _fit_numbers(table, config, target, parts), parts
-    return _fit_classes(config, target, parts, findings)
+        return _fit_numbers(table, config, target, parts, kept), parts
+    return _fit_classes(config, target, parts, findings, kept)
 
 
-def _fit_numbers(table: Table, config: TrainConfig, target: Target, parts: dict[str, _Rows]) -> _Outcome:
+def _fit_numbers(
+    table: Table, config: TrainConfig, target: Target, parts: dict[str, _Rows], kept: Kept | None
+) -> _Outcome:
     values = target.values[parts["train"].target]
     if np.ptp(values) == 0:
         detail = f"every training row has the target {values[0]:g}"
@@ -279,6 +303,8 @@ def _fit_numbers(table: Table, config: TrainConfig, target: Target, parts: dict[
         transform = fit_rate(values)
     else:
         transform = fit_target(config.prepare.target.kind, values)
+    if kept is not None:
+        transform = kept.target
     if transform.kind == "log1p":
         complaint = "has no log1p: values must be above −1"
         bad = used[target.values[used] <= DOMAIN_EDGE]
@@ -304,9 +330,10 @@ def _refuse_targets(
 
 
 def _fit_classes(
-    config: TrainConfig, target: Target, parts: dict[str, _Rows], findings: _Findings
+    config: TrainConfig, target: Target, parts: dict[str, _Rows], findings: _Findings, kept: Kept | None
 ) -> tuple[_Outcome, dict[str, _Rows]]:
     classes = class_order(target.values[parts["train"].target], target.task, config.target)
+    classes = classes if kept is None else _same_classes(classes, kept, config)
     codes = {name: i for i, name in enumerate(classes)}
     raw = np.array([codes.get(value, -1) for value in target.values], dtype=np.int64)
     known = {name: part.keep(raw[part.target] >= 0) for name, part in parts.items()}
@@ -316,6 +343,19 @@ def _fit_classes(
         findings.append({"code": "unseen_class", "column": config.target, "count": unseen, "detail": detail})
     y = raw.astype(np.float32) if target.task == BINARY else raw
     return _Outcome(TargetTransform("none"), classes, y, raw), known
+
+
+def _same_classes(found: tuple[str, ...], kept: Kept, config: TrainConfig) -> tuple[str, ...]:
+    """The earlier model's classes. Raises DataError for others in the training part."""
+    known = kept.classes or ()
+    others = [shown(name) for name in found if name not in known]
+    if others:
+        detail = (
+            f"the earlier model knows the classes {', '.join(map(shown, known))}, "
+            f"and not {', '.join(others)}; leave those rows out, or train anew without model_id"
+        )
+        raise fault("unknown_class", detail, pointer="/model_id", column=config.target)
+    return known
 
 
 # --------------------------------------------------------------------------------------------------- features

@@ -1,6 +1,6 @@
 """What the engine trains on: three parts of plain arrays, and everything that was fitted to make them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -79,6 +79,8 @@ class Prepared:
     findings: list[dict[str, Any]] = field(default_factory=list)
     neighbors: dict[str, Any] | None = None
     decision: Decision = field(default_factory=Decision)
+    start: Mapping[str, Array] | None = None
+    """Weights of an earlier model that the training begins with, by their names; None: fresh ones."""
 
     def arrays(self) -> dict[str, Array]:
         """Every fitted array, target included, by name."""

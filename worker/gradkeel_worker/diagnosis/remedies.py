@@ -27,6 +27,8 @@ _WINSORIZED = 0.005
 
 def is_accepted(submitted: Json, patch: Json) -> bool:
     """Whether the submitted config with the patch merged in is one that ``POST /jobs`` accepts."""
+    if submitted.get("model_id") is not None and {"model", "prepare", "columns"} & patch.keys():
+        return False  # an earlier model's weights go with its own
     try:
         resolve(merge_patch(submitted, patch))
     except ConfigError:

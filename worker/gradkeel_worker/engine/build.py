@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from typing import Any
 
@@ -132,8 +133,20 @@ def build_model(prepared: Prepared, config: TrainConfig) -> Network:
     network = MODELS[config.model.kind](config.model, inputs, outputs)
     if isinstance(network, Ensemble):
         network.link = _link(prepared)
+    if prepared.start is not None:
+        _begin_with(network, prepared.start)
     _freeze(network, getattr(config.model, "freeze", ()))
     return network
+
+
+def _begin_with(network: Network, start: Mapping[str, NDArray[Any]]) -> None:
+    """Give the network the weights of an earlier one."""
+    weights = {name: torch.from_numpy(np.array(array)) for name, array in start.items()}
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        detail = f"the weights of the earlier model do not fit: {error}; train anew without model_id"
+        raise _refusal("/model_id", "conflict", detail) from error
 
 
 def _link(prepared: Prepared) -> Link:
@@ -148,7 +161,16 @@ def _numeric_embedding(prepared: Prepared, config: TrainConfig) -> NumericEmbedd
     if not columns:
         return None
     block, train = config.prepare.embedding, prepared.train
+    if prepared.start is not None and isinstance(block, contract.PiecewiseLinear):
+        return _blank_bins(block, columns, prepared.start["numeric.weight"].shape[1])
     return NUMERIC_EMBEDDINGS[block.kind](block, train.x[:, :columns], train.y)
+
+
+def _blank_bins(block: contract.PiecewiseLinear, columns: int, bins: int) -> NumericEmbedding | None:
+    """An embedding of so many bins, whose edges the weights of an earlier model bring."""
+    ramp = np.repeat(np.arange(bins + 1, dtype=np.float32)[:, None], columns, axis=1)
+    evenly = dataclasses.replace(block, bins=bins, by="quantiles")
+    return NUMERIC_EMBEDDINGS[block.kind](evenly, ramp, ramp[:, 0])
 
 
 def build_loss(

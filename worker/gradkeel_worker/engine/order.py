@@ -16,6 +16,7 @@ from gradkeel.contract.config import TrainConfig
 from gradkeel.contract.presets import Shape
 from gradkeel.contract.resolve import because, resolve, shape_of
 from gradkeel_worker.data import Prepared, Table, prepare
+from gradkeel_worker.data.kept import Kept
 from gradkeel_worker.data.scalers import AUTO_REASONS
 from gradkeel_worker.engine.build import build, choose_device
 from gradkeel_worker.engine.checkpoint import chosen_precision
@@ -50,6 +51,8 @@ class Order:
     loss: Callable[..., Tensor] | None
     model: nn.Module | None
     interruptible: Callable[[], AbstractContextManager[None]]
+    kept: Kept | None = None
+    """What an earlier model had fitted and learnt, where the training goes on from that."""
     chosen: Json | None = None
     """What a precision of "auto" stands for, once that is known: it is measured once a job."""
 
@@ -88,7 +91,7 @@ class Order:
             return self.data
         config = self.config if self.asked is None else resolve(self.asked, self._shape())
         assert isinstance(config, TrainConfig)
-        return prepare(self.data, config, fold)
+        return prepare(self.data, config, fold, self.kept)
 
     def _decided(self, prepared: Prepared) -> TrainConfig:
         """The config with what depends on the data decided: task, scaling, neighbours, sizes by preset."""

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from gradkeel.contract.config import TrainConfig
 from gradkeel.contract.resolve import fold_count, to_json
 from gradkeel_worker.data import Prepared, Table
+from gradkeel_worker.data.kept import Kept
 from gradkeel_worker.diagnosis import Evaluation, Evidence, diagnose
 from gradkeel_worker.diagnosis.evaluation import evaluate
 from gradkeel_worker.diagnosis.provenance import first_bad_cell
@@ -89,6 +90,7 @@ def train(
     submitted: Json | None = None,
     deadline: float | None = None,
     provenance: Json | None = None,
+    earlier: Kept | None = None,
 ) -> Result:
     """Train on a table, or on data that is already prepared.
 
@@ -118,6 +120,7 @@ def train(
             and what its preset sizes by data is decided anew for this data.
         deadline: time.monotonic() value after which the status is "deadline".
         provenance: what the caller knows of the data's and the config's origin, for the report.
+        earlier: an earlier model's preparation and weights, which the training begins with.
 
     Raises:
         ConfigError: the config cannot be accepted, or not for this data or machine.
@@ -129,7 +132,7 @@ def train(
     hooks = Hooks(on_event or silent, should_stop, spool, deadline, on_checkpoint, checkpoint_seconds)
     hooks.emit("progress", _phase("prepare", 0.0))
     asked = config if isinstance(config, dict) else submitted
-    order = Order(data, config, asked, profile, loss, model, interruptible)
+    order = Order(data, config, asked, profile, loss, model, interruptible, earlier)
     ready = order.ready(hooks, resume)
     prepared, config, found = ready.prepared, ready.config, ready.found
     order = dataclasses.replace(order, chosen=ready.chosen)
