@@ -272,7 +272,11 @@ def _watched(model: nn.Module) -> Iterator[list[Tensor]]:
     """The vectors of embedded categories, as the model makes them."""
     vectors: list[Tensor] = []
     tables = getattr(model, "embeddings", ())
-    hooks = [table.register_forward_hook(lambda _, __, made: vectors.append(made)) for table in tables]
+
+    def watch(_: nn.Module, __: object, made: Tensor) -> None:
+        vectors.append(made if made.requires_grad else made.requires_grad_(True))  # of a frozen table
+
+    hooks = [table.register_forward_hook(watch) for table in tables]
     try:
         yield vectors
     finally:
