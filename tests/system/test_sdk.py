@@ -294,10 +294,10 @@ def test_folds_that_cannot_be_are_refused(client: Client, trained: tuple[Job, li
         with pytest.raises(UnprocessableError) as raised:
             client.jobs.create(trained[0].dataset_id, target="progression", split=split)
         assert raised.value.problem["errors"][0]["pointer"] == "/split/folds"
-    rare = own_table(40)
-    with pytest.raises(UnprocessableError, match="40 rows; there cannot be more folds"):
-        client.cross_validate(client.datasets.upload(rare), target="y", folds=41)
-    rare["zone"] = ["A"] * 38 + ["B"] * 2
+    rare = own_table(80)
+    with pytest.raises(UnprocessableError, match="80 rows; there cannot be more folds"):
+        client.cross_validate(client.datasets.upload(rare), target="y", folds=81)
+    rare["zone"] = ["A"] * 78 + ["B"] * 2
     with pytest.raises(JobFailed, match="the class 'B' has"):
         client.cross_validate(
             client.datasets.upload(rare), target="zone", folds=5, config=SMALL, split={"kind": "stratified"}
