@@ -30,6 +30,7 @@ try:
     from sklearn.utils.multiclass import check_classification_targets
     from sklearn.utils.validation import (
         assert_all_finite,
+        check_array,
         check_consistent_length,
         check_is_fitted,
         column_or_1d,
@@ -161,12 +162,12 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
     def _train(self, features: Any, target: Any, sample_weight: Any, task: str) -> None:
         """Upload features [n, d], target [n] and weights [n] as one table, and train on it."""
         weights = _weights(sample_weight, target)
-        table, target_name, weight_name = _training_table(features, target, weights)
-        document = self._document(table, target_name, weight_name, task)
+        table, names, weight_name = _training_table(features, target, weights)
+        document = self._document(table, names, weight_name, task)
         service = self._service()
         try:
             data = service.datasets.upload(table, name=f"{type(self).__name__}.parquet")
-            job = service.jobs.create(data, target=target_name, config=document)
+            job = service.jobs.create(data, target=names[0] if len(names) == 1 else names, config=document)
             self.job_ = _ended(job, self.timeout)
         except (DatasetRejected, UnprocessableError) as error:
             raise ValueError(str(error)) from error
@@ -177,14 +178,15 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
         self.model_ = self.job_.model()
         self._report = None
 
-    def _document(self, table: Any, target: str, weight: str | None, task: str) -> dict[str, Any]:
+    def _document(self, table: Any, targets: list[str], weight: str | None, task: str) -> dict[str, Any]:
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         given = {name: getattr(self, name) for name in ("preset", *BLOCKS)}
         document = {**(self.config or {}), **{k: v for k, v in given.items() if v is not None}}
         named = dict(document.get("columns") or {})
-        types = {**_types(table), target: "numeric" if task == "regression" else "categorical"}
+        numbers = task in ("regression", "quantile")
+        types = _types(table) | dict.fromkeys(targets, "numeric" if numbers else "categorical")
         columns = {**named, "types": {**types, **named.get("types", {})}}
-        kind = "random" if task == "regression" else "stratified"
+        kind = "random" if numbers else "stratified"
         split = {"kind": kind, "validation": VALIDATION, "test": 0.0, "seed": seed}
         return {
             "split": split,
@@ -244,22 +246,35 @@ class GradkeelRegressor(RegressorMixin, _Estimator):  # type: ignore[misc]
     """
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Train on X [n, d] (array or frame; missing cells, text, dates allowed) and y [n].
+        """Train on X [n, d] (array or frame; missing cells, text, dates allowed) and y [n] or [n, targets].
 
         Raises ValueError for what the service refuses, ``JobFailed`` and ``WaitTimeout`` for the rest.
         """
         table = self._features(X, fitting=True)
-        target = _target(self, y, table)
+        target = _targets(self, y, table)
         if target.dtype.kind == "O":
             target = target.astype(float)
         assert_all_finite(target, input_name="y")
-        self._train(table, target.astype(float), sample_weight, "regression")
+        self._train(table, target.astype(float), sample_weight, self._task())
         return self
 
+    def _task(self) -> str:
+        """quantile where the loss is."""
+        loss = self.loss or (self.config or {}).get("loss") or {}
+        return "quantile" if loss.get("kind") == "quantile" else "regression"
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
     def predict(self, X: Any) -> Any:
-        """Predictions [n] in units of the target, float64."""
+        """Predictions [n] in units of the target, float64; [n, targets] of several targets, and [n, levels]
+        under the loss quantile with several levels."""
         values = self._predictions(X).values
-        return np.array([np.nan if value is None else value for value in values], dtype=float)
+        rows = [list(value.values()) if isinstance(value, Mapping) else [value] for value in values]
+        found = np.array(rows, dtype=float)  # None becomes NaN
+        return found[:, 0] if found.shape[1] == 1 else found
 
 
 class GradkeelClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
@@ -371,6 +386,15 @@ def _target(estimator: Any, y: Any, table: Any) -> Any:
     return target
 
 
+def _targets(estimator: Any, y: Any, table: Any) -> Any:
+    """y as an array [n], or [n, targets] where it has several columns."""
+    if y is None or np.ndim(y) < 2 or np.shape(y)[1] == 1:
+        return _target(estimator, y, table)
+    targets = check_array(y, ensure_all_finite=True, dtype=None, input_name="y")
+    check_consistent_length(np.empty((len(table), 1)), targets)
+    return targets
+
+
 def _weights(sample_weight: Any, target: Any) -> Any:
     """Weights [n] as float64, or None. Raises ValueError for any that is negative or not finite."""
     if sample_weight is None:
@@ -388,16 +412,18 @@ def _weights(sample_weight: Any, target: Any) -> Any:
     return weights
 
 
-def _training_table(features: Any, target: Any, weights: Any) -> tuple[Any, str, str | None]:
+def _training_table(features: Any, target: Any, weights: Any) -> tuple[Any, list[str], str | None]:
     """The table to upload, and the names of its target and weight columns. Rows of weight 0 are left out."""
-    target_name = _free_name("target", features.column_names)
-    table = features.append_column(target_name, pa.array(target))
+    table, names = features, []
+    for column in np.reshape(target, (len(target), -1)).T:
+        names.append(_free_name("target", table.column_names))
+        table = table.append_column(names[-1], pa.array(column))
     if weights is None:
-        return table, target_name, None
+        return table, names, None
     weight_name = _free_name("sample_weight", table.column_names)
     table = table.append_column(weight_name, pa.array(weights)).filter(pa.array(weights > 0))
     _check_rows(len(table), FEWEST_ROWS)
-    return table, target_name, weight_name
+    return table, names, weight_name
 
 
 def _free_name(name: str, taken: Sequence[str]) -> str:

@@ -283,7 +283,11 @@ PREDICTIONS: Json = {
     "type": "object",
     "properties": {
         "model_id": TEXT,
-        "predictions": {"type": "array"},
+        "predictions": {
+            "type": "array",
+            "description": "A number or a class a row; of several targets or quantiles an object a row, "
+            "from the target's name or the level to its number.",
+        },
         "probabilities": {
             "type": "array",
             "items": {"type": "object", "additionalProperties": {"type": "number"}},

@@ -8,6 +8,7 @@ from typing import Any
 from flask import Response
 from flask.typing import ResponseReturnValue
 
+from gradkeel.contract.config import target_text
 from gradkeel.contract.report import empty_report
 from gradkeel.contract.states import JobState
 from gradkeel_service.conditional import body_response, json_response, negotiated, object_response
@@ -55,7 +56,7 @@ def _title(row: JobRow) -> str:
         name = parts().records.get_dataset(row.project, row.dataset_id).name
     except NotFound:
         name = row.dataset_id
-    return f"{name}: {row.config.get('target')}"
+    return f"{name}: {target_text(row.config.get('target'))}"
 
 
 def read_report(row: JobRow) -> dict[str, Any]:

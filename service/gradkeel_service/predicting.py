@@ -170,7 +170,10 @@ def _finite(value: Any) -> Any:
 
 
 def _json(model_id: str, model: "Model", result: "Predictions") -> Response:
-    document: dict[str, Any] = {"model_id": model_id, "predictions": _listed(result.values)}
+    values = _listed(result.values)
+    if model.outputs is not None:
+        values = [dict(zip(model.outputs, row, strict=True)) for row in values]
+    document: dict[str, Any] = {"model_id": model_id, "predictions": values}
     if result.probabilities is not None:
         names = model.classes or ()
         document["probabilities"] = [
@@ -182,18 +185,22 @@ def _json(model_id: str, model: "Model", result: "Predictions") -> Response:
 
 def _csv(model: "Model", result: "Predictions") -> Response:
     values = _listed(result.values)
-    if result.probabilities is None and model.classes is None:
+    if model.outputs is not None:
+        text = _lines([f"prediction {name}" for name in model.outputs], values)
+    elif model.classes is None:
         text = "".join(["prediction\n", *("\n" if value is None else f"{value!r}\n" for value in values)])
     else:
-        text = _class_lines(model.classes or (), values, _listed(result.probabilities))
+        names = ["prediction", *(f"probability {name}" for name in model.classes)]
+        shares = _listed(result.probabilities)
+        text = _lines(names, [[value, *row] for value, row in zip(values, shares, strict=True)])
     return Response(text, content_type="text/csv; charset=utf-8")
 
 
-def _class_lines(names: Sequence[str], values: list[Any], probabilities: list[list[float]]) -> str:
+def _lines(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     target = io.StringIO()
     writer = csv.writer(target, lineterminator="\n")
-    writer.writerow(["prediction", *(f"probability {name}" for name in names)])
-    writer.writerows([_cell(value), *row] for value, row in zip(values, probabilities, strict=True))
+    writer.writerow([_cell(name) for name in names])
+    writer.writerows([_cell(value) for value in row] for row in rows)
     return target.getvalue()
 
 

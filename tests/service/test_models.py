@@ -198,3 +198,27 @@ def test_a_deleted_model_is_gone_and_its_job_stays(
     assert client.delete(f"/v1/models/{model_id}").status_code == 204
     assert_problem(client.get(f"/v1/models/{model_id}"), 404, "not_found")
     assert client.get(f"/v1/jobs/{job_id}").json()["model_id"] is None
+
+
+SEVERAL = {
+    "targets": ({"target": ["y", "=size"]}, "regression", ["y", "=size"]),
+    "quantiles": ({"loss": {"kind": "quantile", "levels": [0.1, 0.9]}}, "quantile", ["0.1", "0.9"]),
+}
+
+
+@pytest.mark.parametrize("kind", SEVERAL)
+def test_several_outputs_are_named(client: httpx.Client, service: Service, tmp_path: Path, kind: str) -> None:
+    config, task, names = SEVERAL[kind]
+    columns = make_columns() | {"=size": np.random.default_rng(2).normal(size=120)}
+    path = make_bundle(tmp_path / "m.gradkeel", columns, **(TYPES | config))
+    several_id = stored(service, path, task)
+    record = RECORD | ({"=size": 0.5} if kind == "quantiles" else {})
+    expected = load(path).predict([record, record | {"size": None}]).values.tolist()
+    answer = predict(client, several_id, json={"records": [record, record | {"size": None}]})
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["predictions"] == [dict(zip(names, row, strict=True)) for row in expected]
+    assert "probabilities" not in answer.json()
+    text = predict(client, several_id, json={"records": [record]}, headers={"Accept": "text/csv"}).text
+    lines = list(csv.reader(io.StringIO(text)))
+    assert lines[0] == [f"prediction {name}" for name in names]
+    assert [float(cell) for cell in lines[1]] == expected[0]

@@ -1,7 +1,7 @@
 """Losses. Each gives one number per row (``each``) and their weighted mean (calling it).
 
 Shapes: prediction [n, outputs]; target float [n, outputs] for regression and binary tasks (0 or 1, prediction
-a logit), int64 [n] class indexes for multiclass ones; weight float [n] or None.
+a logit), float [n, 1] for quantiles, int64 [n] class indexes for multiclass ones; weight float [n] or None.
 """
 
 from __future__ import annotations
@@ -87,6 +87,22 @@ class CrossEntropyLoss(Loss):
         return weights[target] if isinstance(weights, Tensor) else None
 
 
+class PinballLoss(Loss):
+    """The mean over levels of τ·r⁺ + (1 − τ)·r⁻, r = target − prediction; prediction [n, levels], target
+    [n, 1]."""
+
+    levels: Tensor
+
+    def __init__(self, levels: Sequence[float]) -> None:
+        super().__init__(self._pinball)
+        self.register_buffer("levels", torch.tensor(levels, dtype=torch.float32))
+
+    def _pinball(self, prediction: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
+        residual = target - prediction
+        losses = torch.maximum(self.levels * residual, (self.levels - 1) * residual)
+        return losses if reduction == "none" else losses.mean()
+
+
 def huber(config: contract.Huber, class_counts: Sequence[int]) -> Loss:
     """Raises ValueError for delta "auto", which engine/pilot.py turns into a number."""
     return Loss(functional.huber_loss, delta=float(config.delta))
@@ -134,6 +150,10 @@ def log_cosh(config: contract.LogCosh, class_counts: Sequence[int]) -> Loss:
     return Loss(log_cosh_each)
 
 
+def quantile(config: contract.QuantileLoss, class_counts: Sequence[int]) -> Loss:
+    return PinballLoss(config.levels)
+
+
 def poisson(config: contract.Poisson, class_counts: Sequence[int]) -> Loss:
     """exp(z) − y·z of a logarithm z, without the part of the likelihood that holds y alone."""
     return Loss(functional.poisson_nll_loss, log_input=True)
@@ -165,6 +185,7 @@ LOSSES: dict[str, Callable[[Any, Sequence[int]], Loss]] = {
     "mse": mse,
     "mae": mae,
     "log_cosh": log_cosh,
+    "quantile": quantile,
     "poisson": poisson,
     "bce": bce,
     "cross_entropy": cross_entropy,

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from gradkeel_worker.data import Prepared
 from gradkeel_worker.engine.readings import Readings
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
@@ -40,31 +41,37 @@ def write_series(readings: Readings, path: Path) -> None:
     pq.write_table(pa.table(columns), path, compression="zstd")
 
 
-def write_predictions(
-    predictions: Mapping[str, NDArray[Any]], classes: Sequence[str] | None, path: Path
-) -> None:
-    """Columns row, actual, prediction, and `probability_CLASS` each. Nothing is written without rows.
+def write_predictions(predictions: Mapping[str, NDArray[Any]], prepared: Prepared, path: Path) -> None:
+    """Columns row, actual, prediction, and `probability_CLASS` each; of several targets `actual_TARGET` and
+    `prediction_TARGET` each, of quantiles `prediction_LEVEL` each. Nothing is written without rows.
 
     A job with folds has a column `fold` too: the number of the fold that a row was held out in, empty for
     rows of the test part.
     """
     if not len(predictions.get("row", ())):
         return
-    names = ["row", "actual", "prediction"]
-    columns = [np.asarray(predictions[name]) for name in names]
-    probabilities = predictions.get("probabilities")
-    if probabilities is not None and classes:
-        names += [harmless(f"probability_{name}") for name in classes]
-        columns += list(np.asarray(probabilities).T)
+    targets = None if isinstance(prepared.config.target, str) else prepared.config.target
+    columns = {"row": np.asarray(predictions["row"])}
+    columns |= _columns("actual", predictions["actual"], targets)
+    columns |= _columns("prediction", predictions["prediction"], prepared.output_names)
+    if "probabilities" in predictions:
+        columns |= _columns("probability", predictions["probabilities"], prepared.classes)
     if "fold" in predictions:
-        names.append("fold")
-        columns.append(np.array([fold or "" for fold in predictions["fold"].tolist()], dtype=object))
+        folds = [fold or "" for fold in predictions["fold"].tolist()]
+        columns["fold"] = np.array(folds, dtype=object)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(names)
-        for start in range(0, len(columns[0]), ROWS_AT_ONCE):
-            cells = [column[start : start + ROWS_AT_ONCE].tolist() for column in columns]
+        writer.writerow([harmless(name) for name in columns])
+        for start in range(0, len(columns["row"]), ROWS_AT_ONCE):
+            cells = [column[start : start + ROWS_AT_ONCE].tolist() for column in columns.values()]
             writer.writerows([harmless(cell) for cell in row] for row in zip(*cells, strict=True))
+
+
+def _columns(what: str, values: NDArray[Any], names: Sequence[str] | None) -> dict[str, NDArray[Any]]:
+    """``values`` [n] as one column, or [n, names] as one column a name."""
+    if names is None:
+        return {what: np.asarray(values)}
+    return {f"{what}_{name}": np.asarray(values)[:, index] for index, name in enumerate(names)}
 
 
 def harmless(cell: Any) -> Any:

@@ -237,7 +237,7 @@ def _write_series(readings: Readings, work: Path) -> None:
 def _write_predictions(result: Result, work: Path) -> None:
     if len(result.predictions.get("row", ())):
         with outcome.whole(work / outcome.PREDICTIONS) as partial:
-            write_predictions(result.predictions, result.prepared.classes, partial)
+            write_predictions(result.predictions, result.prepared, partial)
 
 
 def _outcome(result: Result, model: Json | None) -> Outcome:
@@ -251,7 +251,7 @@ def _outcome(result: Result, model: Json | None) -> Outcome:
 
 
 def _write_model(result: Result, job: Json, work: Path) -> Json:
-    page = render_report(result.report, title=f"{job['title']}: {result.config.target}")
+    page = render_report(result.report, title=f"{job['title']}: {result.config.target_text}")
     write_bundle(
         result,
         work / outcome.BUNDLE,
@@ -264,7 +264,7 @@ def _write_model(result: Result, job: Json, work: Path) -> Json:
     )
     sources = result.prepared.preparation.sources
     return {
-        "target": result.config.target,
+        "target": result.config.target_text,
         "task": result.prepared.task,
         "columns": [{"name": s.name, "type": s.type, "required": s.required} for s in sources],
         "classes": list(result.prepared.classes) if result.prepared.classes else None,

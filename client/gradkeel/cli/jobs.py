@@ -11,6 +11,7 @@ from gradkeel.cli.access import Access, json_option, service_options
 from gradkeel.cli.outcome import show_metrics, table_of
 from gradkeel.cli.screen import Screen
 from gradkeel.cli.train import follow
+from gradkeel.contract.config import target_text
 from gradkeel.contract.states import JobState
 
 LISTED = ("id", "state", "verdict", "created_at")
@@ -37,7 +38,7 @@ def list_jobs(access: Access, state: str | None, label: str | None, limit: int, 
     with access.client() as client:
         page = client.jobs.list(state=state, label=label, limit=min(limit, 100))
         found = [job.raw for job in itertools.islice(page, limit)]
-    targets = [job["config"].get("target") for job in found]
+    targets = [target_text(job["config"].get("target")) for job in found]
     rows = [[*row, target] for row, target in zip(table_of(found, LISTED), targets, strict=True)]
     if not as_json:
         screen.table(["job", "state", "verdict", "created", "target"], rows)

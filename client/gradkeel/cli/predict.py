@@ -108,9 +108,10 @@ def _local(bundle: Path, file: Path, policy: str) -> Predictions:
 def _predict_locally(local: Any, model: Any, piece: Any, policy: str) -> Predictions:
     rows = local.rows_from_csv(piece, model.manifest) if isinstance(piece, bytes) else piece
     found = model.predict(rows, policy=policy)
-    return Predictions(
-        _listed(found.values), _named(model.classes, found.probabilities), list(found.warnings)
-    )
+    values = _listed(found.values)
+    if model.outputs is not None:
+        values = [dict(zip(model.outputs, row, strict=True)) for row in values]
+    return Predictions(values, _named(model.classes, found.probabilities), list(found.warnings))
 
 
 def _listed(values: Any) -> list[Any]:
@@ -133,13 +134,22 @@ def _local_module() -> Any:
 
 
 def write_csv(target: IO[str], predictions: Predictions) -> None:
-    """One line a row: the prediction, and for classes the probability of each."""
+    """One line a row: the prediction, of several targets or quantiles each, of classes the probabilities."""
     writer = csv.writer(target, lineterminator="\n")
-    classes = list(predictions.probabilities[0]) if predictions.probabilities else []
-    writer.writerow(["prediction", *(f"probability {name}" for name in classes)])
-    for index, value in enumerate(predictions.values):
-        chances: Mapping[str, Any] = predictions.probabilities[index] if predictions.probabilities else {}
-        writer.writerow([safe_cell(value), *(chances[name] for name in classes)])
+    shares: Sequence[Mapping[str, Any]] = predictions.probabilities or [{}] * len(predictions)
+    lines = [
+        {**_cells("prediction", value), **_cells("probability", chances)}
+        for value, chances in zip(predictions.values, shares, strict=True)
+    ]
+    writer.writerow([safe_cell(name) for name in (lines[0] if lines else ["prediction"])])
+    writer.writerows([safe_cell(cell) for cell in line.values()] for line in lines)
+
+
+def _cells(what: str, value: Any) -> dict[str, Any]:
+    """One cell, or one for each name of an object."""
+    if isinstance(value, Mapping):
+        return {f"{what} {name}": cell for name, cell in value.items()}
+    return {what: value}
 
 
 def safe_cell(value: Any) -> Any:

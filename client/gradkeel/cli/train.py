@@ -28,7 +28,7 @@ class Order:
     """What the command line asks for."""
 
     file: Path | None
-    target: str | None
+    target: str | list[str] | None
     preset: str | None
     config: Json
     apply: str | None
@@ -38,7 +38,12 @@ class Order:
 
 @click.command()
 @click.argument("file", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--target", help="The column to predict.")
+@click.option(
+    "--target",
+    "targets",
+    multiple=True,
+    help="The column to predict; given several times, columns that one regression predicts together.",
+)
 @click.option("--preset", help="What fills the options that are not given: fast, standard, custom.")
 @click.option(
     "--config",
@@ -76,7 +81,7 @@ class Order:
 def train(
     access: Access,
     file: Path | None,
-    target: str | None,
+    targets: tuple[str, ...],
     preset: str | None,
     config_file: Path | None,
     apply_job: str | None,
@@ -87,7 +92,7 @@ def train(
     as_json: bool,
 ) -> None:
     """Train a model on FILE (CSV, TSV, JSON lines, Parquet; plain, gzip or zstd)."""
-    order = _order(file, target, preset, config_file, apply_job, folds, warm_start)
+    order = _order(file, _target(targets), preset, config_file, apply_job, folds, warm_start)
     screen = Screen(as_json)
     with access.client() as client:
         job = _submitted(client, screen, order)
@@ -98,9 +103,14 @@ def train(
         raise SystemExit(follow(client, screen, job, out))
 
 
+def _target(names: tuple[str, ...]) -> str | list[str] | None:
+    """What the config holds: one name, a list of several, or nothing."""
+    return list(names) if len(names) > 1 else next(iter(names), None)
+
+
 def _order(
     file: Path | None,
-    target: str | None,
+    target: str | list[str] | None,
     preset: str | None,
     config_file: Path | None,
     apply_job: str | None,

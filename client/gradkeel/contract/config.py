@@ -6,7 +6,7 @@ is one class here, one line in its table, and one function in the worker.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from gradkeel.contract.options import option
 
@@ -62,7 +62,8 @@ class RandomSplit:
 
 @dataclass(frozen=True, kw_only=True)
 class StratifiedSplit:
-    """At random with the classes' shares kept (a regression target is stratified by its deciles)."""
+    """At random with the classes' shares kept (a regression target is stratified by its deciles; of several
+    targets, by the first's)."""
 
     kind: Literal["stratified"] = "stratified"
     validation: float = option(0.15, doc=_VALIDATION, minimum=0, below=1)
@@ -912,13 +913,31 @@ class CrossEntropy:
     )
 
 
-Loss = Huber | SmoothL1 | MSE | MAE | LogCosh | Poisson | BCE | CrossEntropy | Focal
+@dataclass(frozen=True, kw_only=True)
+class QuantileLoss:
+    """The pinball loss τ·r⁺ + (1 − τ)·r⁻ of the residual r = y − prediction, its mean over the levels τ: one
+    output a level, of task quantile (Koenker & Bassett 1978). Predictions are sorted in each row, so that
+    quantiles never cross, which can only lower the loss (Chernozhukov et al. 2010)."""
+
+    kind: Literal["quantile"] = "quantile"
+    levels: tuple[float, ...] = option(
+        (0.1, 0.5, 0.9),
+        doc="The quantiles to predict, ascending.",
+        above=0,
+        below=1,
+        min_items=1,
+        max_items=99,
+    )
+
+
+Loss = Huber | SmoothL1 | MSE | MAE | LogCosh | QuantileLoss | Poisson | BCE | CrossEntropy | Focal
 LOSSES: dict[str, type] = {
     "huber": Huber,
     "smooth_l1": SmoothL1,
     "mse": MSE,
     "mae": MAE,
     "log_cosh": LogCosh,
+    "quantile": QuantileLoss,
     "poisson": Poisson,
     "bce": BCE,
     "cross_entropy": CrossEntropy,
@@ -1326,7 +1345,7 @@ class Output:
 
 # ------------------------------------------------------------------------------------------------- the whole
 
-TASKS = ("auto", "regression", "binary", "multiclass")
+TASKS = ("auto", "regression", "binary", "multiclass", "quantile")
 PRECISIONS = ("float32", "bf16", "fp16", "auto")
 PRESETS = ("fast", "standard", "best", "custom")
 
@@ -1343,12 +1362,18 @@ class TrainConfig:
         "given, and refused where they differ from what its weights were trained with; freeze, dropout and "
         "everything else is free. null: fresh weights.",
     )
-    target: str = option("", doc="The column to predict.")
-    task: Literal["auto", "regression", "binary", "multiclass"] = option(
+    target: tuple[str, ...] | str = option(
+        "",
+        doc="The column to predict, or a list of numeric columns that one regression predicts together.",
+        min_items=1,
+        max_items=64,
+    )
+    task: Literal["auto", "regression", "binary", "multiclass", "quantile"] = option(
         "auto",
-        doc="auto: two distinct targets make it binary, text or categories multiclass, numbers regression.",
+        doc="auto: two distinct targets make it binary, text or categories multiclass, numbers regression; "
+        "the loss quantile makes it quantile, several targets make it regression.",
         choices=TASKS,
-        planned=("quantile", "forecast"),
+        planned=("forecast",),
     )
     preset: Literal["fast", "standard", "best", "custom"] = option(
         "standard", doc="Fills what is not given.", choices=PRESETS
@@ -1362,7 +1387,7 @@ class TrainConfig:
         kinds=MODELS,
         planned=("gru", "lstm", "tcn"),
     )
-    loss: Loss = option(Huber(), doc="The loss.", kinds=LOSSES, planned=("quantile",))
+    loss: Loss = option(Huber(), doc="The loss.", kinds=LOSSES)
     optimizer: Optimizer = option(AdamW(), doc="The optimizer.", kinds=OPTIMIZERS)
     schedule: Schedule = option(ConstantSchedule(), doc="The learning rate's course.", kinds=SCHEDULES)
     clips: tuple[Clip, ...] = option(
@@ -1400,3 +1425,18 @@ class TrainConfig:
         doc="What the preset and the data decided, and why, by JSON pointer. Gradkeel writes it into the "
         "resolved config; a resolved config that is submitted again keeps it.",
     )
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Every target column, in order."""
+        return (self.target,) if isinstance(self.target, str) else self.target
+
+    @property
+    def target_text(self) -> str:
+        """The targets as one text, for titles."""
+        return target_text(self.target)
+
+
+def target_text(target: Any) -> str:
+    """A config's ``target`` as one text: the names, with commas between them."""
+    return target if isinstance(target, str) else ", ".join(map(str, target or ()))

@@ -22,7 +22,11 @@ class Shape:
 # Rows for which a table of unknown size is taken.
 _UNKNOWN = Shape(rows=10_000, numeric=10, categorical=0)
 
-_LOSS_BY_TASK = {"binary": {"kind": "bce"}, "multiclass": {"kind": "cross_entropy"}}
+_LOSS_BY_TASK = {
+    "binary": {"kind": "bce"},
+    "multiclass": {"kind": "cross_entropy"},
+    "quantile": {"kind": "quantile"},
+}
 
 
 def preset_document(preset: str, shape: Shape | None, submitted: Json) -> Json:

@@ -329,8 +329,8 @@ _FIT_CORE: Json = {
 }
 
 _FIT = _record(
-    _FIT_CORE | DETAILS | {"cross_validation": _CROSS_VALIDATION},
-    # scores of folds and the details came later: reports of before are without them
+    _FIT_CORE | DETAILS | {"cross_validation": _CROSS_VALIDATION, "sample_of": _TEXT, "worst_target": _TEXT},
+    # scores of folds, the details and what is told of several outputs came later
     required=sorted(_FIT_CORE),
     nullable=True,
 )

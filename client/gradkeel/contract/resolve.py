@@ -40,7 +40,8 @@ def resolve(submitted: Any, shape: Shape | None = None) -> c.TrainConfig:
         loaded = loader_for(c.TrainConfig).load(merged)
     except ValidationError as error:
         raise ConfigError(_in_order(field_errors(error.messages))) from error
-    errors = list(_cross_checks(loaded, submitted))
+    config = _with_one_name(loaded)
+    errors = list(_cross_checks(config, submitted))
     if errors:
         raise ConfigError(errors)
     chosen = {
@@ -48,7 +49,7 @@ def resolve(submitted: Any, shape: Shape | None = None) -> c.TrainConfig:
         for pointer, reason in reasons(base, shape).items()
         if _at(submitted, pointer) is None and _at(merged, pointer) == _at(base, pointer) is not None
     }
-    return dataclasses.replace(loaded, chosen={**loaded.chosen, **chosen})  # type: ignore[no-any-return]
+    return dataclasses.replace(config, chosen={**config.chosen, **chosen})
 
 
 def because(config: c.TrainConfig, pointer: str, reason: str) -> c.TrainConfig:
@@ -61,6 +62,11 @@ def _at(document: Any, pointer: str) -> Any:
     for name in pointer.split("/")[1:]:
         document = document.get(name) if isinstance(document, dict) else None
     return document
+
+
+def _with_one_name(config: c.TrainConfig) -> c.TrainConfig:
+    """A list of one target as that target alone."""
+    return dataclasses.replace(config, target=config.targets[0]) if len(config.targets) == 1 else config
 
 
 def _in_order(faults: Iterable[FieldError]) -> list[FieldError]:
@@ -99,8 +105,7 @@ def to_json(config: Any) -> Any:
 
 
 def _cross_checks(config: c.TrainConfig, submitted: Json) -> Iterator[FieldError]:
-    if not config.target:
-        yield FieldError("/target", "required", "the name of the target column is needed")
+    yield from _check_targets(config)
     yield from _check_labels(config)
     yield from _check_fractions(config)
     yield from _check_roles(config)
@@ -110,6 +115,38 @@ def _cross_checks(config: c.TrainConfig, submitted: Json) -> Iterator[FieldError
     yield from _check_output(config)
     yield from _check_model(config)
     yield from _check_neighbors(config)
+
+
+def target_pointers(config: c.TrainConfig) -> dict[str, str]:
+    """Each target column with its JSON pointer."""
+    if isinstance(config.target, str):
+        return {config.target: "/target"}
+    return {name: f"/target/{index}" for index, name in enumerate(config.target)}
+
+
+def _check_targets(config: c.TrainConfig) -> Iterator[FieldError]:
+    if not config.target:
+        yield FieldError("/target", "required", "the name of the target column is needed")
+    if len(config.targets) < 2:
+        return
+    for index, name in enumerate(config.targets):
+        if not name:
+            yield FieldError(f"/target/{index}", "required", "a target needs a name")
+        elif name in config.targets[:index]:
+            yield FieldError(f"/target/{index}", "conflict", f"{name!r} is named twice")
+    if known_task(config) != "regression":
+        detail = f"several targets are for regression; for {known_task(config)} train a job for each target"
+        yield FieldError("/task" if config.task != "auto" else "/loss/kind", "conflict", detail)
+
+
+def known_task(config: c.TrainConfig) -> str:
+    """The task as far as the config alone says: ``auto`` with the loss quantile is quantile, and with several
+    targets regression."""
+    if config.task != "auto":
+        return config.task
+    if isinstance(config.loss, c.QuantileLoss):
+        return "quantile"
+    return "auto" if len(config.targets) == 1 else "regression"
 
 
 def _check_labels(config: c.TrainConfig) -> Iterator[FieldError]:
@@ -147,7 +184,7 @@ def fold_count(split: c.Split) -> int:
 
 def role_columns(config: c.TrainConfig) -> dict[str, str]:
     """Columns that are never features, with the JSON pointer that made them so."""
-    roles = {config.target: "/target"} if config.target else {}
+    roles = target_pointers(config) if config.target else {}
     for role in ("order", "group", "weight"):
         name = getattr(config.columns, role)
         if name is not None:
@@ -161,15 +198,19 @@ def role_columns(config: c.TrainConfig) -> dict[str, str]:
 def _check_roles(config: c.TrainConfig) -> Iterator[FieldError]:
     roles = role_columns(config)
     for role in ("order", "group", "weight"):
-        if config.target and getattr(config.columns, role) == config.target:
-            yield FieldError(f"/columns/{role}", "conflict", "this column is the target")
+        if config.target and getattr(config.columns, role) in config.targets:
+            yield FieldError(f"/columns/{role}", "conflict", f"this column is {_a_target(config)}")
     for index, name in enumerate(config.columns.include or ()):
         pointer = f"/columns/include/{index}"
         if name in roles:
-            meaning = "the target" if name == config.target else f"named by {roles[name]}"
+            meaning = _a_target(config) if name in config.targets else f"named by {roles[name]}"
             yield FieldError(pointer, "conflict", f"{name!r} is {meaning} and cannot be a feature")
         elif name in config.columns.exclude:
             yield FieldError(pointer, "conflict", f"{name!r} is also excluded")
+
+
+def _a_target(config: c.TrainConfig) -> str:
+    return "the target" if isinstance(config.target, str) else "a target"
 
 
 def _check_optimizer(config: c.TrainConfig) -> Iterator[FieldError]:
@@ -197,16 +238,19 @@ _LOSS_TASKS: dict[str, tuple[str, ...]] = {
     "bce": ("binary",),
     "cross_entropy": ("multiclass",),
     "focal": ("binary", "multiclass"),
+    "quantile": ("quantile",),
 } | dict.fromkeys(c.REGRESSION_LOSSES, ("regression",))
 
 
 def _check_loss(config: c.TrainConfig) -> Iterator[FieldError]:
-    fitting = _LOSS_TASKS[config.loss.kind]
-    if config.task not in ("auto", *fitting):
-        own = [kind for kind, tasks in _LOSS_TASKS.items() if config.task in tasks]
+    fitting, task = _LOSS_TASKS[config.loss.kind], known_task(config)
+    if task not in ("auto", *fitting):
+        own = [kind for kind, tasks in _LOSS_TASKS.items() if task in tasks]
         suited = " and ".join(fitting)
-        detail = f"{config.loss.kind} is for {suited} tasks; for {config.task} use {', '.join(own)}"
+        detail = f"{config.loss.kind} is for {suited} tasks; for {task} use {', '.join(own)}"
         yield FieldError("/loss/kind", "conflict", detail)
+    if isinstance(config.loss, c.QuantileLoss):
+        yield from _check_levels(config.loss.levels)
     if isinstance(config.loss, c.Poisson) and config.prepare.target.kind not in ("auto", "none"):
         detail = (
             "the poisson loss divides the target by its training mean, and its exponential fits no other "
@@ -235,6 +279,15 @@ _CLASSES, _TWO = ("binary", "multiclass"), ("binary",)
 
 def _validates(split: c.Split) -> bool:
     return bool(split.validation)
+
+
+def _check_levels(levels: tuple[float, ...]) -> Iterator[FieldError]:
+    ascending = sorted(set(levels))
+    way = f"give them ascending, each once: {json.dumps(ascending)}"
+    for index, level in enumerate(levels[1:], 1):
+        if level <= levels[index - 1]:
+            what = "stands there already" if level in levels[:index] else "is below the level before it"
+            yield FieldError(f"/loss/levels/{index}", "conflict", f"{level:g} {what}; {way}")
 
 
 def _check_model(config: c.TrainConfig) -> Iterator[FieldError]:
@@ -278,7 +331,7 @@ def _check_neighbors(config: c.TrainConfig) -> Iterator[FieldError]:
         for index, name in enumerate(names):
             place = f"{pointer}/{index}"
             if name in roles:
-                meaning = "the target" if name == config.target else f"named by {roles[name]}"
+                meaning = _a_target(config) if name in config.targets else f"named by {roles[name]}"
                 yield FieldError(place, "conflict", f"{name!r} is {meaning} and measures no distance")
             elif name in config.columns.exclude or name not in (config.columns.include or (name,)):
                 detail = f"{name!r} is no feature of this config; name features, or take it in under columns"
@@ -369,9 +422,9 @@ def column_type(config: c.TrainConfig, column: Json) -> str:
 
 def infer_task(config: c.TrainConfig, profile: Json) -> str | None:
     """The task that ``auto`` stands for on this table; None where the target is not there."""
-    if config.task != "auto":
-        return config.task
-    target = _read_profile(profile).columns.get(config.target)
+    if known_task(config) != "auto":
+        return known_task(config)
+    target = _read_profile(profile).columns.get(config.targets[0])
     if target is None:
         return None
     if target.get("distinct") == 2:
@@ -408,8 +461,16 @@ def check_data(
     """Every fault of the config that shows once the table is known; empty when it can run."""
     held = _read_profile(profile)
     errors = list(_check_names(config, held))
-    if config.target in held.columns:
-        errors += _check_target(config, held.columns[config.target], profile)
+    pointers = target_pointers(config)
+    if pointers.keys() <= held.columns.keys():
+        for name in config.targets:
+            errors += _check_target(config, held.columns[name], profile, pointers[name])
+        task = infer_task(config, profile)
+        if task is not None and all(
+            (held.columns[name].get("distinct") or 0) >= 2 for name in config.targets
+        ):
+            decided = dataclasses.replace(config, task=task)  # type: ignore[arg-type]
+            errors += [*_check_loss(decided), *_check_output(decided)]
         errors += _check_sizes(config, held, profile, max_parameters)
         errors += _check_look_up(config, held, profile)
     return errors
@@ -424,9 +485,9 @@ def _check_look_up(config: c.TrainConfig, held: _Profile, profile: Json) -> Iter
     block = config.prepare.neighbors
     if isinstance(block, c.NoNeighbors) or block.columns == "auto":
         return
-    classes = held.columns[config.target].get("distinct") or 0
+    classes = held.columns[config.targets[0]].get("distinct") or 0
     if infer_task(config, profile) == "multiclass" and classes > MAX_NEIGHBOR_CLASSES:
-        detail = f"{config.target!r} has {classes} classes; shares among neighbours are made of at most "
+        detail = f"{config.targets[0]!r} has {classes} classes; shares among neighbours are made of at most "
         detail += f"{MAX_NEIGHBOR_CLASSES}; set prepare.neighbors to none"
         yield FieldError("/prepare/neighbors", "conflict", detail)
     if max(block.k) >= held.rows:
@@ -479,28 +540,24 @@ def _escaped(name: str) -> str:
     return name.replace("~", "~0").replace("/", "~1")
 
 
-def _check_target(config: c.TrainConfig, target: Json, profile: Json) -> Iterator[FieldError]:
-    name, distinct = config.target, target.get("distinct") or 0
+def _check_target(config: c.TrainConfig, target: Json, profile: Json, pointer: str) -> Iterator[FieldError]:
+    name, distinct = target["name"], target.get("distinct") or 0
     task = infer_task(config, profile)
     if distinct == 0:
-        yield FieldError("/target", "target_missing", f"every cell of the target {name!r} is missing")
+        yield FieldError(pointer, "target_missing", f"every cell of the target {name!r} is missing")
     elif distinct == 1:
-        yield FieldError("/target", "target_constant", f"the target {name!r} has one value in every row")
+        yield FieldError(pointer, "target_constant", f"the target {name!r} has one value in every row")
     elif task == "binary" and distinct > 2:
         detail = f"a binary task needs two distinct targets; {name!r} has {distinct}"
         yield FieldError("/task", "conflict", detail)
     elif column_type(config, target) == "datetime":
-        yield FieldError("/target", "wrong_type", f"{name!r} holds dates; a date cannot be a target")
-    elif task == "regression" and column_type(config, target) != "numeric":
-        detail = f"a regression target must be numeric; {name!r} is {column_type(config, target)}"
+        yield FieldError(pointer, "wrong_type", f"{name!r} holds dates; a date cannot be a target")
+    elif task in ("regression", "quantile") and column_type(config, target) != "numeric":
+        detail = f"a {task} target must be numeric; {name!r} is {column_type(config, target)}"
         yield FieldError("/task", "conflict", detail)
     elif task in ("binary", "multiclass") and distinct > MAX_CLASSES:
         detail = f"{name!r} has {distinct} distinct values; at most {MAX_CLASSES} classes can be learnt"
         yield FieldError("/task", "conflict", detail)
-    if task is not None and distinct >= 2:
-        decided = dataclasses.replace(config, task=task)  # type: ignore[arg-type]
-        yield from _check_loss(decided)
-        yield from _check_output(decided)
 
 
 MAX_CLASSES = 1000
@@ -520,15 +577,19 @@ def _check_sizes(
     if folds > held.rows:
         detail = f"the table has {held.rows} rows; there cannot be more folds"
         yield FieldError("/split/folds", "out_of_range", detail)
-    outputs = (
-        held.columns[config.target].get("distinct") or 1 if infer_task(config, profile) == "multiclass" else 1
-    )
+    outputs = _outputs(config, held, infer_task(config, profile))
     numbers = max(1, len(features)) + _neighbor_inputs(config.prepare.neighbors, outputs)
     embedded, inputs = embedding_count(config.prepare.embedding, numbers)
     count = embedded + parameter_count(config.model, inputs, outputs)
     if count > max_parameters:
         detail = f"the model would have {count:,} parameters; at most {max_parameters:,} are trained"
         yield FieldError("/model", "quota", detail)
+
+
+def _outputs(config: c.TrainConfig, held: _Profile, task: str | None) -> int:
+    if task == "multiclass":
+        return held.columns[config.targets[0]].get("distinct") or 1
+    return len(config.loss.levels) if isinstance(config.loss, c.QuantileLoss) else len(config.targets)
 
 
 def _no_features(config: c.TrainConfig, profile: Json) -> FieldError:

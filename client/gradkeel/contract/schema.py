@@ -174,7 +174,8 @@ class Named(_Strict):
 
 
 class Either(_Strict):
-    """A value that one of several fields accepts; the last one's complaint is shown."""
+    """A value that one of several fields accepts; of a list the complaint of the field that takes lists is
+    shown, else the last one's."""
 
     def __init__(self, options: tuple[fields.Field[Any], ...], **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -185,8 +186,13 @@ class Either(_Strict):
             try:
                 return field.deserialize(value)
             except ValidationError:
-                continue
+                if isinstance(value, list) and field is self._of_lists():
+                    raise
         return self.options[-1].deserialize(value)
+
+    def _of_lists(self) -> fields.Field[Any] | None:
+        """The last option that takes lists."""
+        return next((field for field in reversed(self.options) if isinstance(field, Items)), None)
 
 
 def _each(field: fields.Field[Any], entries: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:

@@ -55,7 +55,8 @@ def missing_features(model_id: str, features: Sequence[Mapping[str, Any]], profi
 def _own_blocks(config: Json, types: Mapping[str, str]) -> Json:
     """The blocks of the earlier config, without what concerns columns that the model does not read."""
     prepare, columns, target = config["prepare"], config["columns"], config["target"]
-    read = {*types, target, "*"}
+    targets = {target} if isinstance(target, str) else set(target)
+    read = {*types, *targets, "*"}
     model = config["model"]
     return {
         "target": target,
@@ -65,7 +66,7 @@ def _own_blocks(config: Json, types: Mapping[str, str]) -> Json:
         "prepare": prepare | {"per_column": _only(prepare["per_column"], types)},
         "columns": {
             "include": list(types),
-            "types": {**_only(columns["types"], {target}), **types},
+            "types": {**_only(columns["types"], targets), **types},
             "missing_values": _only(columns["missing_values"], read),
         },
     }
@@ -82,6 +83,9 @@ def _faults(submitted: Json, model_id: str, own: Json, types: Mapping[str, str])
     the_model = f"the model {model_id}"
     if own["task"] not in ("regression", "binary", "multiclass"):
         yield FieldError("/model_id", _CODE, f"{the_model} is for {own['task']}, which cannot go on from it")
+    if not isinstance(own["target"], str):
+        detail = f"{the_model} predicts several targets, which cannot go on from it"
+        yield FieldError("/model_id", _CODE, detail)
     if own["prepare"].get("neighbors", {"kind": "none"})["kind"] != "none":
         detail = f"{the_model} looks up training rows of its own table, and cannot go on with other ones"
         yield FieldError("/model_id", _CODE, detail)

@@ -19,8 +19,9 @@ _CHUNK_ROWS = 16_384
 
 @dataclass(frozen=True)
 class Predictions:
-    """``values`` [n]: float64 in target units, or class names. ``probabilities`` [n, classes] or None, in
-    the order of the model's classes. ``warnings``: what was filled or not known."""
+    """``values`` [n]: float64 in target units, or class names; of several targets or quantiles [n, outputs],
+    in the order of the model's outputs. ``probabilities`` [n, classes] or None, in the order of the model's
+    classes. ``warnings``: what was filled or not known."""
 
     values: Array
     probabilities: npt.NDArray[np.float64] | None = None
@@ -40,6 +41,8 @@ class Model:
         self.task: str = manifest["task"]
         classes = manifest["target"]["classes"]
         self.classes: tuple[str, ...] | None = None if classes is None else tuple(classes)
+        outputs = manifest.get("outputs")  # models of before have one output and do not say so
+        self.outputs: tuple[str, ...] | None = None if outputs is None else tuple(outputs)
         self.known = known_columns(manifest)
         self._rows: int = manifest["onnx"].get("batch_rows") or _CHUNK_ROWS
         self.threshold: float | None = manifest.get("decision", {}).get("threshold")

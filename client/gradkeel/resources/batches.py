@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
 from gradkeel.contract.states import BatchState, JobState
 from gradkeel.documents import Document, Field, flag, mapping, moment, optional, text, whole
 from gradkeel.resources.datasets import DatasetData
+from gradkeel.resources.jobs import as_document
 from gradkeel.sansio import flows
 from gradkeel.sansio.commands import Flow
 from gradkeel.sansio.configs import overlaid
@@ -112,10 +113,10 @@ def spooled(items: Iterable[Item], common: Mapping[str, Any]) -> Source:
     return from_file(file, FILE_NAME)
 
 
-def common_keys(dataset: DatasetData | str | None, target: str | None) -> Json:
+def common_keys(dataset: DatasetData | str | None, target: str | Sequence[str] | None) -> Json:
     """The keys of every config that does not give them itself."""
     dataset_id = dataset.id if isinstance(dataset, DatasetData) else dataset
-    return overlaid(None, {"dataset_id": dataset_id, "target": target})
+    return overlaid(None, {"dataset_id": dataset_id, "target": as_document(target)})
 
 
 def submit_flow(source: Source, priority: int | None, key: str | None, policy: RetryPolicy) -> Flow[Json]:
@@ -204,7 +205,7 @@ class Batches:
         configs: Iterable[Item],
         *,
         dataset: DatasetData | str | None = None,
-        target: str | None = None,
+        target: str | Sequence[str] | None = None,
         priority: int | None = None,
         progress: Progress | None = None,
         idempotency_key: str | None = None,
@@ -299,7 +300,7 @@ class AsyncBatches:
         configs: Iterable[Item],
         *,
         dataset: DatasetData | str | None = None,
-        target: str | None = None,
+        target: str | Sequence[str] | None = None,
         priority: int | None = None,
         progress: Progress | None = None,
         idempotency_key: str | None = None,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradkeel import display
+from gradkeel.contract.config import target_text
 from gradkeel.contract.states import TERMINAL, JobState, Verdict
 from gradkeel.documents import Document, Field, flag, mapping, moment, optional, text, whole
 from gradkeel.errors import GradkeelError, JobCancelled, JobFailed
@@ -67,7 +68,7 @@ class JobData(Document):
     def _html(self) -> str:
         error = self.error or {}
         about = [
-            ("target", self.config.get("target")),
+            ("target", target_text(self.config.get("target"))),
             ("data set", self.dataset_id),
             ("model", self.model_id),
             ("seconds", self.seconds),
@@ -103,13 +104,18 @@ def path_of(job_id: str, *rest: str) -> str:
 
 def create_document(
     data: DatasetData | str | None,
-    target: str | None,
+    target: str | Sequence[str] | None,
     config: Mapping[str, Any] | None,
     given: Mapping[str, Any],
 ) -> Json:
     """The body of ``POST /jobs``: the config with what was given beside it set on top."""
     dataset_id = data.id if isinstance(data, DatasetData) else data
-    return overlaid(config, {"dataset_id": dataset_id, "target": target, **given})
+    return overlaid(config, {"dataset_id": dataset_id, "target": as_document(target), **given})
+
+
+def as_document(target: str | Sequence[str] | None) -> str | list[str] | None:
+    """Target columns as the config holds them."""
+    return target if target is None or isinstance(target, str) else list(target)
 
 
 def model_to_go_on_from(source: JobData | Model | AsyncModel | str | None) -> str | None:
@@ -269,7 +275,7 @@ class Jobs:
         self,
         data: DatasetData | str | None = None,
         *,
-        target: str | None = None,
+        target: str | Sequence[str] | None = None,
         config: Mapping[str, Any] | None = None,
         warm_start: JobData | Model | AsyncModel | str | None = None,
         priority: int | None = None,
@@ -291,7 +297,7 @@ class Jobs:
         self,
         data: DatasetData | str | None = None,
         *,
-        target: str | None = None,
+        target: str | Sequence[str] | None = None,
         config: Mapping[str, Any] | None = None,
         **blocks: Any,
     ) -> Json:
@@ -409,7 +415,7 @@ class AsyncJobs:
         self,
         data: DatasetData | str | None = None,
         *,
-        target: str | None = None,
+        target: str | Sequence[str] | None = None,
         config: Mapping[str, Any] | None = None,
         warm_start: JobData | Model | AsyncModel | str | None = None,
         priority: int | None = None,
@@ -426,7 +432,7 @@ class AsyncJobs:
         self,
         data: DatasetData | str | None = None,
         *,
-        target: str | None = None,
+        target: str | Sequence[str] | None = None,
         config: Mapping[str, Any] | None = None,
         **blocks: Any,
     ) -> Json:

@@ -61,7 +61,10 @@ class ModelData(Document):
 
 
 class Predictions(Sequence[Any]):
-    """Predictions in the order of the rows: numbers in target units, or classes with their probabilities."""
+    """Predictions in the order of the rows: numbers in target units, or classes with their probabilities.
+
+    Of several targets or quantiles each is a dict, from the target's name or the level to its number.
+    """
 
     def __init__(
         self, values: Sequence[Any], probabilities: Sequence[Json] | None, warnings: Sequence[Any]

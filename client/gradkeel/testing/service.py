@@ -22,7 +22,15 @@ from gradkeel.contract.resolve import resolve, to_json
 from gradkeel.contract.states import TERMINAL
 from gradkeel.contract.strict_json import loads
 from gradkeel.testing.outcomes import NOTHING_TRAINED, JobOutcome
-from gradkeel.testing.tables import BadTable, Columns, Constant, column_documents, constant, read_table
+from gradkeel.testing.tables import (
+    BadTable,
+    Columns,
+    Constant,
+    best_constant,
+    column_documents,
+    read_table,
+    targets_of,
+)
 
 Json = dict[str, Any]
 T = TypeVar("T")
@@ -320,8 +328,11 @@ class FakeService(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
         return config
 
     def _check_target(self, config: Json) -> None:
-        target = config["target"]
-        cells = self._tables[config["dataset_id"]].get(target)
+        for target in targets_of(config):
+            self._check_column(config["dataset_id"], target)
+
+    def _check_column(self, dataset_id: str, target: str) -> None:
+        cells = self._tables[dataset_id].get(target)
         if cells is None:
             detail = f"there is no column {target!r}"
             raise Refused("invalid", detail, _at("/target", detail))
@@ -368,9 +379,9 @@ class FakeService(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
 
     def _make_model(self, job: _Job) -> None:
         config, model_id = job.document["config"], new_id(MODEL)
-        target = config["target"]
+        targets = targets_of(config)
         table = self._tables[config["dataset_id"]]
-        guess = constant(table[target], config["task"])
+        guess = best_constant(table, config)
         metrics = job.outcome.metrics
         if metrics is None:
             parts = {"validation": guess.metrics, "test": guess.metrics}
@@ -380,12 +391,12 @@ class FakeService(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
         document = {
             "id": model_id,
             "job_id": job.document["id"],
-            "target": target,
+            "target": ", ".join(targets),
             "task": guess.task,
             "columns": [
                 {"name": column["name"], "type": column["type"], "required": not column["missing"]}
                 for column in column_documents(table)
-                if column["name"] != target
+                if column["name"] not in targets
             ],
             "classes": list(guess.shares) or None,
             "metrics": dict(metrics),
@@ -540,7 +551,7 @@ def _rows(seen: Seen) -> list[Json]:
 def _one(model: _Model, row: Json) -> tuple[Any, dict[str, float]]:
     """The prediction of one row and, for classes, their probabilities."""
     told = model.outcome.predict(row) if model.outcome.predict else None
-    if isinstance(told, Mapping):
+    if isinstance(told, Mapping) and model.constant.shares:
         shares = {name: float(told.get(name, 0.0)) for name in model.constant.shares}
         return max(shares, key=lambda name: shares[name]), shares
     if told is None:

@@ -113,6 +113,27 @@ def _absent(cell: Any) -> bool:
     return cell is None or (isinstance(cell, float) and math.isnan(cell))
 
 
+def targets_of(config: dict[str, Any]) -> list[str]:
+    """The target columns of a resolved config."""
+    target = config["target"]
+    return [target] if isinstance(target, str) else list(target)
+
+
+def best_constant(columns: Columns, config: dict[str, Any]) -> Constant:
+    """The best constant for the config's target; of several targets and of quantiles a dict by name."""
+    each = {name: columns[name] for name in targets_of(config)}
+    if len(each) > 1:
+        found = {name: constant(cells, "regression") for name, cells in each.items()}
+        means = {name: one.value for name, one in found.items()}
+        return Constant("regression", means, {}, next(iter(found.values())).metrics)
+    (cells,) = each.values()
+    if config["loss"]["kind"] != "quantile":
+        return constant(cells, config["task"])
+    ordered = sorted(cell for cell in cells if not _absent(cell))
+    levels = config["loss"]["levels"]
+    return Constant("quantile", {f"{x:.12g}": ordered[int(x * len(ordered))] for x in levels}, {}, {})
+
+
 def constant(cells: list[Any], task: str) -> Constant:
     """The best constant prediction of a column, and how good it is on that very column."""
     present = [cell for cell in cells if not _absent(cell)]

@@ -7,6 +7,7 @@ from typing import Any
 from flask import request
 from flask.typing import ResponseReturnValue
 
+from gradkeel.contract.config import target_text
 from gradkeel.contract.states import TERMINAL, JobState, Scope
 from gradkeel_service import sse
 from gradkeel_service.auth import project
@@ -33,7 +34,7 @@ SHOWN = 25
 _ONCE = re.compile(r"[\w-]{16,64}", re.ASCII)
 """The mark of one form, by which it counts once."""
 
-HEADLINE = ("rmse", "accuracy", "log_loss", "auc", "mae", "r2")
+HEADLINE = ("pinball", "scaled_rmse", "rmse", "accuracy", "log_loss", "auc", "mae", "r2")
 """The metric that a list shows: the first of these that there is."""
 
 FILES: dict[str, tuple[str, str, str]] = {
@@ -100,7 +101,11 @@ def _table(rows: list[JobRow], names: dict[str, str]) -> Html:
 
 def _row(row: JobRow, names: dict[str, str]) -> list[Child]:
     labels = [tag("span", f"{key}={value}", cls="label") for key, value in sorted(row.labels.items())]
-    title = [name(names.get(row.dataset_id, row.dataset_id), 40), ": ", name(row.config.get("target"), 40)]
+    title = [
+        name(names.get(row.dataset_id, row.dataset_id), 40),
+        ": ",
+        name(target_text(row.config.get("target")), 40),
+    ]
     return [
         [link(title, f"{PATH}/{row.id}"), tag("span", row.id, labels, cls="sub")],
         [state_chip(row.state), _doing(row)],
@@ -148,7 +153,7 @@ def _config(row: JobRow) -> Html:
 def _heading(row: JobRow) -> Html:
     dataset = parts().records.dataset_names(project(), {row.dataset_id}).get(row.dataset_id)
     source = link(name(dataset, 80), f"/ui/datasets/{row.dataset_id}") if dataset else row.dataset_id
-    title = [name(dataset or row.dataset_id, 60), ": ", name(row.config.get("target"), 60)]
+    title = [name(dataset or row.dataset_id, 60), ": ", name(target_text(row.config.get("target")), 60)]
     return tag(
         "div",
         tag("h1", title),

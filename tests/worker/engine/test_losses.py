@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import mean_pinball_loss
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -166,3 +167,46 @@ def test_the_best_constant_of_focal_over_classes() -> None:
     labels = LABELS.numpy()
     found = best_constant_loss(contract.Focal(gamma=0.0), labels, 4)
     assert found == pytest.approx(best_constant_loss(contract.CrossEntropy(), labels, 4), abs=1e-8)
+
+
+def test_pinball_is_scikit_learns() -> None:
+    """Float64 on both sides; the levels are held in float32, hence 1e-7."""
+    levels, weight = (0.05, 0.5, 0.9), WEIGHT.double()
+    loss = LOSSES["quantile"](contract.QuantileLoss(levels=levels), []).double()
+    outputs = torch.randn(50, 3, dtype=torch.float64)
+    y = TARGET.double()
+
+    def oracle(rows: Any = None) -> float:
+        each = [
+            mean_pinball_loss(y[:, 0], outputs[:, i], alpha=a, sample_weight=rows)
+            for i, a in enumerate(levels)
+        ]
+        return float(np.mean(each))
+
+    assert float(loss(outputs, y)) == pytest.approx(oracle(), rel=1e-7)
+    assert float(loss(outputs, y, weight=weight)) == pytest.approx(oracle(weight.numpy()), rel=1e-7)
+    assert float(loss.each(outputs, y).mean()) == pytest.approx(oracle(), rel=1e-7)
+
+
+def test_a_constant_under_the_pinball_loss_settles_at_the_quantiles() -> None:
+    y = torch.from_numpy(np.random.default_rng(0).exponential(size=(501, 1)))
+    levels = (0.1, 0.5, 0.9)
+    config = contract.QuantileLoss(levels=levels)
+    loss = LOSSES["quantile"](config, []).double()
+    best = torch.from_numpy(np.quantile(y.numpy(), levels)).expand(501, 3)
+    lowest = float(loss(best, y))
+    for moved in (-0.05, 0.05):
+        assert float(loss(best + moved, y)) > lowest
+    assert best_constant_loss(config, y.numpy()[:, 0]) == pytest.approx(lowest, rel=1e-7)
+
+
+@pytest.mark.parametrize("kind", contract.REGRESSION_LOSSES)
+def test_of_several_targets_the_loss_is_the_mean_over_them(kind: str) -> None:
+    loss = LOSSES[kind](contract.LOSSES[kind](), [])
+    prediction, target = torch.randn(50, 3), torch.rand(50, 3)
+    each = [loss(prediction[:, [i]], target[:, [i]]) for i in range(3)]
+    torch.testing.assert_close(loss(prediction, target), torch.stack(each).mean())
+    weighted = [loss(prediction[:, [i]], target[:, [i]], weight=WEIGHT) for i in range(3)]
+    torch.testing.assert_close(loss(prediction, target, weight=WEIGHT), torch.stack(weighted).mean())
+    constants = [best_constant_loss(contract.LOSSES[kind](), target[:, i].numpy()) for i in range(3)]
+    assert best_constant_loss(contract.LOSSES[kind](), target.numpy()) == pytest.approx(np.mean(constants))

@@ -156,6 +156,25 @@ CASES: dict[str, tuple[Table, Json]] = {
         },
     ),
     "poisson": (diabetes(), {"loss": {"kind": "poisson"}}),
+    "quantiles, averaged weights, clips": (
+        diabetes(),
+        {
+            "loss": {"kind": "quantile", "levels": [0.1, 0.5, 0.9]},
+            "clips": [{"kind": "adaptive"}, {"kind": "layer_norm", "max_norm": 0.1}],
+            "model": DROPOUT,
+            "budget": {"ema": 0.05},
+        },
+    ),
+    "two targets, delta by a pilot, averaged weights": (
+        diabetes(),
+        {
+            "target": ["y", "bmi"],
+            "loss": {"kind": "huber", "delta": "auto"},
+            "clips": [{"kind": "percentile", "p": 60, "window": 9}],
+            "budget": {"ema": 0.05},
+        },
+    ),
+    "two targets with row weights": (categories(), {"target": ["y", "size"], "columns": {"weight": "w"}}),
     "nadam, one cycle, layer norm clip": (
         diabetes(),
         {

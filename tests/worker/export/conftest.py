@@ -239,6 +239,23 @@ CASES: dict[str, dict[str, Any]] = {
     "tabm multiclass": MULTICLASS | {"model": TABM | {"mini": False, "dropout": 0.0}},
     "tabm poisson": {"model": TABM, "loss": {"kind": "poisson"}},
     "poisson": {"loss": {"kind": "poisson"}},
+    **{
+        f"quantiles, target {kind}": {
+            "loss": {"kind": "quantile", "levels": [0.05, 0.5, 0.9]},
+            "prepare": {"target": {"kind": kind}},
+        }
+        for kind in ("auto", "robust", "log1p", "power", "none")
+    },
+    "one quantile": {"loss": {"kind": "quantile", "levels": [0.9]}},
+    **{
+        f"two targets {kind}": {"target": ["price", "size"], "prepare": {"target": {"kind": kind}}}
+        for kind in ("auto", "standard", "power", "none")
+    },
+    "two targets, neighbours": {
+        "target": ["price", "size"],
+        "prepare": {"neighbors": {"kind": "means", "k": [3], "columns": ["count", "wide"]}},
+    },
+    "two targets, poisson": {"target": ["price", "count"], "loss": {"kind": "poisson"}},
     "focal": BINARY | {"loss": {"kind": "focal"}},
     "focal over classes": MULTICLASS | {"loss": {"kind": "focal", "gamma": 1.0}},
     "binary": BINARY,

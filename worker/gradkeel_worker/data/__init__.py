@@ -6,7 +6,7 @@ from gradkeel_worker.data.fitting import prepare
 from gradkeel_worker.data.preparation import Category, Input, Preparation
 from gradkeel_worker.data.prepared import Part, Prepared
 from gradkeel_worker.data.read import read_table
-from gradkeel_worker.data.scalers import TargetTransform
+from gradkeel_worker.data.scalers import TargetTransform, TargetTransforms
 from gradkeel_worker.data.table import Column, Table
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Prepared",
     "Table",
     "TargetTransform",
+    "TargetTransforms",
     "prepare",
     "read_table",
 ]

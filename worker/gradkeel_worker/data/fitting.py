@@ -9,6 +9,7 @@ import numpy as np
 from gradkeel.contract import config as contract
 from gradkeel.contract.config import TrainConfig
 from gradkeel.contract.errors import FieldError
+from gradkeel.contract.resolve import target_pointers
 from gradkeel_worker.data.columns import apply_types, markers_of, number_markers
 from gradkeel_worker.data.errors import DataError, fault, shown
 from gradkeel_worker.data.features import constant_or_empty, fit_preparation
@@ -19,10 +20,10 @@ from gradkeel_worker.data.outliers import outlying
 from gradkeel_worker.data.preparation import Preparation, Source, raw_value
 from gradkeel_worker.data.prepared import Part, Prepared, Singles
 from gradkeel_worker.data.read import left_out, named_columns
-from gradkeel_worker.data.scalers import DOMAIN_EDGE, TargetTransform, fit_rate, fit_target
+from gradkeel_worker.data.scalers import DOMAIN_EDGE, TargetTransform, TargetTransforms, fit_rate, fit_target
 from gradkeel_worker.data.splits import SplitRows, split_rows
-from gradkeel_worker.data.table import ID, NUMERIC, TEXT, Array, Column, Integers, Mask, Table
-from gradkeel_worker.data.target import BINARY, REGRESSION, Target, Task, class_order, read_target
+from gradkeel_worker.data.table import ID, NUMERIC, TEXT, Array, Column, Floats, Integers, Mask, Table
+from gradkeel_worker.data.target import BINARY, NUMBERS, Target, Task, class_order, read_target
 
 _PARTS = ("train", "validation", "test")
 _SHOWN_FAULTS = 5
@@ -62,7 +63,7 @@ class _Cells(Mapping[str, Array]):
 class _Outcome:
     """The target as fitted. ``y`` and ``raw``: by position among the rows that have a target."""
 
-    transform: TargetTransform
+    transform: TargetTransform | TargetTransforms
     classes: tuple[str, ...] | None
     y: Array
     raw: Array
@@ -284,7 +285,7 @@ def _fit_target(
     findings: _Findings,
     kept: Kept | None,
 ) -> tuple[_Outcome, dict[str, _Rows]]:
-    if target.task == REGRESSION:
+    if target.task in NUMBERS:
         return _fit_numbers(table, config, target, parts, kept), parts
     return _fit_classes(config, target, parts, findings, kept)
 
@@ -292,14 +293,37 @@ def _fit_target(
 def _fit_numbers(
     table: Table, config: TrainConfig, target: Target, parts: dict[str, _Rows], kept: Kept | None
 ) -> _Outcome:
+    """Each target scaled on its own; the raw values and the scaled ones [n], [n, targets] of several."""
+    columns = [target.values] if target.values.ndim == 1 else list(target.values.T)
+    fitted = [
+        _fit_number(table, config, _OneTarget(name, pointer, target.kept, values), parts, kept)
+        for (name, pointer), values in zip(target_pointers(config).items(), columns, strict=True)
+    ]
+    transform = fitted[0] if len(fitted) == 1 else TargetTransforms(tuple(fitted))
+    return _Outcome(transform, None, transform.forward(target.values).astype(np.float32), target.values)
+
+
+@dataclass(frozen=True)
+class _OneTarget:
+    """A numeric target: its ``values`` [n] at the positions ``kept`` [n] of the table."""
+
+    name: str
+    pointer: str
+    kept: Integers
+    values: Floats
+
+
+def _fit_number(
+    table: Table, config: TrainConfig, target: _OneTarget, parts: dict[str, _Rows], kept: Kept | None
+) -> TargetTransform:
     values = target.values[parts["train"].target]
     if np.ptp(values) == 0:
         detail = f"every training row has the target {values[0]:g}"
-        raise fault("target_constant", detail, pointer="/target", column=config.target)
+        raise fault("target_constant", detail, pointer=target.pointer, column=target.name)
     used = np.sort(np.concatenate([part.target for part in parts.values()]))
     if isinstance(config.loss, contract.Poisson):
         complaint = "is no target for the poisson loss: it must be 0 or more"
-        _refuse_targets(table, config, target, used[target.values[used] < 0], complaint, "/loss/kind")
+        _refuse_targets(table, target, used[target.values[used] < 0], complaint, "/loss/kind")
         transform = fit_rate(values)
     else:
         transform = fit_target(config.prepare.target.kind, values)
@@ -308,16 +332,14 @@ def _fit_numbers(
     if transform.kind == "log1p":
         complaint = "has no log1p: values must be above −1"
         bad = used[target.values[used] <= DOMAIN_EDGE]
-        _refuse_targets(table, config, target, bad, complaint, "/prepare/target")
-    return _Outcome(transform, None, transform.forward(target.values).astype(np.float32), target.values)
+        _refuse_targets(table, target, bad, complaint, "/prepare/target")
+    return transform
 
 
-def _refuse_targets(
-    table: Table, config: TrainConfig, target: Target, bad: Integers, complaint: str, pointer: str
-) -> None:
+def _refuse_targets(table: Table, target: _OneTarget, bad: Integers, complaint: str, pointer: str) -> None:
     faults = [
         table.cell_fault(
-            config.target,
+            target.name,
             int(target.kept[index]),
             "outside_domain",
             f"{shown(target.values[index])} {complaint}",
@@ -332,7 +354,8 @@ def _refuse_targets(
 def _fit_classes(
     config: TrainConfig, target: Target, parts: dict[str, _Rows], findings: _Findings, kept: Kept | None
 ) -> tuple[_Outcome, dict[str, _Rows]]:
-    classes = class_order(target.values[parts["train"].target], target.task, config.target)
+    name = config.targets[0]
+    classes = class_order(target.values[parts["train"].target], target.task, name)
     classes = classes if kept is None else _same_classes(classes, kept, config)
     codes = {name: i for i, name in enumerate(classes)}
     raw = np.array([codes.get(value, -1) for value in target.values], dtype=np.int64)
@@ -340,7 +363,7 @@ def _fit_classes(
     unseen = sum(len(parts[name].table) - len(known[name].table) for name in parts)
     if unseen:
         detail = f"{unseen} rows outside the training part are of classes that it lacks, and are left out"
-        findings.append({"code": "unseen_class", "column": config.target, "count": unseen, "detail": detail})
+        findings.append({"code": "unseen_class", "column": name, "count": unseen, "detail": detail})
     y = raw.astype(np.float32) if target.task == BINARY else raw
     return _Outcome(TargetTransform("none"), classes, y, raw), known
 
@@ -485,17 +508,18 @@ def _look_up(
     held = references(block, len(train.table), weight, config.seed)
     cells, y = _Cells(table, train.table[held]), outcome.y[train.target[held]]
     if outcome.classes is None:
-        shown, targets = [""], limited(y)[:, None]
+        columns = y.reshape(len(y), -1).T
+        names, targets = list(config.targets), np.stack([limited(column) for column in columns], axis=1)
     else:
         first = 1 if len(outcome.classes) == 2 else 0
-        shown = [f"={name}" for name in outcome.classes[first:]]
+        names = [f"{config.target}={name}" for name in outcome.classes[first:]]
         targets = (y[:, None] == np.arange(first, len(outcome.classes))).astype(np.float32)
     rows = Rows(
         x=preparation.transform(cells)[0][:, : len(preparation.values)],
         codes={encoding.name: encoding.codes(cells[encoding.name]) for encoding in preparation.encodings},
         targets=targets,
-        names=tuple(f"{config.target}{name}" for name in shown),
-        target=config.target,
+        names=tuple(names),
+        target=config.target_text,
         weights=None if weight is None else weight[held],
         owners=owners[held],
     )
@@ -524,7 +548,7 @@ def _part(
 
 
 def _resolved(
-    config: TrainConfig, task: Task, transform: TargetTransform, looked: Chosen | None
+    config: TrainConfig, task: Task, transform: TargetTransform | TargetTransforms, looked: Chosen | None
 ) -> TrainConfig:
     target = contract.TARGET_SCALERS[transform.kind]()
     block = None if looked is None else looked.block

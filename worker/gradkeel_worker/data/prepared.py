@@ -7,12 +7,12 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from gradkeel.contract.config import TrainConfig
+from gradkeel.contract.config import QuantileLoss, TrainConfig
 from gradkeel_worker.data.decision import Decision
 from gradkeel_worker.data.preparation import Category, Input, Preparation
-from gradkeel_worker.data.scalers import TargetTransform
+from gradkeel_worker.data.scalers import TargetTransform, TargetTransforms
 from gradkeel_worker.data.storage import ROWS_AT_ONCE
-from gradkeel_worker.data.table import Array, Integers, Mask
+from gradkeel_worker.data.table import Array, Floats, Integers, Mask
 
 Singles = npt.NDArray[np.float32]
 
@@ -21,10 +21,10 @@ Singles = npt.NDArray[np.float32]
 class Part:
     """The rows of one part; n may be 0.
 
-    ``x`` [n, d] float32, C order. ``c`` [n, k] int64 codes of embedded categories. ``y`` [n]: float32 in
-    the model's units (binary: 0 or 1), int64 class for multiclass. ``weight`` [n], mean 1 over the training
-    part, or None. ``rows``, ``lines`` [n]: where they stood in the file. ``y_raw`` [n]: float64 in target
-    units, or int64 class.
+    ``x`` [n, d] float32, C order. ``c`` [n, k] int64 codes of embedded categories. ``y`` [n], of several
+    targets [n, targets]: float32 in the model's units (binary: 0 or 1), int64 class for multiclass.
+    ``weight`` [n], mean 1 over the training part, or None. ``rows``, ``lines`` [n]: where they stood in the
+    file. ``y_raw``, of y's shape: float64 in target units, or int64 class.
     """
 
     x: Singles
@@ -73,7 +73,7 @@ class Prepared:
     categories: tuple[Category, ...]
     task: str
     classes: tuple[str, ...] | None
-    target: TargetTransform
+    target: TargetTransform | TargetTransforms
     preparation: Preparation
     config: TrainConfig
     findings: list[dict[str, Any]] = field(default_factory=list)
@@ -81,6 +81,39 @@ class Prepared:
     decision: Decision = field(default_factory=Decision)
     start: Mapping[str, Array] | None = None
     """Weights of an earlier model that the training begins with, by their names; None: fresh ones."""
+
+    @property
+    def outputs(self) -> int:
+        """Outputs of the model."""
+        if self.task == "multiclass":
+            return len(self.classes or ())
+        return len(self.output_names or (0,))
+
+    @property
+    def output_names(self) -> tuple[str, ...] | None:
+        """Names of several predicted numbers: the levels of quantiles, or the targets; None of one alone."""
+        if self.levels:
+            return tuple(f"{level:.12g}" for level in self.levels)
+        return None if isinstance(self.config.target, str) else self.config.target
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        """The quantiles that are predicted; none in other tasks."""
+        loss = self.config.loss
+        return loss.levels if isinstance(loss, QuantileLoss) else ()
+
+    def in_target_units(self, outputs: Array) -> Floats:
+        """Outputs [n, outputs] of a model of numbers as predictions: [n], or [n, outputs] where they have
+        names. Quantiles are sorted, so that they never cross."""
+        if self.output_names is None:
+            return self.target.inverse(outputs[:, 0])
+        predicted = self.target.inverse(outputs)
+        return np.sort(predicted, axis=1) if self.task == "quantile" else predicted
+
+    def target_spread(self) -> Floats:
+        """Standard deviation of each target in the training part, [targets]; 1 where it has none."""
+        spread = np.atleast_1d(np.std(self.train.y_raw, axis=0))
+        return np.where((spread > 0) & np.isfinite(spread), spread, 1.0)
 
     def arrays(self) -> dict[str, Array]:
         """Every fitted array, target included, by name."""

@@ -82,8 +82,8 @@ def _needed(name: str, described: Mapping[str, Any], config: TrainConfig) -> boo
 
 
 def named_columns(config: TrainConfig) -> set[str]:
-    """Columns with a part of their own: target, split, order, group, weight."""
-    roles = {config.target, config.columns.order, config.columns.group, config.columns.weight}
+    """Columns with a part of their own: targets, split, order, group, weight."""
+    roles = {*config.targets, config.columns.order, config.columns.group, config.columns.weight}
     return {name for name in roles | {getattr(config.split, "column", None)} if name is not None}
 
 

@@ -161,6 +161,35 @@ class TargetTransform:
         return {name: np.array([getattr(self, name)]) for name in names}
 
 
+@dataclass(frozen=True)
+class TargetTransforms:
+    """Several targets, each scaled on its own: the columns of y [n, targets] and of z the same."""
+
+    each: tuple[TargetTransform, ...]
+
+    @property
+    def kind(self) -> str:
+        """That of all of them; "auto" where the targets' tails decided differently."""
+        kinds = {transform.kind for transform in self.each}
+        return kinds.pop() if len(kinds) == 1 else "auto"
+
+    @property
+    def link(self) -> str:
+        return self.each[0].link
+
+    def forward(self, y: Array) -> Floats:
+        """Target units to the model's, [n, targets]."""
+        return np.stack([one.forward(y[:, i]) for i, one in enumerate(self.each)], axis=1)
+
+    def inverse(self, z: Array) -> Floats:
+        """The model's units to target units, [n, targets], in float64."""
+        return np.stack([one.inverse(z[:, i]) for i, one in enumerate(self.each)], axis=1)
+
+    def arrays(self) -> dict[str, Array]:
+        """What was fitted, by the target's place and name."""
+        return {f"{i}.{name}": a for i, one in enumerate(self.each) for name, a in one.arrays().items()}
+
+
 TARGET_SCALERS: dict[str, Callable[[Floats], _CenterScale]] = {
     "standard": standard,
     "robust": robust,
@@ -203,6 +232,7 @@ AUTO_REASONS = {
     "robust": f"auto: the training targets' standard deviation is over {HEAVY_TAILS:g} robust ones",
     "standard": f"auto: the training targets' standard deviation is within {HEAVY_TAILS:g} robust ones",
     "none": "auto: the loss takes the target in its own unit, or as classes",
+    "auto": "auto: each of the targets as its own tails ask for, and those differ",
 }
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from gradkeel.contract import config as contract
+from gradkeel_worker.diagnosis.pinball import pinball_losses
 
 Array = np.ndarray[Any, Any]
 _SAMPLE = 4_000
@@ -17,13 +18,18 @@ _FAR_LOGIT, _LOGITS = 30.0, 8001
 
 
 def best_constant_loss(loss: contract.Loss, y: Array, classes: int = 2) -> float | None:
-    """Mean loss of the best constant. ``y`` [n] in prepared units, 0/1, or class indexes; None for an empty
-    part.
+    """Mean loss of the best constant. ``y`` [n] in prepared units, 0/1, or class indexes, or [n, targets],
+    each with a constant of its own; None for an empty part.
     """
     y = np.asarray(y, np.float64)
+    if y.ndim > 1:
+        each = [best_constant_loss(loss, column) for column in y.T]
+        return None if None in each else float(np.mean(each))  # type: ignore[arg-type]
     y = y[np.isfinite(y)]
     if not len(y):
         return None
+    if isinstance(loss, contract.QuantileLoss):
+        return float(pinball_losses(y, _repeated(y, loss.levels), loss.levels).mean())
     if isinstance(loss, contract.CrossEntropy):
         return _cross_entropy(loss, y.astype(np.int64), classes)
     if isinstance(loss, contract.BCE):
@@ -34,6 +40,11 @@ def best_constant_loss(loss: contract.Loss, y: Array, classes: int = 2) -> float
         return _poisson(float(y.mean()))
     sample = np.sort(y)[np.linspace(0, len(y) - 1, min(_SAMPLE, len(y))).astype(int)]
     return _lowest(loss, sample)
+
+
+def _repeated(y: Array, levels: tuple[float, ...]) -> Array:
+    """The quantiles of y for every row, [n, levels]."""
+    return np.tile(np.quantile(y, levels), (len(y), 1))
 
 
 def row_loss(loss: contract.Loss, residual: Array) -> Array:

@@ -80,9 +80,8 @@ def detail(
     blocks: Json = {
         "importance": importance(model, prepared, part, lambda p: predict(model, p, prepared), seed)
     }
-    if prepared.task == "regression":
+    if prepared.task == "regression" and prepared.output_names is None:
         blocks["residuals"] = residual_details(actual, told)
-    else:
-        classes = prepared.classes or ()
+    elif (classes := prepared.classes) is not None:
         blocks["classification"] = classification_details(actual, told, prepared.decision, classes, seed)
     return blocks

@@ -17,15 +17,19 @@ from gradkeel_worker.diagnosis.metrics import (
     CLASSIFICATION,
     REGRESSION,
     classification_metrics,
+    quantile_metrics,
     regression_metrics,
     row_log_loss,
+    targets_metrics,
 )
+from gradkeel_worker.diagnosis.pinball import pinball_losses
 
 if TYPE_CHECKING:
     from gradkeel_worker.data import Part, Prepared
 
 Array = np.ndarray[Any, Any]
 _CHUNK = 16_384
+_METRICS_OF_TASK = {"regression": REGRESSION, "quantile": ("pinball",)}
 
 
 @torch.no_grad()
@@ -44,11 +48,12 @@ def outputs(model: nn.Module, part: Part) -> Array:
 
 
 def predict(model: nn.Module, part: Part, prepared: Prepared) -> Array:
-    """Predictions in target units float64 [n], or probabilities float64 [n, classes], as ``prepared``'s
-    decision has them told."""
-    raw = outputs(model, part)
-    if prepared.task == "regression":
-        return np.asarray(prepared.target.inverse(raw[:, 0]), np.float64)
+    """Predictions in target units float64 [n], or [n, outputs] of several targets or quantiles, or
+    probabilities float64 [n, classes], as ``prepared``'s decision has them told.
+    """
+    raw = outputs(model, part) if len(part.rows) else np.zeros((0, prepared.outputs))
+    if prepared.classes is None:
+        return np.asarray(prepared.in_target_units(raw), np.float64)
     return prepared.decision.probabilities(_probabilities(raw))
 
 
@@ -67,9 +72,17 @@ def answerable(part: Part) -> Array:
 
 def _metrics(prepared: Prepared, part: Part, predicted: Array) -> Metrics:
     kept = answerable(part)
-    if prepared.task == "regression":
-        return regression_metrics(part.y_raw[kept], predicted[kept])
-    return classification_metrics(part.y_raw[kept], predicted[kept], prepared.decision)
+    return _judged(prepared, part.y_raw[kept], predicted[kept])
+
+
+def _judged(prepared: Prepared, actual: Array, predicted: Array) -> Metrics:
+    if prepared.classes is not None:
+        return classification_metrics(actual, predicted, prepared.decision)
+    if prepared.levels:
+        return quantile_metrics(actual, predicted, prepared.levels)
+    if prepared.output_names is not None:
+        return targets_metrics(actual, predicted, prepared.output_names, prepared.target_spread())
+    return regression_metrics(actual, predicted)
 
 
 def _constant_metrics(prepared: Prepared, part: Part, baseline: Baselines) -> Metrics:
@@ -78,8 +91,10 @@ def _constant_metrics(prepared: Prepared, part: Part, baseline: Baselines) -> Me
     """
     metrics = _metrics(prepared, part, baseline.constant)
     if baseline.constant_mae is not None:
-        kept = answerable(part)
-        metrics["mae"] = regression_metrics(part.y_raw[kept], baseline.constant_mae[kept])["mae"]
+        medians = _metrics(prepared, part, baseline.constant_mae)
+        metrics |= {name: medians[name] for name in ("mae", "scaled_mae") if name in medians}
+        for name, of_target in (metrics.get("targets") or {}).items():
+            of_target["mae"] = medians["targets"][name]["mae"]
     return metrics
 
 
@@ -102,7 +117,7 @@ def evaluate(
     predicted = {name: decision.probabilities(given) for name, given in raw.items()}
     if model is not None and detailed and len(parts[judged].rows):
         blocks |= detail(model, prepared, parts[judged], predicted[judged], predict, seed)
-    names = REGRESSION if prepared.task == "regression" else CLASSIFICATION
+    names = _METRICS_OF_TASK.get(prepared.task, CLASSIFICATION)
     nothing: Metrics = dict.fromkeys(names, None)
     return Evaluation(
         metrics={
@@ -145,7 +160,7 @@ def _together(errors: list[dict[str, dict[str, Array]]]) -> dict[str, dict[str, 
 
 
 def _table(prepared: Prepared, part: Part, predicted: Array) -> dict[str, Array]:
-    if prepared.task == "regression":
+    if prepared.classes is None:
         return {"row": part.rows, "actual": part.y_raw, "prediction": predicted}
     labels = np.asarray(prepared.classes or (), object)
     return {
@@ -165,7 +180,7 @@ def _row_errors(
     everyone = {"constant": baseline.constant, "ridge": baseline.ridge}
     if predicted is not None and np.isfinite(predicted).all():
         everyone["model"] = predicted
-    if prepared.task != "regression":
+    if prepared.classes is not None:
         named = {
             name: (prepared.decision if name == "model" else Decision()).classes(p)
             for name, p in everyone.items()
@@ -174,7 +189,20 @@ def _row_errors(
             "log_loss": {name: row_log_loss(part.y_raw, p) for name, p in everyone.items()},
             "accuracy": {name: (k != part.y_raw).astype(np.float64) for name, k in named.items()},
         }
+    if prepared.levels:
+        losses = {name: pinball_losses(part.y_raw, p, prepared.levels) for name, p in everyone.items()}
+        return {"pinball": {name: each.mean(axis=1) for name, each in losses.items()}}
     medians = everyone | ({"constant": baseline.constant_mae} if baseline.constant_mae is not None else {})
+    if prepared.output_names is not None:
+        scale = prepared.target_spread()
+        return {
+            "scaled_rmse": {
+                name: (((p - part.y_raw) / scale) ** 2).mean(axis=1) for name, p in everyone.items()
+            },
+            "scaled_mae": {
+                name: (np.abs(p - part.y_raw) / scale).mean(axis=1) for name, p in medians.items()
+            },
+        }
     return {
         "rmse": {name: (p - part.y_raw) ** 2 for name, p in everyone.items()},
         "mae": {name: np.abs(p - part.y_raw) for name, p in medians.items()},

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from gradkeel_worker.data.decision import Decision
 
 Json = dict[str, Any]
-Metrics = dict[str, float | None]
+Metrics = dict[str, Any]
 
 
 @dataclass(frozen=True)

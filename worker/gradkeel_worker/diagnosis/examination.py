@@ -35,6 +35,7 @@ SECOND_DERIVATIVE = {
     "smooth_l1": 1.0,
     "mae": 1.0,
     "log_cosh": 1.0,
+    "quantile": 1.0,
     "poisson": 1.0,
     "bce": 0.25,
     "cross_entropy": 0.5,
@@ -42,8 +43,9 @@ SECOND_DERIVATIVE = {
 }
 """Largest second derivative of the loss in the output (bce 1/4, cross-entropy at most 1/2). smooth_l1's is
 1/beta; the
-absolute error has none: 1 stands for the squared loss that is as steep at a residual of 1. poisson's is the
-prediction itself, which is 1, the mean, where nothing is learnt yet; focal's grows with gamma: 0.25 at 0,
+absolute error and the pinball loss have none: 1 stands for the squared loss that is as steep at a residual
+of 1. poisson's is the prediction itself, which is 1, the mean, where nothing is learnt yet; focal's grows
+with gamma: 0.25 at 0,
 0.5 at 2, 1.1 at 20, for two classes."""
 
 
@@ -67,18 +69,20 @@ def examine(evidence: Evidence, *, look_at_start: bool) -> Measured:
 
 
 def batch_of(part: Part, positions: Array) -> tuple[Tensor, Tensor, Tensor]:
-    """x, c, y of some rows, shaped as the losses take them: y float [n, 1], or int64 [n] for classes."""
+    """x, c, y of some rows, shaped as the losses take them: y float [n, 1] or [n, targets], or int64 [n]
+    for classes."""
     y = torch.from_numpy(np.ascontiguousarray(part.y[positions]))
     return (
         torch.from_numpy(np.ascontiguousarray(part.x[positions])),
         torch.from_numpy(np.ascontiguousarray(part.c[positions])),
-        y.unsqueeze(1) if y.is_floating_point() else y,
+        y.reshape(len(y), -1) if y.is_floating_point() else y,
     )
 
 
 def sound_rows(part: Part, count: int) -> Array:
     """Positions of up to ``count`` rows, evenly spread, without a non-finite value."""
-    sound = np.flatnonzero(part.finite_rows() & np.isfinite(part.y))
+    known = np.isfinite(part.y.reshape(len(part.rows), -1)).all(axis=1)
+    sound = np.flatnonzero(part.finite_rows() & known)
     if len(sound) <= count:
         return sound
     return np.asarray(sound[np.linspace(0, len(sound) - 1, count).astype(np.int64)])
@@ -150,7 +154,9 @@ def _measure_start(evidence: Evidence, prepared: Prepared, positions: Array) -> 
     x, c, y = batch_of(prepared.train, positions)
     x, y = x.double(), y.double() if y.is_floating_point() else y
     scaled_x, scaled_y = _standardised_inputs(prepared, x), _standardised_target(prepared, y)
-    second = _second_derivative(evidence.config.loss)
+    # Losses of numbers are means over a row's outputs too.
+    outputs = 1 if prepared.classes is not None else prepared.outputs
+    second = _second_derivative(evidence.config.loss) / outputs
     norms = [_gradient_norm(model, loss_fn, a, c, b) for b in (y, scaled_y) for a in (x, scaled_x)]
     return Start(
         rows=len(positions),
@@ -192,11 +198,12 @@ def _standardised_inputs(prepared: Prepared, x: Tensor) -> Tensor:
 
 
 def _standardised_target(prepared: Prepared, y: Tensor) -> Tensor:
-    if not y.is_floating_point() or prepared.task != "regression":
+    if prepared.classes is not None:
         return y
-    finite = np.asarray(prepared.train.y, np.float64)
-    finite = finite[np.isfinite(finite)]
-    return (y - float(finite.mean())) / (float(finite.std()) or 1.0)
+    held = np.asarray(prepared.train.y, np.float64).reshape(len(prepared.train.rows), -1)
+    held = held[np.isfinite(held).all(axis=1)]
+    scale = held.std(axis=0)
+    return (y - torch.from_numpy(held.mean(axis=0))) / torch.from_numpy(np.where(scale > 0, scale, 1.0))
 
 
 def _gradient_norm(model: nn.Module, loss_fn: Any, x: Tensor, c: Tensor, y: Tensor) -> float | None:
@@ -269,7 +276,7 @@ def _share(prepared: Prepared, model: nn.Module, loss_fn: Any, outlying: Outlyin
         position=int(outlying.positions[worst]),
         column=int(outlying.column[worst]),
         z=float(outlying.z[worst]),
-        in_target=float(np.mean(outlying.column == -1)),
+        in_target=float(np.mean(outlying.column < 0)),
     )
 
 

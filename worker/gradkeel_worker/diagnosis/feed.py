@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from gradkeel_worker.data import Part, Prepared
+    from gradkeel_worker.data import Prepared
 
 Array = np.ndarray[Any, Any]
 _SAMPLE = 50_000
@@ -43,10 +43,11 @@ class ColumnFeed:
 
 @dataclass(frozen=True)
 class TargetFeed:
-    """A regression target as fed, in prepared units. ``stretched``: a few outliers set its standard
-    deviation.
+    """A numeric target as fed, in prepared units: of several the one whose scale is most amiss.
+    ``stretched``: a few outliers set its standard deviation.
     """
 
+    name: str
     mean: float
     std: float
     rms: float
@@ -97,7 +98,7 @@ def feed_of(prepared: Prepared) -> Feed:
         ColumnFeed(one.name, one.source, rms, mean, std, rms / median if median > 0 else 1.0, core)
         for one, mean, std, rms, core in stats
     )
-    return Feed(columns, _target_feed(part) if prepared.task == "regression" else None)
+    return Feed(columns, _worst_target(prepared) if prepared.classes is None else None)
 
 
 def moments(values: Array) -> tuple[float, float, float]:
@@ -133,20 +134,29 @@ def robust_z(values: Array) -> Array:
     return np.asarray(np.nan_to_num((x - center) / scale, nan=0.0, posinf=0.0, neginf=0.0))
 
 
-def _target_feed(part: Part) -> TargetFeed:
-    mean, std, rms = moments(part.y)
-    y = np.asarray(part.y[np.isfinite(part.y)], np.float64)
+def _worst_target(prepared: Prepared) -> TargetFeed:
+    """A stretched target before any other, then the one furthest from a size of 1."""
+    y = prepared.train.y.reshape(len(prepared.train.rows), -1)
+    each = [_target_feed(name, y[:, i]) for i, name in enumerate(prepared.config.targets)]
+    return max(
+        each, key=lambda target: (target.stretched, abs(np.log(target.rms)) if target.rms > 0 else 0.0)
+    )
+
+
+def _target_feed(name: str, values: Array) -> TargetFeed:
+    mean, std, rms = moments(values)
+    y = np.asarray(values[np.isfinite(values)], np.float64)
     skew = float(np.mean(((y - mean) / std) ** 3)) if std > 0 else 0.0
     far = float(np.mean(np.abs(robust_z(y)) > FAR_OUT)) if len(y) else 0.0
     stretched = 0 < far <= FEW_ROWS and std > STRETCHED * _center_and_scale(y)[1]
-    return TargetFeed(mean, std, rms, skew, heavy=far > 0, stretched=stretched)
+    return TargetFeed(name, mean, std, rms, skew, heavy=far > 0, stretched=stretched)
 
 
 @dataclass(frozen=True)
 class OutlyingRows:
     """Rows of the training part with a value far out: positions, the largest |robust z| and where it is.
 
-    ``column[i]`` is the input's position, −1 for the target.
+    ``column[i]`` is the input's position, −1 for the target, −2 and so on for further ones.
     """
 
     positions: Array
@@ -155,13 +165,14 @@ class OutlyingRows:
 
 
 def outlying_rows(prepared: Prepared) -> OutlyingRows:
-    """Rows whose value in a numeric column, or in a regression target, has |robust z| > FAR_OUT."""
+    """Rows whose value in a numeric column, or in a numeric target, has |robust z| > FAR_OUT."""
     part = prepared.train
     worst = np.zeros(len(part.rows))
     where = np.full(len(part.rows), -1, np.int64)
     columns = [(j, part.x[:, j]) for j, one in enumerate(prepared.inputs) if one.role == "value"]
-    if prepared.task == "regression":
-        columns.append((-1, part.y))
+    if prepared.classes is None:
+        targets = part.y.reshape(len(part.rows), -1)
+        columns += [(-1 - k, targets[:, k]) for k in range(targets.shape[1])]
     for j, values in columns:
         z = np.abs(robust_z(values))
         where = np.where(z > worst, j, where)

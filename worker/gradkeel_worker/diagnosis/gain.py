@@ -44,14 +44,15 @@ class Gain:
 def gains(errors: dict[str, dict[str, Array]], seed: int = 0) -> dict[str, dict[str, Gain]]:
     """Gain over each baseline: baseline → metric → Gain, from per-row errors (metric → name → [n]).
 
-    For rmse the per-row error is the square; the others are plain means. Accuracy's is the 0/1 error.
+    For rmse and scaled_rmse the per-row error is the square; the others are plain means. Accuracy's is the
+    0/1 error.
     """
     found: dict[str, dict[str, Gain]] = {}
     for metric, each in errors.items():
         if "model" not in each or len(each["model"]) < 2:
             continue
         for name in ("constant", "ridge"):
-            gain = paired_gain(each["model"], each[name], root=metric == "rmse", seed=seed)
+            gain = paired_gain(each["model"], each[name], root=metric in ("rmse", "scaled_rmse"), seed=seed)
             if gain is not None:
                 found.setdefault(name, {})[metric] = gain
     return found

@@ -230,7 +230,7 @@ def _directions(
     steepest = int(gradient.abs().flatten().argmax())
     chosen = torch.randint(gradient.numel(), (coordinates,), generator=generator).tolist()
     for entry in dict.fromkeys([steepest, *chosen][:coordinates]):
-        direction = torch.zeros_like(gradient)
+        direction = torch.zeros(gradient.shape, dtype=gradient.dtype)
         direction.view(-1)[entry] = 1.0
         found.append(direction)
     return found

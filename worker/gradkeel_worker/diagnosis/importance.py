@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from gradkeel_worker.data.categories import ONEHOT, ORDINAL
 from gradkeel_worker.data.preparation import NEIGHBORS
 from gradkeel_worker.diagnosis.metrics import row_log_loss
+from gradkeel_worker.diagnosis.pinball import pinball_losses
 from gradkeel_worker.diagnosis.sampling import sample
 
 if TYPE_CHECKING:
@@ -226,11 +227,17 @@ def _moved(part: Part, place: Columns, order: Array) -> Part:
 
 
 def _score(prepared: Prepared, part: Part) -> tuple[str, Callable[[Array], float]]:
-    """What grows where a column is missed: RMSE in target units, or the log loss."""
-    if prepared.task == "regression":
-        actual = part.y_raw
-        return "rmse", lambda predicted: float(np.sqrt(np.mean((predicted - actual) ** 2)))
-    return "log_loss", lambda told: float(row_log_loss(part.y_raw, told).mean())
+    """What grows where a column is missed: RMSE in target units, of several targets in units of their spread;
+    the mean pinball loss; or the log loss."""
+    actual = part.y_raw
+    if prepared.classes is not None:
+        return "log_loss", lambda told: float(row_log_loss(actual, told).mean())
+    if prepared.levels:
+        return "pinball", lambda told: float(pinball_losses(actual, told, prepared.levels).mean())
+    several = prepared.output_names is not None
+    scale = prepared.target_spread() if several else 1.0
+    name = "scaled_rmse" if several else "rmse"
+    return name, lambda told: float(np.sqrt(np.mean(((told - actual) / scale) ** 2)))
 
 
 # -------------------------------------------------------------------------------------------------- gradients

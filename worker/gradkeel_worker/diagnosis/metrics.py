@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from sklearn import metrics as sk
 
 from gradkeel_worker.data.decision import Decision
+from gradkeel_worker.diagnosis.pinball import MEDIAN, pinball_losses
 
 Array = np.ndarray[Any, Any]
-Metrics = dict[str, float | None]
+Metrics = dict[str, Any]
+"""Numbers by name, null where one is not defined; ``targets`` and ``levels`` hold further ones by name."""
 
 LIKELIEST = Decision()
 REGRESSION = ("rmse", "mae", "r2")
@@ -41,6 +44,49 @@ def regression_metrics(actual: Array, predicted: Array) -> Metrics:
     spread = reach * float(np.std(actual / reach))
     r2 = 1.0 - (rmse / spread) ** 2 if spread > 0 else np.nan
     return {"rmse": _number(rmse), "mae": _number(float(np.mean(np.abs(error)))), "r2": _number(r2)}
+
+
+def targets_metrics(actual: Array, predicted: Array, names: Sequence[str], scale: Array) -> Metrics:
+    """Metrics of several targets [n, targets]: of each under ``targets``, and their means.
+
+    ``scaled_rmse`` and ``scaled_mae`` are over all rows and targets, each in units of its ``scale``
+    [targets]: the largest target has most of the say in the means of rmse and mae.
+    """
+    each = {name: regression_metrics(actual[:, i], predicted[:, i]) for i, name in enumerate(names)}
+    means: Metrics = {metric: _mean([one[metric] for one in each.values()]) for metric in REGRESSION}
+    scaled = regression_metrics((actual / scale).ravel(), (predicted / scale).ravel())
+    return means | {"scaled_rmse": scaled["rmse"], "scaled_mae": scaled["mae"], "targets": each}
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if len(known) == len(values) else None
+
+
+def quantile_metrics(actual: Array, predicted: Array, levels: Sequence[float]) -> Metrics:
+    """Metrics of quantiles: actual [n], predicted [n, levels] in target units, levels ascending.
+
+    ``pinball`` is the mean over levels; ``levels`` holds each one's, and its ``coverage``: the share of rows
+    that are at most the prediction. ``interval_*`` are of the outermost levels where they lie on both sides
+    of 0.5; ``mae`` and ``rmse`` are the median's where it is among the levels.
+    """
+    if len(actual) == 0 or not np.isfinite(predicted).all():
+        return {"pinball": None}
+    losses = pinball_losses(actual, predicted, levels).mean(axis=0)
+    below = (actual[:, None] <= predicted).mean(axis=0)
+    found: Metrics = {"pinball": float(losses.mean())}
+    if levels[0] < MEDIAN < levels[-1]:
+        inside = (predicted[:, 0] <= actual) & (actual <= predicted[:, -1])
+        found["interval_coverage"] = float(inside.mean())
+        found["interval_width"] = float(np.mean(predicted[:, -1] - predicted[:, 0]))
+    if MEDIAN in levels:
+        middle = regression_metrics(actual, predicted[:, list(levels).index(MEDIAN)])
+        found |= {"mae": middle["mae"], "rmse": middle["rmse"]}
+    found["levels"] = {
+        f"{level:.12g}": {"pinball": float(loss), "coverage": float(share)}
+        for level, loss, share in zip(levels, losses, below, strict=True)
+    }
+    return found
 
 
 def row_log_loss(actual: Array, probabilities: Array) -> Array:

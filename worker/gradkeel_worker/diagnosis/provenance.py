@@ -4,7 +4,7 @@ on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +36,7 @@ def first_bad_cell(prepared: Prepared, rows: Array | list[int] | None = None) ->
     inside = np.ones(len(part.rows), bool) if rows is None else np.isin(part.rows, np.asarray(rows))
     bad = np.flatnonzero(~part.finite_rows() & inside)
     if not len(bad):
-        return _bad_target(part, inside)
+        return _bad_target(part, inside, prepared.config.targets)
     i = int(bad[0])
     j = int(np.flatnonzero(~np.isfinite(part.x[i]))[0])
     cell = prepared.x_source_cell("train", i, j)
@@ -49,13 +49,20 @@ def first_bad_cell(prepared: Prepared, rows: Array | list[int] | None = None) ->
     )
 
 
-def _bad_target(part: Part, inside: Array) -> Origin | None:
-    bad = np.flatnonzero(~np.isfinite(np.asarray(part.y, np.float64)) & inside)
+def _bad_target(part: Part, inside: Array, names: Sequence[str]) -> Origin | None:
+    y = np.asarray(part.y, np.float64).reshape(len(part.rows), -1)
+    bad = np.argwhere(~np.isfinite(y) & inside[:, None])
     if not len(bad):
         return None
-    line = None if part.lines is None else int(part.lines[bad[0]])
+    i, j = (int(k) for k in bad[0])
+    line = None if part.lines is None else int(part.lines[i])
     return Origin(
-        "target", kind_of(float(part.y[bad[0]])), row=int(part.rows[bad[0]]), line=line, operation="data"
+        "target",
+        kind_of(float(y[i, j])),
+        row=int(part.rows[i]),
+        line=line,
+        column=names[j],
+        operation="data",
     )
 
 

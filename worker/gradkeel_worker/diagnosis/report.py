@@ -16,6 +16,7 @@ from gradkeel_worker.diagnosis.case import Case
 from gradkeel_worker.diagnosis.evidence import Evidence
 from gradkeel_worker.diagnosis.finding import Finding
 from gradkeel_worker.diagnosis.order import arrange, verdict_of
+from gradkeel_worker.diagnosis.pinball import MEDIAN
 from gradkeel_worker.diagnosis.rules import RULES
 from gradkeel_worker.diagnosis.rules.clipping import role_of
 from gradkeel_worker.diagnosis.series import numbers, series_of
@@ -150,7 +151,7 @@ def _data(case: Case) -> Json | None:
         "predicted_inflation": feed.inflation if feed is not None else None,
         "target": None
         if target is None
-        else {"name": case.config.target, "mean": target.mean, "std": target.std, "skew": target.skew},
+        else {"name": target.name, "mean": target.mean, "std": target.std, "skew": target.skew},
         "rows": _row_counts(case),
     }
 
@@ -168,7 +169,7 @@ def _inflation(case: Case) -> Json:
 def _unscaled_inflation(case: Case, profile: Json | None) -> Json:
     """The same had the column been fed as it stands in the file."""
     used = {one.source for one in case.feed.columns} if case.feed is not None else None
-    left_out = {case.config.target, *case.config.columns.exclude}
+    left_out = {*case.config.targets, *case.config.columns.exclude}
     found = {}
     for column in (profile or {}).get("columns", ()):
         mean, std = column.get("mean"), column.get("std")
@@ -207,6 +208,8 @@ def _fit(case: Case) -> Json | None:
         "stopped_by": readings.stopped_by,
         "learning_curve": _learning_curve(readings),
         "predictions_sample": _sampled(case, predictions),
+        "sample_of": _sample_of(case),
+        "worst_target": worst_target(metrics.get("test") or metrics.get("validation")),
         "loss_of_best_constant": case.constant_loss,
         "cross_validation": folds,
         **dict.fromkeys(DETAILS),
@@ -226,17 +229,20 @@ def _gain(case: Case) -> Json | None:
 
 
 def _mean_residual(case: Case, predictions: dict[str, Array]) -> float | None:
-    """Mean of prediction − actual on the test part, in target units; regression only."""
-    if case.task != "regression" or not len(predictions.get("prediction", ())):
+    """Mean of prediction − actual on the test part, in target units; regression with one target only."""
+    predicted = predictions.get("prediction", np.zeros(0))
+    if case.task != "regression" or predicted.ndim > 1 or not len(predicted):
         return None
-    return float(np.mean(predictions["prediction"] - predictions["actual"]))
+    return float(np.mean(predicted - predictions["actual"]))
 
 
 def _sampled(case: Case, predictions: dict[str, Array]) -> list[Any]:
     """Up to 500 pairs, evenly spread over the test part.
 
-    Regression: [actual, predicted]. Classes: [actual class, probability given to it].
+    Numbers: [actual, predicted], of several those that ``sample_of`` names. Classes: [actual class,
+    probability given to it].
     """
+    predictions = _of_one(case, predictions)
     count = len(predictions.get("actual", ()))
     some = np.linspace(0, count - 1, min(count, _SAMPLED_PREDICTIONS)).astype(np.int64)
     if not count:
@@ -250,6 +256,45 @@ def _sampled(case: Case, predictions: dict[str, Array]) -> list[Any]:
         row[index[label]] for label, row in zip(actual, predictions["probabilities"][some], strict=True)
     ]
     return [list(pair) for pair in zip(actual, numbers(np.array(chosen)), strict=True)]
+
+
+def _sampled_output(case: Case) -> int | None:
+    """Which of several outputs is shown: the target that is predicted worst, or the level nearest to the
+    median.
+    """
+    prepared, evaluation = case.evidence.prepared, case.evidence.evaluation
+    if prepared is None or prepared.output_names is None:
+        return None
+    if prepared.levels:
+        return int(np.argmin(np.abs(np.array(prepared.levels) - MEDIAN)))
+    worst = worst_target((evaluation.metrics if evaluation is not None else {}).get("test"))
+    return 0 if worst is None else prepared.output_names.index(worst)
+
+
+def _of_one(case: Case, predictions: dict[str, Array]) -> dict[str, Array]:
+    """The predictions of the output that is shown."""
+    shown = _sampled_output(case)
+    if shown is None or not predictions:
+        return predictions
+    actual = predictions["actual"]
+    return {
+        "actual": actual[:, shown] if actual.ndim > 1 else actual,
+        "prediction": predictions["prediction"][:, shown],
+    }
+
+
+def _sample_of(case: Case) -> str | None:
+    shown = _sampled_output(case)
+    if shown is None or case.evidence.prepared is None:
+        return None
+    return (case.evidence.prepared.output_names or ())[shown]
+
+
+def worst_target(metrics: Json | None) -> str | None:
+    """The target whose r2 is lowest; None where there is one target only."""
+    each = (metrics or {}).get("targets") or {}
+    scored = {name: of_target["r2"] for name, of_target in each.items() if of_target["r2"] is not None}
+    return min(scored, key=lambda name: scored[name]) if scored else None
 
 
 def _learning_curve(readings: Readings) -> list[Json]:

@@ -20,7 +20,7 @@ _WINDOW_BYTES, _PIECE_BYTES = 2**30, 2**18
 
 
 class Batch(NamedTuple):
-    """x [b, d], c [b, k], y [b, 1] or classes [b], weight [b] or None; ``first``: place in the epoch."""
+    """x [b, d], c [b, k], y [b, targets] or classes [b], weight [b] or None, place of the ``first`` row."""
 
     x: Tensor
     c: Tensor
@@ -43,7 +43,8 @@ class Arrays(Protocol):
 
 
 class Tensors(NamedTuple):
-    """A part's tensors, on the training device. y is float [n, 1], or int64 [n] for classes."""
+    """A part's tensors, on the training device. y is float [n, 1] or [n, targets], or int64 [n]
+    for classes."""
 
     x: Tensor
     c: Tensor
@@ -59,7 +60,7 @@ class Tensors(NamedTuple):
         return cls(
             torch.from_numpy(np.ascontiguousarray(part.x)).to(device),
             torch.from_numpy(np.ascontiguousarray(part.c)).to(device),
-            (y.unsqueeze(1) if y.is_floating_point() else y).to(device),
+            (y.unsqueeze(1) if y.is_floating_point() and y.ndim == 1 else y).to(device),
             weight,
         )
 

@@ -17,6 +17,7 @@ from gradkeel.contract import config as contract
 from gradkeel.contract.config import TrainConfig
 from gradkeel.contract.errors import ConfigError, FieldError
 from gradkeel_worker.data import Part, Prepared
+from gradkeel_worker.diagnosis.pinball import pinball_losses
 from gradkeel_worker.engine.averaging import Averaged
 from gradkeel_worker.engine.batches import Batches, Tensors
 from gradkeel_worker.engine.checkpoint import bond
@@ -46,6 +47,7 @@ _LOSSES_OF_TASK = {
     "regression": ("huber", "smooth_l1", "mse", "mae", "log_cosh", "poisson"),
     "binary": ("bce", "focal"),
     "multiclass": ("cross_entropy", "focal"),
+    "quantile": ("quantile",),
 }
 
 
@@ -127,10 +129,9 @@ def build(
 def build_model(prepared: Prepared, config: TrainConfig) -> Network:
     """The config's model for the prepared columns, with what ``freeze`` names frozen."""
     categories = tuple((len(category.levels) + 1, category.width) for category in prepared.categories)
-    outputs = len(prepared.classes or ()) if prepared.task == "multiclass" else 1
     embedding = _numeric_embedding(prepared, config)
     inputs = Inputs(prepared.train.x.shape[1], categories, embedding)
-    network = MODELS[config.model.kind](config.model, inputs, outputs)
+    network = MODELS[config.model.kind](config.model, inputs, prepared.outputs)
     if isinstance(network, Ensemble):
         network.link = _link(prepared)
     if prepared.start is not None:
@@ -265,17 +266,22 @@ def _side_batch(train: Tensors, seed: int) -> SideBatch:
 
 
 def _score(prepared: Prepared) -> Callable[[NDArray[np.float64]], dict[str, float]]:
-    """The metric shown after each epoch: rmse in target units, or accuracy."""
+    """The metric shown after each epoch, in target units: rmse, of several targets their mean, or the pinball
+    loss; accuracy of classes."""
     actual = prepared.validation.y_raw
     finite: Any = usable_rows(prepared.validation)
     kept = slice(None) if finite is None else finite
 
     def rmse(outputs: NDArray[np.float64]) -> dict[str, float]:
-        error = prepared.target.inverse(outputs[kept, 0]) - actual[kept]
-        return {"rmse": float(np.sqrt(np.mean(error**2)))}
+        error = prepared.in_target_units(outputs[kept]) - actual[kept]
+        return {"rmse": float(np.mean(np.sqrt(np.mean(error**2, axis=0))))}
+
+    def pinball(outputs: NDArray[np.float64]) -> dict[str, float]:
+        predicted = prepared.in_target_units(outputs[kept])
+        return {"pinball": float(pinball_losses(actual[kept], predicted, prepared.levels).mean())}
 
     def accuracy(outputs: NDArray[np.float64]) -> dict[str, float]:
         predicted = outputs[kept, 0] > 0 if outputs.shape[1] == 1 else outputs[kept].argmax(1)
         return {"accuracy": float(np.mean(predicted == actual[kept]))}
 
-    return rmse if prepared.task == "regression" else accuracy
+    return {"regression": rmse, "quantile": pinball}.get(prepared.task, accuracy)

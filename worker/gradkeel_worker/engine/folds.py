@@ -106,9 +106,12 @@ class Folds:
 
 def _spread(metrics: Sequence[Json]) -> Json:
     """Mean and sample standard deviation by name, over the folds where there is such a number."""
-    found = {}
+    found: Json = {}
     for name in dict.fromkeys(name for each in metrics for name in each):
         values = [each[name] for each in metrics if each.get(name) is not None]
+        if values and isinstance(values[0], dict):  # of several targets or quantiles, each
+            found[name] = _spread(values)
+            continue
         found[name] = {
             "mean": float(np.mean(values)) if values else None,
             "sd": float(np.std(values, ddof=1)) if len(values) > 1 else None,

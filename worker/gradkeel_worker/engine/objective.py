@@ -92,15 +92,16 @@ class Objective:
 
 
 class AlignedLoss:
-    """The training loss for callers who hold targets as [n]: they are given the prediction's shape."""
+    """The training loss for callers who hold targets as [n]: they are given the prediction's shape, or
+    [n, 1] where a row has several outputs for one target."""
 
     def __init__(self, loss: Callable[..., Tensor]) -> None:
         self.loss = loss
 
     def __call__(self, prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
         if target.is_floating_point():
-            rows = prediction.ndim == 3  # of several members: one target for all
-            target = target.reshape((len(prediction), -1) if rows else prediction.shape)
+            same = prediction.ndim < 3 and target.numel() == prediction.numel()
+            target = target.reshape(prediction.shape if same else (len(prediction), -1))
         return (
             self.loss(prediction, target) if weight is None else self.loss(prediction, target, weight=weight)
         )

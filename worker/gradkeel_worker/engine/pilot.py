@@ -67,14 +67,15 @@ def _undecided(config: TrainConfig) -> bool:
 
 
 def residuals(run: Run, prepared: Prepared) -> NDArray[np.float64]:
-    """Outputs minus targets of up to 10,000 evenly spread training rows, in prepared target units, [n]."""
+    """Outputs minus targets of up to 10,000 evenly spread training rows, in prepared target units, [n]:
+    of several targets those of all."""
     rows = np.unique(np.linspace(0, len(prepared.train) - 1, _MAX_ROWS).astype(np.int64))
     chosen = Tensors.of(prepared.train, run.device).take(torch.from_numpy(rows).to(run.device))
     run.model.eval()
     _, outputs = run.objective.mean(chosen)
-    found: NDArray[np.float64] = outputs[:, 0] - prepared.train.y[rows].astype(np.float64)
+    found: NDArray[np.float64] = outputs - prepared.train.y[rows].astype(np.float64).reshape(len(rows), -1)
     usable = usable_rows(prepared.train)
-    return found if usable is None else found[usable[rows]]
+    return (found if usable is None else found[usable[rows]]).ravel()
 
 
 def _pilot_config(config: TrainConfig, rows: int) -> TrainConfig:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from gradkeel.contract.resolve import to_json
-from gradkeel_worker.data import Prepared
+from gradkeel_worker.data import Prepared, TargetTransform, TargetTransforms
 from gradkeel_worker.data.categories import EMBEDDING
 from gradkeel_worker.data.curves import Curve, QuantileTable
 from gradkeel_worker.data.preparation import Source
@@ -85,6 +85,7 @@ def build_manifest(result: Any, *, dataset: dict[str, Any], job_id: str, created
         "job_id": job_id,
         "task": prepared.task,
         "target": _target(prepared),
+        "outputs": None if prepared.output_names is None else list(prepared.output_names),
         "columns": [_column(prepared, source) for source in prepared.preparation.sources],
         "preparation": prepared.preparation.to_manifest(),
         "decision": asdict(prepared.decision),
@@ -106,17 +107,25 @@ def build_manifest(result: Any, *, dataset: dict[str, Any], job_id: str, created
 
 
 def _target(prepared: Prepared) -> dict[str, Any]:
-    transform = prepared.target
+    target = prepared.target
+    each = target.each if isinstance(target, TargetTransforms) else (target,)
+    transforms = [_transform(one) for one in each]
     return {
-        "name": prepared.config.target,
+        "name": prepared.config.target_text,
+        "names": list(prepared.config.targets),
         "classes": None if prepared.classes is None else list(prepared.classes),
-        "transform": {
-            "kind": transform.kind,
-            "center": transform.center,
-            "scale": transform.scale,
-            "link": transform.link,
-            "power": transform.power if transform.kind == "power" else None,
-        },
+        "transform": transforms[0] if len(transforms) == 1 else None,
+        "transforms": transforms,
+    }
+
+
+def _transform(transform: TargetTransform) -> dict[str, Any]:
+    return {
+        "kind": transform.kind,
+        "center": transform.center,
+        "scale": transform.scale,
+        "link": transform.link,
+        "power": transform.power if transform.kind == "power" else None,
     }
 
 

@@ -12,7 +12,7 @@ from gradkeel_worker.data import Prepared
 from gradkeel_worker.data.curves import QuantileTable
 from gradkeel_worker.data.preparation import Preparation, Source
 from gradkeel_worker.data.table import BOOLEAN, CATEGORICAL, DATETIME, NUMERIC, Array
-from gradkeel_worker.data.target import BINARY, REGRESSION
+from gradkeel_worker.data.target import BINARY
 from gradkeel_worker.export.errors import ExportError
 from gradkeel_worker.export.front import input_name
 
@@ -38,7 +38,7 @@ def check_export(prepared: Prepared, model: nn.Module, graph: bytes) -> None:
 
 
 def _size(prepared: Prepared, predictions: Array) -> float:
-    spread = float(np.std(prepared.train.y_raw)) if prepared.task == REGRESSION else 1.0
+    spread = float(np.std(prepared.train.y_raw, axis=0).max()) if prepared.classes is None else 1.0
     return float(np.abs(predictions).max(initial=0.0)) + spread
 
 
@@ -46,8 +46,8 @@ def _network(prepared: Prepared, model: nn.Module, columns: dict[str, Array], dt
     x, c = prepared.preparation.transform(columns)
     with torch.no_grad():
         out = model(torch.from_numpy(x).to(dtype), torch.from_numpy(c)).double()
-    if prepared.task == REGRESSION:
-        return prepared.target.inverse(out[:, 0].numpy())
+    if prepared.classes is None:
+        return prepared.in_target_units(out.numpy())
     if prepared.task == BINARY:
         out = torch.cat([torch.zeros_like(out), out], dim=1)
     return prepared.decision.probabilities(np.asarray(out.softmax(1).numpy()))

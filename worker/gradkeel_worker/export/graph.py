@@ -50,6 +50,16 @@ class Graph:
         self._nodes.append(helper.make_node("TopK", inputs, outputs, axis=1, largest=0, sorted=1))
         return result
 
+    def ascending(self, value: str, columns: int) -> str:
+        """Each row of [N, columns] in ascending order."""
+        places = f"{_INNER}places_{len(self._nodes)}"
+        result = f"{_INNER}TopK_{len(self._nodes)}"
+        count = self.constant([columns], np.int64)
+        self._nodes.append(
+            helper.make_node("TopK", [value, count], [result, places], axis=1, largest=0, sorted=1)
+        )
+        return result
+
     def cast(self, value: str, kind: int) -> str:
         """The value as another type."""
         return self.add("Cast", value, to=kind)

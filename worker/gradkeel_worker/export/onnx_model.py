@@ -9,9 +9,9 @@ import onnx
 from onnx import ModelProto, TensorProto
 from torch import nn
 
-from gradkeel_worker.data import Prepared, TargetTransform
+from gradkeel_worker.data import Prepared, TargetTransform, TargetTransforms
 from gradkeel_worker.data.curves import YeoJohnson
-from gradkeel_worker.data.target import BINARY, REGRESSION
+from gradkeel_worker.data.target import BINARY
 from gradkeel_worker.export.core import add_core
 from gradkeel_worker.export.curves import straight
 from gradkeel_worker.export.front import add_front
@@ -20,13 +20,13 @@ from gradkeel_worker.export.graph import Graph
 
 def build_onnx(prepared: Prepared, model: nn.Module) -> ModelProto:
     """Inputs: one [N, 1] per feature column, DOUBLE (numbers, seconds since 1970 UTC) or STRING. Output:
-    ``prediction`` [N] or ``probabilities`` [N, classes], DOUBLE. Raises ExportError."""
+    ``prediction`` [N], [N, outputs] of several targets or quantiles, or ``probabilities``
+    [N, classes], DOUBLE. Raises ExportError."""
     graph = Graph()
     logits = graph.cast(add_core(graph, model, add_front(graph, prepared.preparation)), TensorProto.DOUBLE)
-    if prepared.task == REGRESSION:
-        graph.output(_inverse(graph, prepared, logits), "prediction", ["N"])
+    if prepared.classes is None:
+        graph.output(_prediction(graph, prepared, logits), "prediction", _shape(prepared))
     else:
-        assert prepared.classes is not None
         graph.output(_probabilities(graph, prepared, logits), "probabilities", ["N", len(prepared.classes)])
     built = graph.model("gradkeel", _properties(prepared))
     onnx.checker.check_model(built)
@@ -44,15 +44,33 @@ def write_onnx(result: Any, path: str | Path) -> None:
     Path(path).write_bytes(onnx_bytes(result.prepared, result.model))
 
 
-def _inverse(graph: Graph, prepared: Prepared, z: str) -> str:
-    flat = graph.add("Reshape", z, graph.constant([-1], "int64"))
-    if prepared.target.kind == "log1p":
-        return graph.add("Sub", graph.add("Exp", flat), graph.constant([1.0]))
-    if prepared.target.link == "log":
-        flat = graph.add("Exp", flat)
-    scaled = graph.add("Mul", flat, graph.constant([prepared.target.scale]))
-    moved = graph.add("Add", scaled, graph.constant([prepared.target.center]))
-    return _unbent(graph, prepared.target, moved) if prepared.target.kind == "power" else moved
+def _shape(prepared: Prepared) -> list[str | int]:
+    return ["N"] if prepared.output_names is None else ["N", len(prepared.output_names)]
+
+
+def _prediction(graph: Graph, prepared: Prepared, z: str) -> str:
+    """What `Prepared.in_target_units` computes, of z [N, outputs]."""
+    target = prepared.target
+    if isinstance(target, TargetTransforms):
+        parts = [
+            _inverse(graph, one, graph.add("Gather", z, graph.constant([i], np.int64), axis=1))
+            for i, one in enumerate(target.each)
+        ]
+        return graph.concat(parts)
+    if prepared.output_names is not None:
+        return graph.ascending(_inverse(graph, target, z), len(prepared.output_names))
+    return _inverse(graph, target, graph.add("Reshape", z, graph.constant([-1], "int64")))
+
+
+def _inverse(graph: Graph, target: TargetTransform, z: str) -> str:
+    """The model's units to target units, of any shape."""
+    if target.kind == "log1p":
+        return graph.add("Sub", graph.add("Exp", z), graph.constant([1.0]))
+    if target.link == "log":
+        z = graph.add("Exp", z)
+    scaled = graph.add("Mul", z, graph.constant([target.scale]))
+    moved = graph.add("Add", scaled, graph.constant([target.center]))
+    return _unbent(graph, target, moved) if target.kind == "power" else moved
 
 
 def _unbent(graph: Graph, target: TargetTransform, value: str) -> str:
@@ -80,5 +98,6 @@ def _own_probabilities(graph: Graph, prepared: Prepared, logits: str) -> str:
 
 def _properties(prepared: Prepared) -> dict[str, str]:
     classes = None if prepared.classes is None else list(prepared.classes)
-    told = {"target": prepared.config.target, "task": prepared.task, "classes": classes}
-    return {"gradkeel": json.dumps(told | {"threshold": prepared.decision.threshold})}
+    told: dict[str, Any] = {"target": prepared.config.target, "task": prepared.task, "classes": classes}
+    told |= {"outputs": prepared.output_names, "threshold": prepared.decision.threshold}
+    return {"gradkeel": json.dumps(told)}

@@ -10,6 +10,7 @@ from gradkeel_store.page.sections.findings import findings_section
 from gradkeel_store.page.sections.gradient_check import gradient_check_section
 from gradkeel_store.page.sections.importance import importance_section
 from gradkeel_store.page.sections.layers import layers_section
+from gradkeel_store.page.sections.outputs import outputs_section
 from gradkeel_store.page.sections.predictions import predictions_section
 from gradkeel_store.page.sections.probabilities import probabilities_section
 from gradkeel_store.page.sections.result import result_section
@@ -24,9 +25,10 @@ def all_sections(view: View) -> tuple[list[Section], dict[str, Any]]:
     """Every section, and the readings its charts offer to a pointer, by chart."""
     readings: dict[str, Any] = {}
     check, sweep = gradient_check_section(view)
-    sections = [
+    sections: list[Section | None] = [
         findings_section(view),
         result_section(view),
+        outputs_section(view),
         training_section(view, readings),
         layers_section(view, readings),
         stabilizers_section(view),

@@ -42,8 +42,10 @@ def predictions_section(view: View) -> Section:
     ]
     if not pairs:
         return Section("predictions", title, LEAD, absent("None of the kept predictions is a finite number."))
+    shown = text(view.part("fit").get("sample_of"))
+    lead = [LEAD, *([" Shown here: ", name(shown, 60), "."] if shown else [])]
     charts = tag("div", _scatter(pairs), _residuals(pairs), cls="pair")
-    return Section("predictions", title, LEAD, [charts, _misses(mapping(view.part("fit").get("residuals")))])
+    return Section("predictions", title, lead, [charts, _misses(mapping(view.part("fit").get("residuals")))])
 
 
 def _misses(given: dict[str, Any]) -> Html | None:
@@ -77,8 +79,8 @@ def _is_number(key: str) -> bool:
 
 def _is_classes(view: View, sample: list[Any]) -> bool:
     task = text(view.config.get("task"))
-    if task in ("binary", "multiclass", "regression"):
-        return task != "regression"
+    if task in ("binary", "multiclass", "regression", "quantile"):
+        return task in ("binary", "multiclass")
     return any(number(actual) is None for actual, _ in sample)
 
 

@@ -83,6 +83,7 @@ def _folds(view: View) -> Html | None:
     if not folds:
         return None
     spreads = {metric: mapping(spread) for metric, spread in mapping(found.get("metrics")).items()}
+    spreads = {metric: spread for metric, spread in spreads.items() if "mean" in spread}  # not by output
     numbered = [(number(fold.get("fold")), mapping(fold.get("metrics"))) for fold in folds[:_SHOWN_FOLDS]]
     head: list[Child] = ["Metric", "Mean", "Standard deviation", *(f"Fold {brief(i)}" for i, _ in numbered)]
     rows: list[list[Child]] = [

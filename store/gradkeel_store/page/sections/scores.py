@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from gradkeel_store.page.source import Number, View, mapping, number
 from gradkeel_store.page.wording import METRICS
 
+HEADLINES = ("pinball", "scaled_rmse", "rmse", "accuracy", "log_loss")
+"""Metrics that speak for a model: of quantiles, of several targets, of one, of classes."""
 PARTS = ("train", "validation", "test")
 Scores = dict[str, Number]
 
@@ -58,10 +60,10 @@ class Comparison:
 
 
 def headline(view: View) -> Comparison | None:
-    """RMSE for regression, accuracy for classes, on test, else validation."""
+    """The first of HEADLINES on test, else validation."""
     scores = model_scores(view)
     for part in ("test", "validation"):
-        for metric in ("rmse", "accuracy", "log_loss"):
+        for metric in HEADLINES:
             value = scores.get(part, {}).get(metric)
             if value is not None:
                 constant = baseline_scores(view).get("constant", {}).get(part, {}).get(metric)

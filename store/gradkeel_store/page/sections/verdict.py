@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gradkeel.contract.config import target_text
 from gradkeel_store.page.markup import Child, Html, name, shorten, tag
 from gradkeel_store.page.sections.scores import headline
 from gradkeel_store.page.source import View, mapping, number, text
@@ -71,7 +72,7 @@ def _worth(view: View, verdict: str) -> Child:
 def _facts(view: View) -> Html | None:
     config, job = view.config, view.job
     lines = [
-        ("Target", name(config["target"]) if config.get("target") else None),
+        ("Target", name(target_text(config["target"])) if config.get("target") else None),
         ("Task", config.get("task")),
         ("Model", _model(mapping(config.get("model")))),
         ("Optimizer", _optimizer(mapping(config.get("optimizer")))),

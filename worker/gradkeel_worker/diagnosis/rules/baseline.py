@@ -15,6 +15,7 @@ from gradkeel_worker.diagnosis.words import METRICS, number, plural
 Json = dict[str, Any]
 
 _FEW_ROWS = 30
+_LINEAR = {"regression": "ridge regression", "quantile": "ridge regression moved to each quantile"}
 
 
 def no_better_than_baseline(case: Case) -> list[Finding]:
@@ -115,7 +116,7 @@ def _remedy(case: Case, linear: bool) -> Remedy:
 
 
 def _like_ridge(case: Case, metric: str, gain: Gain) -> Finding:
-    name = "ridge regression" if case.task == "regression" else "logistic regression"
+    name = _LINEAR.get(case.task, "logistic regression")
     better = "does as well, as far as so many rows can tell" if gain.high > 0 else "does better"
     if case.starts_alike:
         close, severity = f"Most likely cause: {_cause(case, True)}.", Severity.WARNING

@@ -112,7 +112,7 @@ def _where(case: Case) -> Json:
         place |= {"row": origin.row, "line": origin.line, "column": origin.column}
         place["layer"] = origin.layer or place["layer"]
         if origin.what == "target":
-            place["column"] = case.config.target
+            place["column"] = origin.column or case.config.target_text
     return place
 
 
@@ -140,7 +140,7 @@ def _because(case: Case, cause: str) -> str:
 
 
 def _cell(case: Case, origin: Origin) -> str:
-    column = origin.column or (case.config.target if origin.what == "target" else None)
+    column = origin.column or (case.config.target_text if origin.what == "target" else None)
     held = {"nan": "no number (NaN)", "inf": "infinity", "-inf": "minus infinity"}.get(
         origin.kind, origin.kind
     )

@@ -26,8 +26,8 @@ def outliers(case: Case) -> list[Finding]:
         return []
     prepared = case.evidence.prepared
     assert prepared is not None
-    in_target = share.column == -1
-    column = case.config.target if in_target else prepared.inputs[share.column].source
+    in_target = share.column < 0
+    column = case.config.targets[-1 - share.column] if in_target else prepared.inputs[share.column].source
     part, at = prepared.train, share.position
     return [
         Finding(
@@ -67,7 +67,7 @@ def _severity(case: Case) -> Severity:
 
 def _text(case: Case, share: OutlierShare, column: str) -> str:
     lead = "Most likely cause of what went wrong: outlying rows. " if case.cause == "outliers" else ""
-    where = "the target" if share.column == -1 else f"column “{column}”"
+    where = "the target" if share.column < 0 else f"column “{column}”"
     return (
         f"{lead}{plural(share.rows, 'row')} of the training part ({percent(share.share_of_rows)}) hold a "
         "value more than "
@@ -93,7 +93,7 @@ def _remedy(case: Case, share: OutlierShare, column: str) -> Remedy:
     if case.target_stretched:
         patch = remedies.stabilise(case, remedies.scale_target(case, "robust"))
         return Remedy("Scale the target by median and MAD, and bound what one row can do.", patch)
-    if share.column == -1 or share.in_target > 0.5:
+    if share.column < 0 or share.in_target > 0.5:
         if isinstance(loss, contract.MSE):
             return Remedy(
                 "Use the Huber loss: a far-off row then pulls no harder than a near one.", _huber(case)

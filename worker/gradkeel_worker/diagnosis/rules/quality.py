@@ -88,12 +88,12 @@ def _mixed_notes(case: Case) -> list[Json]:
         for note in (case.evidence.profile or {}).get("findings") or ()
         if note.get("code") == MIXED_TYPES
         and note["column"] not in {*columns.exclude, *columns.types, *columns.missing_values}
-        and (columns.include is None or note["column"] in {*columns.include, case.config.target})
+        and (columns.include is None or note["column"] in {*columns.include, *case.config.targets})
     ]
 
 
 def _effect(case: Case, column: str) -> str:
-    if column == case.config.target:
+    if column in case.config.targets:
         return "the target is read as text, and each of its values as a class"
     if case.evidence.prepared is not None and column not in _used(case):
         return "the whole column is read as text and left out of the features"

@@ -204,7 +204,7 @@ def _badly_scaled(case: Case, target: TargetFeed) -> Finding:
         explanation=lead + text,
         remedy=Remedy(_patch_words(patch), patch),
         evidence=_target_evidence(case, target),
-        where={"column": case.config.target, "phase": "prepare"},
+        where={"column": target.name, "phase": "prepare"},
         also_consistent_with=("a learning rate too high for errors of this size",) if guilty else (),
     )
 
@@ -257,5 +257,5 @@ def _skewed(case: Case, target: TargetFeed) -> Finding:
         ),
         remedy=Remedy(advice, patch),
         evidence=_target_evidence(case, target),
-        where={"column": case.config.target, "phase": "prepare"},
+        where={"column": target.name, "phase": "prepare"},
     )
