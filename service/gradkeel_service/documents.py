@@ -292,6 +292,12 @@ PREDICTIONS: Json = {
             "type": "array",
             "items": {"type": "object", "additionalProperties": {"type": "number"}},
         },
+        "intervals": {
+            "type": "array",
+            "items": ANYTHING,
+            "description": "Where `interval` was given: lower and upper bound of each row; of several "
+            "targets by name.",
+        },
         "warnings": {"type": "array"},
     },
     "required": ["model_id", "predictions", "warnings"],

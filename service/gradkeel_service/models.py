@@ -44,6 +44,14 @@ class PredictQuery(ma.Schema):
             "`strict` refuses them."
         },
     )
+    interval = ma.fields.Float(
+        load_default=None,
+        validate=ma.validate.Range(0, 1, min_inclusive=False, max_inclusive=False),
+        metadata={
+            "description": "0.8, 0.9 or 0.95: prediction intervals too, that should hold that share of the "
+            "targets; models of numbers only."
+        },
+    )
 
 
 @blueprint.route("", methods=["GET"])
@@ -111,4 +119,4 @@ def predict(query: dict[str, Any], model_id: str) -> ResponseReturnValue:
     if not body:
         raise invalid("", "empty", "the body holds no rows")
     model = parts().predictors.get(digest_of(row, "bundle"))
-    return predicting.answer(row.id, model, body, query["policy"], form)
+    return predicting.answer(row.id, model, body, form, query["policy"], query["interval"])

@@ -41,11 +41,16 @@ Rows = Any
 """What `Model.predict` takes: a list of records or a dict of columns."""
 
 
-def answer(model_id: str, model: "Model", body: bytes, policy: str, form: str) -> Response:
-    """The predictions for the rows in ``body``; 422 naming the column where a row cannot be used."""
+def answer(
+    model_id: str, model: "Model", body: bytes, form: str, policy: str, interval: float | None = None
+) -> Response:
+    """The predictions for the rows in ``body``; 422 naming the column where a row cannot be used, or the
+    ``interval`` that the model has not."""
     try:
         rows = _read_rows(model, body)
-        result = model.predict(rows, policy=policy)
+        result = model.predict(rows, policy=policy, interval=interval)
+    except local().NoInterval as error:
+        raise invalid("/interval", "no_interval", str(error)) from error
     except local().LocalModelError as error:
         raise _refused(error) from error
     return _csv(model, result) if form == CSV else _json(model_id, model, result)
@@ -179,21 +184,46 @@ def _json(model_id: str, model: "Model", result: "Predictions") -> Response:
         document["probabilities"] = [
             dict(zip(names, row, strict=True)) for row in _listed(result.probabilities)
         ]
+    if (ranges := _ranges(model, result)) is not None:
+        document["intervals"] = ranges
     document["warnings"] = list(result.warnings)
     return json_response(document)
 
 
+def _ranges(model: "Model", result: "Predictions") -> list[dict[str, Any]] | None:
+    """Lower and upper bound of each row, of several targets by name; None where none were asked for."""
+    if result.lower is None or result.upper is None:
+        return None
+    ends = zip(_listed(result.lower), _listed(result.upper), strict=True)
+    if result.lower.ndim == 1:
+        return [{"lower": lower, "upper": upper} for lower, upper in ends]
+    names = model.outputs or ()
+    return [
+        {name: {"lower": low, "upper": high} for name, low, high in zip(names, lower, upper, strict=True)}
+        for lower, upper in ends
+    ]
+
+
 def _csv(model: "Model", result: "Predictions") -> Response:
-    values = _listed(result.values)
-    if model.outputs is not None:
-        text = _lines([f"prediction {name}" for name in model.outputs], values)
-    elif model.classes is None:
+    columns = _cells_of("prediction", result.values, model.outputs)
+    if result.probabilities is not None:
+        columns |= _cells_of("probability", result.probabilities, model.classes)
+    if result.lower is not None and result.upper is not None:
+        several = model.outputs if result.lower.ndim > 1 else None
+        columns |= _cells_of("lower", result.lower, several) | _cells_of("upper", result.upper, several)
+    if list(columns) == ["prediction"] and model.classes is None:
+        values = columns["prediction"]
         text = "".join(["prediction\n", *("\n" if value is None else f"{value!r}\n" for value in values)])
     else:
-        names = ["prediction", *(f"probability {name}" for name in model.classes)]
-        shares = _listed(result.probabilities)
-        text = _lines(names, [[value, *row] for value, row in zip(values, shares, strict=True)])
+        text = _lines(list(columns), list(zip(*columns.values(), strict=True)))
     return Response(text, content_type="text/csv; charset=utf-8")
+
+
+def _cells_of(what: str, values: Any, names: Sequence[str] | None) -> dict[str, list[Any]]:
+    """``values`` [n] as one column of CSV, or [n, names] as one column a name."""
+    if names is None:
+        return {what: _listed(values)}
+    return {f"{what} {name}": _listed(values[:, index]) for index, name in enumerate(names)}
 
 
 def _lines(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

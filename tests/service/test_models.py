@@ -222,3 +222,11 @@ def test_several_outputs_are_named(client: httpx.Client, service: Service, tmp_p
     lines = list(csv.reader(io.StringIO(text)))
     assert lines[0] == [f"prediction {name}" for name in names]
     assert [float(cell) for cell in lines[1]] == expected[0]
+    ranges = predict(client, several_id, "?interval=0.8", json={"records": [record]}).json()["intervals"]
+    found = load(path).predict([record], interval=0.8)
+    assert found.lower is not None
+    first = ranges[0]["y"] if kind == "targets" else ranges[0]
+    assert first["lower"] == found.lower.ravel()[0]
+    refused = predict(client, several_id, "?interval=0.5", json={"records": [record]})
+    assert_problem(refused, 422, "invalid")
+    assert refused.json()["errors"][0]["code"] == "no_interval"

@@ -219,13 +219,15 @@ def _evaluated(result: Result) -> Result:
     """The result with the metrics and predictions of its model. Findings do not rest on them: a training that
     was cut short is not judged by how far it came."""
     found = evaluate(result.model, result.prepared, result.config.seed, detailed=False)
-    fit = (result.report["fit"] or {}) | {"metrics": found.metrics, "part": found.part, **found.details}
+    told = {"metrics": found.metrics, "part": found.part, "intervals": found.intervals}
+    fit = (result.report["fit"] or {}) | told | found.details
     return replace(
         result,
         prepared=replace(result.prepared, decision=found.decision or result.prepared.decision),
         report=result.report | {"fit": fit},
         metrics=metrics_of(found, fit.get("cross_validation")),
         predictions=with_folds(found.predictions, result),
+        intervals=found.intervals,
     )
 
 

@@ -8,7 +8,7 @@ import importlib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypedDict
 
 import click
 
@@ -21,6 +21,13 @@ from gradkeel.tables import READERS, file_kind, open_table
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 WARNINGS_SHOWN = 10
+
+
+class Asked(TypedDict):
+    """How to predict."""
+
+    policy: str
+    interval: float | None
 
 
 @click.command()
@@ -39,12 +46,20 @@ WARNINGS_SHOWN = 10
     show_default=True,
     help="Missing columns and unknown categories: fill in, or refuse.",
 )
+@click.option(
+    "--interval",
+    type=click.Choice(["0.8", "0.9", "0.95"]),
+    help="Prediction intervals too, that should hold this share of the targets: columns lower and upper.",
+)
 @service_options
-def predict(access: Access, model: str, file: Path, out: Path | None, policy: str) -> None:
+def predict(
+    access: Access, model: str, file: Path, out: Path | None, policy: str, interval: str | None
+) -> None:
     """Predict the rows of FILE with MODEL: an id on the service, or a bundle (then without the service)."""
     screen = Screen(as_json=True)
+    asked: Asked = {"policy": policy, "interval": None if interval is None else float(interval)}
     predictions = (
-        _local(Path(model), file, policy) if _is_bundle(model) else _remote(access, model, file, policy)
+        _local(Path(model), file, asked) if _is_bundle(model) else _remote(access, model, file, asked)
     )
     with _target(out) as target:
         write_csv(target, predictions)
@@ -74,12 +89,12 @@ def _target(out: Path | None) -> Iterator[IO[str]]:
         yield file
 
 
-def _remote(access: Access, model_id: str, file: Path, policy: str) -> Predictions:
+def _remote(access: Access, model_id: str, file: Path, asked: Asked) -> Predictions:
     with access.client() as client:
         model = client.models.get(model_id)
         if file_kind(file) == "csv":
-            return model.predict_csv(file, policy=policy)
-        return joined([model.predict(rows, policy=policy) for rows in _pieces(file)])
+            return model.predict_csv(file, **asked)
+        return joined([model.predict(rows, **asked) for rows in _pieces(file)])
 
 
 def _pieces(file: Path) -> Iterator[Any]:
@@ -92,26 +107,41 @@ def joined(parts: Sequence[Predictions]) -> Predictions:
     values = [value for part in parts for value in part.values]
     warnings = once_each(warning for part in parts for warning in part.warnings)
     chances = [row for part in parts for row in part.probabilities or ()]
-    return Predictions(values, chances or None, warnings)
+    ranges = [row for part in parts for row in part.intervals or ()]
+    return Predictions(values, chances or None, warnings, ranges or None)
 
 
-def _local(bundle: Path, file: Path, policy: str) -> Predictions:
+def _local(bundle: Path, file: Path, asked: Asked) -> Predictions:
     """Predict with ``gradkeel.local``; the service is not asked."""
     local = _local_module()
     try:
         model = local.load(bundle)
-        return joined([_predict_locally(local, model, piece, policy) for piece in _pieces(file)])
+        return joined([_predict_locally(local, model, piece, asked) for piece in _pieces(file)])
     except local.LocalModelError as error:
         raise GradkeelError(f"{bundle}: {error}") from error
 
 
-def _predict_locally(local: Any, model: Any, piece: Any, policy: str) -> Predictions:
+def _predict_locally(local: Any, model: Any, piece: Any, asked: Asked) -> Predictions:
     rows = local.rows_from_csv(piece, model.manifest) if isinstance(piece, bytes) else piece
-    found = model.predict(rows, policy=policy)
+    found = model.predict(rows, **asked)
     values = _listed(found.values)
     if model.outputs is not None:
         values = [dict(zip(model.outputs, row, strict=True)) for row in values]
-    return Predictions(values, _named(model.classes, found.probabilities), list(found.warnings))
+    shares = _named(model.classes, found.probabilities)
+    return Predictions(values, shares, list(found.warnings), _ranges(model, found))
+
+
+def _ranges(model: Any, found: Any) -> list[dict[str, Any]] | None:
+    """Bounds of each row's interval, as the service answers them."""
+    if found.lower is None:
+        return None
+    ends = zip(_listed(found.lower), _listed(found.upper), strict=True)
+    if found.lower.ndim == 1:
+        return [{"lower": lower, "upper": upper} for lower, upper in ends]
+    return [
+        {name: {"lower": a, "upper": b} for name, a, b in zip(model.outputs, lower, upper, strict=True)}
+        for lower, upper in ends
+    ]
 
 
 def _listed(values: Any) -> list[Any]:
@@ -134,12 +164,14 @@ def _local_module() -> Any:
 
 
 def write_csv(target: IO[str], predictions: Predictions) -> None:
-    """One line a row: the prediction, of several targets or quantiles each, of classes the probabilities."""
+    """One line a row: the prediction, of several targets or quantiles each, of classes the probabilities, and
+    the bounds of intervals."""
     writer = csv.writer(target, lineterminator="\n")
     shares: Sequence[Mapping[str, Any]] = predictions.probabilities or [{}] * len(predictions)
+    ranges: Sequence[Mapping[str, Any]] = predictions.intervals or [{}] * len(predictions)
     lines = [
-        {**_cells("prediction", value), **_cells("probability", chances)}
-        for value, chances in zip(predictions.values, shares, strict=True)
+        {**_cells("prediction", value), **_cells("probability", chances), **_ends(ends)}
+        for value, chances, ends in zip(predictions.values, shares, ranges, strict=True)
     ]
     writer.writerow([safe_cell(name) for name in (lines[0] if lines else ["prediction"])])
     writer.writerows([safe_cell(cell) for cell in line.values()] for line in lines)
@@ -150,6 +182,13 @@ def _cells(what: str, value: Any) -> dict[str, Any]:
     if isinstance(value, Mapping):
         return {f"{what} {name}": cell for name, cell in value.items()}
     return {what: value}
+
+
+def _ends(ends: Mapping[str, Any]) -> dict[str, Any]:
+    """The bounds of a row, of several targets each."""
+    if not ends or ("lower" in ends and not isinstance(ends["lower"], Mapping)):
+        return dict(ends)
+    return {f"{end} {name}": pair[end] for end in ("lower", "upper") for name, pair in ends.items()}
 
 
 def safe_cell(value: Any) -> Any:

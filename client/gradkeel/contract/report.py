@@ -309,6 +309,32 @@ _IMPORTANCE = _record(
     nullable=True,
 )
 
+_NUMBERS_OR_NULL: Json = {"type": ["array", "null"], "items": _NUMBER}
+_INTERVALS = _record(
+    {
+        "kind": {"enum": ["split_conformal", "conformalised_quantiles"]},
+        "rows": {"type": "integer"},
+        "note": {"type": "string"},
+        "targets": {"type": "array", "items": {"type": "string"}},
+        "levels": {
+            "type": "array",
+            "items": _record(
+                {
+                    "level": {"type": "number"},
+                    "between": {"type": ["array", "null"], "items": {"type": "integer"}},
+                    "margins": _NUMBERS,
+                    "tested_on": {"type": "integer"},
+                    "coverage": _NUMBERS_OR_NULL,
+                    "coverage_low": _NUMBERS_OR_NULL,
+                    "coverage_high": _NUMBERS_OR_NULL,
+                    "width": _NUMBERS_OR_NULL,
+                }
+            ),
+        },
+    },
+    nullable=True,
+)
+
 DETAILS: Json = {
     "classification": _CLASSIFICATION,
     "threshold": _THRESHOLD,
@@ -329,8 +355,11 @@ _FIT_CORE: Json = {
 }
 
 _FIT = _record(
-    _FIT_CORE | DETAILS | {"cross_validation": _CROSS_VALIDATION, "sample_of": _TEXT, "worst_target": _TEXT},
-    # scores of folds, the details and what is told of several outputs came later
+    _FIT_CORE
+    | DETAILS
+    | {"cross_validation": _CROSS_VALIDATION, "sample_of": _TEXT, "worst_target": _TEXT}
+    | {"intervals": _INTERVALS},
+    # scores of folds, the details, intervals and what is told of several outputs came later
     required=sorted(_FIT_CORE),
     nullable=True,
 )

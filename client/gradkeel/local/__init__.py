@@ -6,7 +6,7 @@ model.predict([{"rooms": 3, "zone": "B"}]).values
 """
 
 from gradkeel.local.csv_rows import rows_from_csv
-from gradkeel.local.errors import BadValue, BundleError, LocalModelError, MissingColumn
+from gradkeel.local.errors import BadValue, BundleError, LocalModelError, MissingColumn, NoInterval
 from gradkeel.local.model import Model, Predictions, load
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "LocalModelError",
     "MissingColumn",
     "Model",
+    "NoInterval",
     "Predictions",
     "load",
     "rows_from_csv",

@@ -3,7 +3,8 @@
 LocalModelError
 ├── BundleError      the file is no bundle, is damaged, or asks for what is not installed
 ├── MissingColumn    the rows lack a column of the model (policy strict)
-└── BadValue         a cell that the model cannot take; says column and row
+├── BadValue         a cell that the model cannot take; says column and row
+└── NoInterval       the model has no prediction intervals at the level asked for
 """
 
 
@@ -32,3 +33,7 @@ class BadValue(LocalModelError):
         self.detail = detail
         place = f"column {column!r}" if row is None else f"column {column!r}, row {row}"
         super().__init__(f"{place}: {detail}")
+
+
+class NoInterval(LocalModelError):
+    """The model has no prediction intervals at the level asked for."""

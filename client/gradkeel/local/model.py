@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from gradkeel.local.bundle import GRAPH, read_bundle
 from gradkeel.local.errors import BundleError, LocalModelError
+from gradkeel.local.intervals import interval_at
 from gradkeel.local.rows import IMPUTE, STRICT, Array, Column, Reading, feed, known_columns
 
 _CHUNK_ROWS = 16_384
@@ -21,11 +22,14 @@ _CHUNK_ROWS = 16_384
 class Predictions:
     """``values`` [n]: float64 in target units, or class names; of several targets or quantiles [n, outputs],
     in the order of the model's outputs. ``probabilities`` [n, classes] or None, in the order of the model's
-    classes. ``warnings``: what was filled or not known."""
+    classes. ``lower`` and ``upper``: bounds of the prediction intervals that were asked for, [n], or
+    [n, targets] of several targets, else None. ``warnings``: what was filled or not known."""
 
     values: Array
     probabilities: npt.NDArray[np.float64] | None = None
     warnings: list[str] = field(default_factory=list)
+    lower: npt.NDArray[np.float64] | None = None
+    upper: npt.NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.values)
@@ -53,22 +57,26 @@ class Model:
         more = ", …" if len(self.columns) > 8 else ""
         return f"<Model of {self.target!r} ({self.task}) from {names}{more}>"
 
-    def predict(self, rows: Any, policy: str = IMPUTE) -> Predictions:
+    def predict(self, rows: Any, policy: str = IMPUTE, interval: float | None = None) -> Predictions:
         """Predict for a dict of columns, a list of records, a data frame (pandas, polars) or an Arrow table.
 
         ``policy`` "strict" refuses missing columns and categories not seen in training; "impute" treats
         them as missing or as the rare level, and warns. Columns that the training table did not have are
-        passed over with a warning. Raises MissingColumn, BadValue.
+        passed over with a warning. ``interval``: 0.8, 0.9 or 0.95 for prediction intervals that should hold
+        that share of the targets, beside the predictions of a model of numbers. Raises MissingColumn,
+        BadValue, NoInterval.
         """
         if policy not in (STRICT, IMPUTE):
             raise LocalModelError(f"policy is {STRICT!r} or {IMPUTE!r}, not {policy!r}")
+        asked = None if interval is None else interval_at(self.manifest, interval)
         reading = Reading(policy, self.manifest["preparation"]["missing"], known=self.known)
         fed, n = feed(self.columns, rows, reading)
         raw = self._run(fed, n)
         if not np.isfinite(raw).all():
             reading.warnings.append(f"{int((~np.isfinite(raw)).sum())} predictions are not finite")
         if self.classes is None:
-            return Predictions(raw, None, reading.warnings)
+            lower, upper = (None, None) if asked is None else asked.around(raw)
+            return Predictions(raw, None, reading.warnings, lower, upper)
         return Predictions(self._chosen(raw), raw, reading.warnings)
 
     def _run(self, fed: dict[str, Array], n: int) -> npt.NDArray[np.float64]:

@@ -64,14 +64,21 @@ class Predictions(Sequence[Any]):
     """Predictions in the order of the rows: numbers in target units, or classes with their probabilities.
 
     Of several targets or quantiles each is a dict, from the target's name or the level to its number.
+    ``intervals`` holds a dict of ``lower`` and ``upper`` a row (of several targets by name) where they were
+    asked for.
     """
 
     def __init__(
-        self, values: Sequence[Any], probabilities: Sequence[Json] | None, warnings: Sequence[Any]
+        self,
+        values: Sequence[Any],
+        probabilities: Sequence[Json] | None,
+        warnings: Sequence[Any],
+        intervals: Sequence[Json] | None = None,
     ) -> None:
         self.values = tuple(values)
         self.probabilities = None if probabilities is None else tuple(probabilities)
         self.warnings = tuple(warnings)
+        self.intervals = None if intervals is None else tuple(intervals)
 
     @overload
     def __getitem__(self, index: int) -> Any: ...
@@ -88,43 +95,55 @@ class Predictions(Sequence[Any]):
         return f"<Predictions of {len(self)} rows: {shown}{', …' if len(self) > 5 else ''}>"
 
 
+def _asked(policy: str | None, interval: float | None) -> Json:
+    return {"policy": policy, "interval": interval}
+
+
 def path_of(model_id: str, *rest: str) -> str:
     return "/".join([MODELS, flows.segment(model_id), *rest])
 
 
-def predict_flow(model_id: str, rows: Any, policy_name: str | None, policy: RetryPolicy) -> Flow[Predictions]:
+def predict_flow(model_id: str, rows: Any, asked: Json, policy: RetryPolicy) -> Flow[Predictions]:
     """Predict as many rows as are given, some thousand a request."""
     parts = []
     for body in bodies(rows):
-        request = predict_request(model_id, flows.encode(body), "application/json", policy_name)
+        request = predict_request(model_id, flows.encode(body), "application/json", asked)
         parts.append((yield from flows.document_of(request, policy)))
     return joined(parts)
 
 
 def predict_csv_flow(
-    model_id: str, pieces: Iterable[bytes], policy_name: str | None, policy: RetryPolicy
+    model_id: str, pieces: Iterable[bytes], asked: Json, policy: RetryPolicy
 ) -> Flow[Predictions]:
     """Predict CSV text as it stands, each piece with its header; cells are read with the model's types."""
     parts = []
     for piece in pieces:
-        request = predict_request(model_id, piece, "text/csv", policy_name)
+        request = predict_request(model_id, piece, "text/csv", asked)
         parts.append((yield from flows.document_of(request, policy)))
     return joined(parts)
 
 
-def predict_request(model_id: str, content: bytes, media_type: str, policy_name: str | None) -> Request:
-    """Predicting changes nothing on the service, so it needs no ``Idempotency-Key`` to be tried again."""
+def predict_request(model_id: str, content: bytes, media_type: str, asked: Json) -> Request:
+    """``asked``: policy and interval, as far as they are given.
+
+    Predicting changes nothing on the service, so it needs no ``Idempotency-Key`` to be tried again.
+    """
     headers = {"Content-Type": media_type, "Accept": "application/json"}
-    params = flows.query({"policy": policy_name})
+    params = flows.query(asked)
     return Request("POST", path_of(model_id, "predict"), params=params, headers=headers, content=content)
 
 
 def joined(parts: Sequence[Json]) -> Predictions:
     values = [value for part in parts for value in part["predictions"]]
     warnings = once_each(warning for part in parts for warning in part.get("warnings") or [])
-    if any(part.get("probabilities") is None for part in parts):
-        return Predictions(values, None, warnings)
-    return Predictions(values, [row for part in parts for row in part["probabilities"]], warnings)
+    return Predictions(values, _rows(parts, "probabilities"), warnings, _rows(parts, "intervals"))
+
+
+def _rows(parts: Sequence[Json], name: str) -> list[Json] | None:
+    """What every part holds for each of its rows; None where one does not."""
+    if any(part.get(name) is None for part in parts):
+        return None
+    return [row for part in parts for row in part[name]]
 
 
 def once_each(warnings: Iterable[Any]) -> list[Any]:
@@ -161,18 +180,23 @@ class Model(ModelData):
         super().__init__(raw)
         self._client = client
 
-    def predict(self, rows: Any, *, policy: str | None = None) -> Predictions:
+    def predict(self, rows: Any, *, policy: str | None = None, interval: float | None = None) -> Predictions:
         """Predict a data frame, an Arrow table, a dict of columns, or a list of records.
 
         ``policy``: ``impute`` fills missing columns and unknown categories, ``strict`` refuses them
-        (``UnprocessableError`` naming the column).
+        (``UnprocessableError`` naming the column). ``interval``: 0.8, 0.9 or 0.95 for prediction intervals
+        that should hold that share of the targets.
         """
-        return self._client.run(predict_flow(self.id, rows, policy, self._client.policy))
+        return self._client.run(predict_flow(self.id, rows, _asked(policy, interval), self._client.policy))
 
-    def predict_csv(self, path: str | Path, *, policy: str | None = None) -> Predictions:
+    def predict_csv(
+        self, path: str | Path, *, policy: str | None = None, interval: float | None = None
+    ) -> Predictions:
         """Predict a CSV file (plain or gzip) as it stands: cells are read by the model's own column types."""
         with open_table(Path(path)) as file:
-            return self._client.run(predict_csv_flow(self.id, csv_pieces(file), policy, self._client.policy))
+            return self._client.run(
+                predict_csv_flow(self.id, csv_pieces(file), _asked(policy, interval), self._client.policy)
+            )
 
     def download(self, path: str | Path | None = None, *, format: str = "bundle") -> Path:
         """Save the bundle (or its ``safetensors`` or ``onnx``), digest verified; returns the file's path."""
@@ -218,14 +242,20 @@ class AsyncModel(ModelData):
         super().__init__(raw)
         self._client = client
 
-    async def predict(self, rows: Any, *, policy: str | None = None) -> Predictions:
+    async def predict(
+        self, rows: Any, *, policy: str | None = None, interval: float | None = None
+    ) -> Predictions:
         """See ``Model.predict``."""
-        return await self._client.run(predict_flow(self.id, rows, policy, self._client.policy))
+        return await self._client.run(
+            predict_flow(self.id, rows, _asked(policy, interval), self._client.policy)
+        )
 
-    async def predict_csv(self, path: str | Path, *, policy: str | None = None) -> Predictions:
+    async def predict_csv(
+        self, path: str | Path, *, policy: str | None = None, interval: float | None = None
+    ) -> Predictions:
         """See ``Model.predict_csv``."""
         with open_table(Path(path)) as file:
-            flow = predict_csv_flow(self.id, csv_pieces(file), policy, self._client.policy)
+            flow = predict_csv_flow(self.id, csv_pieces(file), _asked(policy, interval), self._client.policy)
             return await self._client.run(flow)
 
     async def download(self, path: str | Path | None = None, *, format: str = "bundle") -> Path:

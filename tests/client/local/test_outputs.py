@@ -56,3 +56,17 @@ def test_the_command_line_writes_one_column_for_each(kind, bundle, tmp_path):
     assert lines[0] == [f"prediction {name}" for name in NAMES[kind]]
     expected = load(bundle).predict({name: columns[name][:4] for name in names}).values
     assert np.array_equal(np.array(lines[1:], dtype=float), expected)
+
+
+def test_intervals_where_they_are_asked_for(kind, bundle, tmp_path):
+    columns = {name: values[:5] for name, values in make_columns().items() if name != "y"}
+    found = load(bundle).predict(columns, interval=0.8)
+    assert found.lower.shape == ((5, 2) if kind == "targets" else (5,)) and (found.lower <= found.upper).all()
+    assert load(bundle).predict(columns).lower is None
+    (tmp_path / "rows.jsonl").write_text('{"count": 3, "zone": "a"}\n')
+    done = CliRunner().invoke(
+        app, ["predict", str(bundle), str(tmp_path / "rows.jsonl"), "--interval", "0.8"]
+    )
+    assert done.exit_code == 0, done.output
+    names = ["lower y", "lower size", "upper y", "upper size"] if kind == "targets" else ["lower", "upper"]
+    assert next(csv.reader(io.StringIO(done.stdout)))[-len(names) :] == names

@@ -13,6 +13,7 @@ from gradkeel_worker.data.decision import Decision
 from gradkeel_worker.diagnosis.baselines import Baselines, fit_baselines
 from gradkeel_worker.diagnosis.details import decide, detail
 from gradkeel_worker.diagnosis.evidence import Evaluation, Metrics
+from gradkeel_worker.diagnosis.intervals import intervals_of
 from gradkeel_worker.diagnosis.metrics import (
     CLASSIFICATION,
     REGRESSION,
@@ -133,6 +134,7 @@ def evaluate(
         predictions=_table(prepared, prepared.test, predicted["test"]) if "test" in predicted else {},
         errors=_row_errors(prepared, parts[judged], predicted.get(judged), fitted[judged]),
         part=judged,
+        intervals=intervals_of(prepared, predicted),
         held_out=_together(
             [
                 _row_errors(prepared, part, predicted.get(name), fitted[name])

@@ -54,6 +54,8 @@ class Evaluation:
     predictions: dict[str, np.ndarray[Any, Any]] = field(default_factory=dict)
     errors: dict[str, dict[str, np.ndarray[Any, Any]]] = field(default_factory=dict)
     part: str = "test"
+    intervals: Json | None = None
+    """Prediction intervals: margins by level, and what they hold of the test part."""
     held_out: dict[str, dict[str, np.ndarray[Any, Any]]] = field(default_factory=dict)
     """``errors`` of validation and test part together: twice the rows, for what needs the power."""
     decision: Decision | None = None

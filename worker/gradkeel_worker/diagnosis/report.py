@@ -204,6 +204,7 @@ def _fit(case: Case) -> Json | None:
         "best_epoch": readings.best_epoch,
         "epochs": len(readings.epochs),
         "seconds": case.evidence.seconds,
+        "intervals": evaluation.intervals if evaluation is not None else None,
         "part": evaluation.part if evaluation is not None else None,
         "stopped_by": readings.stopped_by,
         "learning_curve": _learning_curve(readings),

@@ -71,6 +71,8 @@ class Result:
     seconds: float = 0.0
     provenance: Json = field(default_factory=dict)
     folds: Folds | None = None
+    intervals: Json | None = None
+    """Prediction intervals, as ``diagnosis/intervals.py`` makes them."""
 
 
 def train(
@@ -189,6 +191,7 @@ def train(
         seconds=time.monotonic() - started + _seconds_before(run),
         provenance=evidence.provenance,
         folds=folds,
+        intervals=evaluation.intervals,
     )
     return dataclasses.replace(result, predictions=with_folds(result.predictions, result))
 

@@ -99,6 +99,7 @@ def build_manifest(result: Any, *, dataset: dict[str, Any], job_id: str, created
             "batch_rows": batch_rows(prepared.preparation.neighbors),
         },
         "metrics": result.metrics,
+        "intervals": result.intervals,
         "verdict": result.report.get("verdict"),
         "dataset": dataset,
         "config": to_json(prepared.config),

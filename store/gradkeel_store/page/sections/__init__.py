@@ -9,6 +9,7 @@ from gradkeel_store.page.sections.data import data_section
 from gradkeel_store.page.sections.findings import findings_section
 from gradkeel_store.page.sections.gradient_check import gradient_check_section
 from gradkeel_store.page.sections.importance import importance_section
+from gradkeel_store.page.sections.intervals import intervals_section
 from gradkeel_store.page.sections.layers import layers_section
 from gradkeel_store.page.sections.outputs import outputs_section
 from gradkeel_store.page.sections.predictions import predictions_section
@@ -29,6 +30,7 @@ def all_sections(view: View) -> tuple[list[Section], dict[str, Any]]:
         findings_section(view),
         result_section(view),
         outputs_section(view),
+        intervals_section(view),
         training_section(view, readings),
         layers_section(view, readings),
         stabilizers_section(view),
