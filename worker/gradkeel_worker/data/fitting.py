@@ -377,7 +377,7 @@ def _same_classes(found: tuple[str, ...], kept: Kept, config: TrainConfig) -> tu
             f"the earlier model knows the classes {', '.join(map(shown, known))}, "
             f"and not {', '.join(others)}; leave those rows out, or train anew without model_id"
         )
-        raise fault("unknown_class", detail, pointer="/model_id", column=config.target)
+        raise fault("unknown_class", detail, pointer="/model_id", column=config.targets[0])
     return known
 
 
