@@ -99,6 +99,17 @@ def test_a_single_spike_is_no_explosion() -> None:
     assert Course(readings(global_norm=norms)).explosion is None
 
 
+@pytest.mark.parametrize(("earlier", "fired"), [(5.0, False), (0.01, True)])
+def test_near_a_perfect_fit_norms_as_large_as_earlier_ones_are_no_explosion(
+    earlier: float, fired: bool
+) -> None:
+    norms, losses = np.full(STEPS, 0.01), np.full(STEPS, 1e-4)
+    norms[90] = earlier
+    norms[130:133], losses[130:133] = (1.0, 2.0, 3.0), 0.2
+    explosion = Course(readings(global_norm=norms, loss=losses), best_constant=0.7).explosion
+    assert (explosion is not None and explosion.sign == "running_median") == fired
+
+
 def test_an_excess_over_the_constant_that_doubles_five_times() -> None:
     losses = 1 + 0.2 * np.exp(np.linspace(0, 12, STEPS))
     assert Course(readings(loss=losses), best_constant=1.0).explosion is not None

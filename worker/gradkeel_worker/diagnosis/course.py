@@ -107,8 +107,9 @@ class Course:
         return best
 
     def _above_median(self) -> Explosion | None:
-        """Norm beyond 10 × its running median three times in a row, still growing, with the loss risen
-        too, and to a size that matters.
+        """Norm beyond 10 × its running median three times in a row, growing to more than any norm that the
+        median is of (near a perfect fit most norms are tiny and a few are not), with the loss risen too, and
+        to a size that matters.
         """
         norms, losses = self.norms, self.losses
         for start in range(_BLOCK, len(norms) - 2, _BLOCK):
@@ -116,7 +117,8 @@ class Course:
             median, loss = float(np.median(norms[before])), float(np.median(losses[before]))
             window = norms[start : start + _BLOCK + 2]
             high = window > MEDIAN_FACTOR * median
-            hits = np.flatnonzero(high[:-2] & high[1:-1] & high[2:] & (window[2:] >= window[:-2]))
+            growing = (window[2:] >= window[:-2]) & (window[2:] > norms[before].max())
+            hits = np.flatnonzero(high[:-2] & high[1:-1] & high[2:] & growing)
             if not (median > 0 and len(hits)):
                 continue
             risen = float(np.median(losses[start + hits[0] :][:3]))
