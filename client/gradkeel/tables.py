@@ -90,5 +90,5 @@ def parquet_pieces(file: IO[bytes], records: int = RECORDS_A_PIECE) -> Iterator[
         yield batch.to_pydict()
 
 
-Pieces = Callable[[IO[bytes]], Iterator[Any]]
+Pieces = Callable[[IO[bytes], int], Iterator[Any]]
 READERS: dict[str, Pieces] = {"csv": csv_pieces, "jsonl": jsonl_pieces, "parquet": parquet_pieces}

@@ -290,7 +290,15 @@ PREDICTIONS: Json = {
         },
         "probabilities": {
             "type": "array",
-            "items": {"type": "object", "additionalProperties": {"type": "number"}},
+            "items": {"type": "object", "additionalProperties": {"type": ["number", "null"]}},
+        },
+        "places": {
+            "type": "array",
+            "description": "Of a model over windows: what each prediction is for. Rows come first, in the "
+            "order given; a forecast's steps after the last row of each series follow, with row null.",
+            "items": _object(
+                {"row": _maybe({"type": "integer"}), "step": {"type": "integer"}}, open_ended=True
+            ),
         },
         "intervals": {
             "type": "array",

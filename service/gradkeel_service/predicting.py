@@ -78,13 +78,18 @@ def _read_rows(model: "Model", body: bytes) -> Rows:
         return _json_rows(parse_object(body))
     if kind == CSV:
         body = _as_utf8(body)
-        rows = plain_columns(body, model.columns, model.known) or local().rows_from_csv(body, model.manifest)
+        rows = _csv_rows(model, body)
     elif kind == PARQUET:
         rows = _parquet_rows(body)
     else:
         raise Refusal("unsupported_media_type", f"send rows as {JSON}, {CSV} or {PARQUET}")
     _check_count(len(next(iter(rows.values()), ())) if isinstance(rows, dict) else len(rows))
     return rows
+
+
+def _csv_rows(model: "Model", body: bytes) -> Rows:
+    plain = plain_columns(body, model.columns, model.known) if model.series is None else None
+    return plain or local().rows_from_csv(body, model.manifest)
 
 
 def _as_utf8(body: bytes) -> bytes:
@@ -186,6 +191,8 @@ def _json(model_id: str, model: "Model", result: "Predictions") -> Response:
         ]
     if (ranges := _ranges(model, result)) is not None:
         document["intervals"] = ranges
+    if result.places is not None:
+        document["places"] = result.places
     document["warnings"] = list(result.warnings)
     return json_response(document)
 
@@ -205,7 +212,8 @@ def _ranges(model: "Model", result: "Predictions") -> list[dict[str, Any]] | Non
 
 
 def _csv(model: "Model", result: "Predictions") -> Response:
-    columns = _cells_of("prediction", result.values, model.outputs)
+    columns = _places_of(result)
+    columns |= _cells_of("prediction", result.values, model.outputs)
     if result.probabilities is not None:
         columns |= _cells_of("probability", result.probabilities, model.classes)
     if result.lower is not None and result.upper is not None:
@@ -217,6 +225,12 @@ def _csv(model: "Model", result: "Predictions") -> Response:
     else:
         text = _lines(list(columns), list(zip(*columns.values(), strict=True)))
     return Response(text, content_type="text/csv; charset=utf-8")
+
+
+def _places_of(result: "Predictions") -> dict[str, list[Any]]:
+    """What each prediction is for, of models over windows, as columns of CSV."""
+    places = result.places or []
+    return {name: [place[name] for place in places] for name in (places[0] if places else ())}
 
 
 def _cells_of(what: str, values: Any, names: Sequence[str] | None) -> dict[str, list[Any]]:

@@ -230,3 +230,41 @@ def test_several_outputs_are_named(client: httpx.Client, service: Service, tmp_p
     refused = predict(client, several_id, "?interval=0.5", json={"records": [record]})
     assert_problem(refused, 422, "invalid")
     assert refused.json()["errors"][0]["code"] == "no_interval"
+
+
+@pytest.fixture(scope="module")
+def forecast_id(service: Service, tmp_path_factory: pytest.TempPathFactory) -> str:
+    t = np.arange(60)
+    data = {"t": t, "y": np.sin(t / 3.0)}
+    path = make_bundle(
+        tmp_path_factory.mktemp("f") / "f.gradkeel",
+        data,
+        task="forecast",
+        columns={"order": "t"},
+        split={"kind": "ordered"},
+        model={"kind": "gru", "width": 3, "window": 4, "horizon": 2},
+    )
+    return stored(service, path, "forecast")
+
+
+def test_a_forecast_says_what_each_prediction_is_for(client: httpx.Client, forecast_id: str) -> None:
+    t = list(range(8))
+    columns = {"t": t, "y": [0.1 * each for each in t]}
+    document = predict(client, forecast_id, json={"columns": columns}).json()
+    assert document["predictions"][:5] == [None] * 5 and len(document["predictions"]) == 10
+    assert document["places"][5] == {"row": 5, "order": 5, "step": 0}
+    assert document["places"][9] == {"row": None, "order": 7, "step": 2}
+    ranges = predict(client, forecast_id, "?interval=0.8", json={"columns": columns}).json()["intervals"]
+    assert ranges[0] == {"lower": None, "upper": None} and ranges[9]["lower"] < document["predictions"][9]
+    text = "\n".join(["t,y", *(f"{a},{b}" for a, b in zip(*columns.values(), strict=True))])
+    sent = {"Content-Type": "text/csv", "Accept": "text/csv"}
+    rows = list(csv.reader(io.StringIO(predict(client, forecast_id, content=text, headers=sent).text)))
+    assert rows[0] == ["row", "order", "step", "prediction"]
+    assert rows[1][3] == "" and [row[:3] for row in rows[-2:]] == [["", "7", "1"], ["", "7", "2"]]
+    assert float(rows[-1][3]) == pytest.approx(document["predictions"][-1], rel=1e-6)
+
+
+def test_rows_too_few_for_a_window(client: httpx.Client, forecast_id: str) -> None:
+    answer = predict(client, forecast_id, json={"columns": {"t": [1, 2], "y": [0.0, 0.1]}})
+    assert_problem(answer, 422, "invalid")
+    assert "needs 4 rows of one series" in answer.text

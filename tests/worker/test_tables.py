@@ -132,5 +132,5 @@ def test_every_number_a_probe_reads_has_its_place_in_the_readings() -> None:
 @pytest.mark.parametrize("preset", contract.PRESETS)
 @pytest.mark.parametrize("task", _LOSSES_OF_TASK)
 def test_a_presets_loss_suits_the_task(preset: str, task: str) -> None:
-    config = resolve({"target": "y", "preset": preset, "task": task})
+    config = resolve({"target": "y", "preset": preset, "task": task, "columns": {"order": "t"}})
     assert config.loss.kind in _LOSSES_OF_TASK[task]

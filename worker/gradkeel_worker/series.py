@@ -42,8 +42,9 @@ def write_series(readings: Readings, path: Path) -> None:
 
 
 def write_predictions(predictions: Mapping[str, NDArray[Any]], prepared: Prepared, path: Path) -> None:
-    """Columns row, actual, prediction, and `probability_CLASS` each; of several targets `actual_TARGET` and
-    `prediction_TARGET` each, of quantiles `prediction_LEVEL` each. Nothing is written without rows.
+    """Columns row, of series order and group, actual, prediction, and `probability_CLASS` each; of several
+    targets `actual_TARGET` and `prediction_TARGET` each, of quantiles `prediction_LEVEL` each. Nothing is
+    written without rows.
 
     A job with folds has a column `fold` too: the number of the fold that a row was held out in, empty for
     rows of the test part.
@@ -51,7 +52,9 @@ def write_predictions(predictions: Mapping[str, NDArray[Any]], prepared: Prepare
     if not len(predictions.get("row", ())):
         return
     targets = None if isinstance(prepared.config.target, str) else prepared.config.target
-    columns = {"row": np.asarray(predictions["row"])}
+    columns = {
+        name: np.asarray(predictions[name]) for name in ("row", "order", "group") if name in predictions
+    }
     columns |= _columns("actual", predictions["actual"], targets)
     columns |= _columns("prediction", predictions["prediction"], prepared.output_names)
     if "probabilities" in predictions:

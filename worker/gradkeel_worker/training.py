@@ -264,11 +264,18 @@ def _write_model(result: Result, job: Json, work: Path) -> Json:
         onnx=work / outcome.ONNX,
         safetensors=work / outcome.SAFETENSORS,
     )
-    sources = result.prepared.preparation.sources
+    prepared = result.prepared
+    features = [
+        {"name": s.name, "type": s.type, "required": s.required} for s in prepared.preparation.sources
+    ]
+    roles = [
+        {"name": s.name, "type": s.type, "required": True, "role": role}
+        for role, s in prepared.series.items()
+    ]
     return {
         "target": result.config.target_text,
-        "task": result.prepared.task,
-        "columns": [{"name": s.name, "type": s.type, "required": s.required} for s in sources],
+        "task": result.config.task,
+        "columns": features + roles,
         "classes": list(result.prepared.classes) if result.prepared.classes else None,
         "config": to_json(result.config),
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import importlib
+import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,8 +17,8 @@ from gradkeel.cli.access import Access, service_options
 from gradkeel.cli.screen import Screen
 from gradkeel.contract.ids import MODEL, is_id
 from gradkeel.errors import GradkeelError, MissingExtra
-from gradkeel.resources.models import Predictions, once_each
-from gradkeel.tables import READERS, file_kind, open_table
+from gradkeel.resources.models import SERIES_ROWS, Predictions, once_each, uncut
+from gradkeel.tables import READERS, RECORDS_A_PIECE, file_kind, open_table
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 WARNINGS_SHOWN = 10
@@ -94,12 +95,13 @@ def _remote(access: Access, model_id: str, file: Path, asked: Asked) -> Predicti
         model = client.models.get(model_id)
         if file_kind(file) == "csv":
             return model.predict_csv(file, **asked)
-        return joined([model.predict(rows, **asked) for rows in _pieces(file)])
+        pieces = _pieces(file, SERIES_ROWS if model.over_windows else RECORDS_A_PIECE)
+        return joined([model.predict(rows, **asked) for rows in uncut(pieces, model.over_windows)])
 
 
-def _pieces(file: Path) -> Iterator[Any]:
+def _pieces(file: Path, records: int) -> Iterator[Any]:
     with open_table(file) as opened:
-        yield from READERS[file_kind(file)](opened)
+        yield from READERS[file_kind(file)](opened, records)
 
 
 def joined(parts: Sequence[Predictions]) -> Predictions:
@@ -108,7 +110,8 @@ def joined(parts: Sequence[Predictions]) -> Predictions:
     warnings = once_each(warning for part in parts for warning in part.warnings)
     chances = [row for part in parts for row in part.probabilities or ()]
     ranges = [row for part in parts for row in part.intervals or ()]
-    return Predictions(values, chances or None, warnings, ranges or None)
+    places = [place for part in parts for place in part.places or ()]
+    return Predictions(values, chances or None, warnings, ranges or None, places or None)
 
 
 def _local(bundle: Path, file: Path, asked: Asked) -> Predictions:
@@ -116,7 +119,8 @@ def _local(bundle: Path, file: Path, asked: Asked) -> Predictions:
     local = _local_module()
     try:
         model = local.load(bundle)
-        return joined([_predict_locally(local, model, piece, asked) for piece in _pieces(file)])
+        pieces = _pieces(file, RECORDS_A_PIECE if model.series is None else sys.maxsize)
+        return joined([_predict_locally(local, model, piece, asked) for piece in pieces])
     except local.LocalModelError as error:
         raise GradkeelError(f"{bundle}: {error}") from error
 
@@ -128,7 +132,7 @@ def _predict_locally(local: Any, model: Any, piece: Any, asked: Asked) -> Predic
     if model.outputs is not None:
         values = [dict(zip(model.outputs, row, strict=True)) for row in values]
     shares = _named(model.classes, found.probabilities)
-    return Predictions(values, shares, list(found.warnings), _ranges(model, found))
+    return Predictions(values, shares, list(found.warnings), _ranges(model, found), found.places)
 
 
 def _ranges(model: Any, found: Any) -> list[dict[str, Any]] | None:
@@ -164,17 +168,19 @@ def _local_module() -> Any:
 
 
 def write_csv(target: IO[str], predictions: Predictions) -> None:
-    """One line a row: the prediction, of several targets or quantiles each, of classes the probabilities, and
-    the bounds of intervals."""
+    """One line a prediction: for series what it is for, the prediction, of several targets or quantiles
+    each, of classes the probabilities, and the bounds of intervals."""
     writer = csv.writer(target, lineterminator="\n")
-    shares: Sequence[Mapping[str, Any]] = predictions.probabilities or [{}] * len(predictions)
-    ranges: Sequence[Mapping[str, Any]] = predictions.intervals or [{}] * len(predictions)
+    nothing: Sequence[Mapping[str, Any]] = [{}] * len(predictions)
+    shares: Sequence[Mapping[str, Any]] = predictions.probabilities or nothing
+    ranges: Sequence[Mapping[str, Any]] = predictions.intervals or nothing
+    places: Sequence[Mapping[str, Any]] = predictions.places or nothing
     lines = [
-        {**_cells("prediction", value), **_cells("probability", chances), **_ends(ends)}
-        for value, chances, ends in zip(predictions.values, shares, ranges, strict=True)
+        {**place, **_cells("prediction", value), **_cells("probability", chances), **_ends(ends)}
+        for place, value, chances, ends in zip(places, predictions.values, shares, ranges, strict=True)
     ]
     writer.writerow([safe_cell(name) for name in (lines[0] if lines else ["prediction"])])
-    writer.writerows([safe_cell(cell) for cell in line.values()] for line in lines)
+    writer.writerows([safe_cell(_known(cell)) for cell in line.values()] for line in lines)
 
 
 def _cells(what: str, value: Any) -> dict[str, Any]:
@@ -189,6 +195,11 @@ def _ends(ends: Mapping[str, Any]) -> dict[str, Any]:
     if not ends or ("lower" in ends and not isinstance(ends["lower"], Mapping)):
         return dict(ends)
     return {f"{end} {name}": pair[end] for end in ("lower", "upper") for name, pair in ends.items()}
+
+
+def _known(value: Any) -> Any:
+    """A cell; nothing for a prediction that there is none of."""
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def safe_cell(value: Any) -> Any:

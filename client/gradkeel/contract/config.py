@@ -808,13 +808,70 @@ class Sequential:
     freeze: tuple[str, ...] = option((), doc=_FREEZE)
 
 
-Model = Linear | MLP | ResNet | TabM | Sequential
+@dataclass(frozen=True, kw_only=True)
+class Windowed:
+    """What every model over windows has. A window is the last ``window`` rows of one series, in the order of
+    columns.order and within one value of columns.group; each is read once a step, by index."""
+
+    kind: str
+    width: int = option(64, doc="Units of each layer.", minimum=1, maximum=_MAX_WIDTH)
+    layers: int = option(1, doc="Layers one upon another.", minimum=1, maximum=32)
+    window: int = option(24, doc="Rows of a window.", unit="rows", minimum=1, maximum=10_000)
+    horizon: int = option(
+        1,
+        doc="Task forecast: the target is predicted so many rows after the window's last one (that one step, "
+        "not those before it). Other tasks predict the target of the window's last row; then 1.",
+        unit="rows",
+        minimum=1,
+        maximum=10_000,
+    )
+    dropout: float = option(
+        0.0, doc="Share of each layer's outputs dropped in a training step.", minimum=0, below=1
+    )
+    init: Init = option(
+        DefaultInit(), doc=_INIT + " Each gate's matrices start as matrices of their own.", kinds=INITS
+    )
+    bias_init: float = option(0.0, doc=_BIAS_INIT, minimum=-1e6, maximum=1e6)
+    freeze: tuple[str, ...] = option((), doc=_FREEZE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GRU(Windowed):
+    """Gated recurrent units over windows of a series (Cho et al. 2014), then a linear output layer on the
+    last row's state. Needs columns.order."""
+
+    kind: Literal["gru"] = "gru"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LSTM(Windowed):
+    """Long short-term memory over windows of a series (Hochreiter & Schmidhuber 1997), then a linear output
+    layer on the last row's state; biases of forget gates start 1 higher. Needs columns.order."""
+
+    kind: Literal["lstm"] = "lstm"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TCN(Windowed):
+    """Causal convolutions over windows of a series, twice as far apart in each layer, with skip connections
+    (arXiv:1803.01271), then a linear output layer on the last row. Layers see 1 + 2 · (kernel − 1) ·
+    (2^layers − 1) rows. Needs columns.order."""
+
+    kind: Literal["tcn"] = "tcn"
+    layers: int = option(3, doc="Layers one upon another.", minimum=1, maximum=16)
+    kernel: int = option(3, doc="Rows that a convolution takes together.", unit="rows", minimum=1, maximum=64)
+
+
+Model = Linear | MLP | ResNet | TabM | Sequential | GRU | LSTM | TCN
 MODELS: dict[str, type] = {
     "linear": Linear,
     "mlp": MLP,
     "resnet": ResNet,
     "tabm": TabM,
     "sequential": Sequential,
+    "gru": GRU,
+    "lstm": LSTM,
+    "tcn": TCN,
 }
 
 # ------------------------------------------------------------------------------------------------------- loss
@@ -1345,7 +1402,7 @@ class Output:
 
 # ------------------------------------------------------------------------------------------------- the whole
 
-TASKS = ("auto", "regression", "binary", "multiclass", "quantile")
+TASKS = ("auto", "regression", "binary", "multiclass", "quantile", "forecast")
 PRECISIONS = ("float32", "bf16", "fp16", "auto")
 PRESETS = ("fast", "standard", "best", "custom")
 
@@ -1360,7 +1417,7 @@ class TrainConfig:
         doc="Id of an earlier model of the project: training begins with its weights and keeps its "
         "preparation. target, task, model, prepare, loss and columns are taken from it where they are not "
         "given, and refused where they differ from what its weights were trained with; freeze, dropout and "
-        "everything else is free. null: fresh weights.",
+        "everything else is free. Not for models over windows. null: fresh weights.",
     )
     target: tuple[str, ...] | str = option(
         "",
@@ -1368,12 +1425,13 @@ class TrainConfig:
         min_items=1,
         max_items=64,
     )
-    task: Literal["auto", "regression", "binary", "multiclass", "quantile"] = option(
+    task: Literal["auto", "regression", "binary", "multiclass", "quantile", "forecast"] = option(
         "auto",
         doc="auto: two distinct targets make it binary, text or categories multiclass, numbers regression; "
-        "the loss quantile makes it quantile, several targets make it regression.",
+        "the loss quantile makes it quantile, several targets make it regression. "
+        "forecast: later values of a series from windows of earlier ones, the target's own among them; needs "
+        "columns.order and a model gru, lstm or tcn.",
         choices=TASKS,
-        planned=("forecast",),
     )
     preset: Literal["fast", "standard", "best", "custom"] = option(
         "standard", doc="Fills what is not given.", choices=PRESETS
@@ -1385,7 +1443,6 @@ class TrainConfig:
         MLP(),
         doc="The model.",
         kinds=MODELS,
-        planned=("gru", "lstm", "tcn"),
     )
     loss: Loss = option(Huber(), doc="The loss.", kinds=LOSSES)
     optimizer: Optimizer = option(AdamW(), doc="The optimizer.", kinds=OPTIMIZERS)

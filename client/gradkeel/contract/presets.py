@@ -39,6 +39,10 @@ def preset_document(preset: str, shape: Shape | None, submitted: Json) -> Json:
     if _kind_of(submitted.get("loss")) == "poisson":
         document["prepare"] |= {"target": {"kind": "none"}}
     document["loss"] = dict(_LOSS_BY_TASK.get(task or "", {"kind": "huber", "delta": 1.0}))
+    if task == "forecast" and _kind_of(submitted.get("model")) is None:
+        document["model"] = {"kind": "gru"}
+    if (_kind_of(submitted.get("model")) or document["model"]["kind"]) in OVER_WINDOWS:
+        document |= _over_windows(document, task, submitted)
     return document
 
 
@@ -48,11 +52,30 @@ def reasons(document: Json, shape: Shape | None) -> dict[str, str]:
     if preset == "custom":
         return {}
     size = f"{_training(known):,} training rows" + ("" if shape else " (taken for a table of unknown size)")
-    return {pointer: f"{preset}, for {size}" for pointer in _SIZED[preset]} | (
-        {"/prepare/embedding": f"{preset}, for {size} and {known.numeric} numeric columns"}
-        if "embedding" in document["prepare"]
-        else {}
-    )
+    found = {pointer: f"{preset}, for {size}" for pointer in _SIZED[preset]}
+    if "embedding" not in document["prepare"]:
+        return found
+    if document["split"]["kind"] != "random":  # no preset's own: a model over windows was asked for
+        return found | _WINDOWED_REASONS
+    return found | {"/prepare/embedding": f"{preset}, for {size} and {known.numeric} numeric columns"}
+
+
+OVER_WINDOWS = ("gru", "lstm", "tcn")
+_WINDOWED_REASONS = {
+    "/split": "windows share their rows, so parts are later rows or other series",
+    "/prepare/embedding": "models over windows get numbers as they are, unless an embedding is asked for",
+}
+
+
+def _over_windows(document: Json, task: str | None, submitted: Json) -> Json:
+    """Parts that share no rows: later ones, or for what is no forecast other series; numbers as they are."""
+    columns = submitted.get("columns")
+    grouped = isinstance(columns, dict) and columns.get("group") is not None and task != "forecast"
+    split = {"kind": "group" if grouped else "ordered", "validation": 0.15, "test": 0.15}
+    return {
+        "split": split,
+        "prepare": document["prepare"] | {"embedding": {"kind": "none"}, "neighbors": {"kind": "none"}},
+    }
 
 
 def _kind_of(block: Any) -> Any:

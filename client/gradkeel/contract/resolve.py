@@ -115,6 +115,7 @@ def _cross_checks(config: c.TrainConfig, submitted: Json) -> Iterator[FieldError
     yield from _check_output(config)
     yield from _check_model(config)
     yield from _check_neighbors(config)
+    yield from _check_windows(config)
 
 
 def target_pointers(config: c.TrainConfig) -> dict[str, str]:
@@ -239,7 +240,7 @@ _LOSS_TASKS: dict[str, tuple[str, ...]] = {
     "cross_entropy": ("multiclass",),
     "focal": ("binary", "multiclass"),
     "quantile": ("quantile",),
-} | dict.fromkeys(c.REGRESSION_LOSSES, ("regression",))
+} | dict.fromkeys(c.REGRESSION_LOSSES, ("regression", "forecast"))
 
 
 def _check_loss(config: c.TrainConfig) -> Iterator[FieldError]:
@@ -340,6 +341,60 @@ def _check_neighbors(config: c.TrainConfig) -> Iterator[FieldError]:
                 yield FieldError(place, "conflict", f"{name!r} is already in this space")
 
 
+_FORECASTERS = "gru, lstm or tcn"
+
+
+def _check_windows(config: c.TrainConfig) -> Iterator[FieldError]:
+    model = config.model
+    if not isinstance(model, c.Windowed):
+        if config.task == "forecast":
+            detail = (
+                f"a forecast needs a model over windows: {_FORECASTERS}. For {model.kind}, make columns of "
+                "earlier values yourself and name the task regression"
+            )
+            yield FieldError("/model/kind", "conflict", detail)
+        return
+    if config.columns.order is None:
+        detail = f"{model.kind} reads windows of rows: name the column that orders them in columns.order"
+        yield FieldError("/columns/order", "required", detail)
+    if config.task != "forecast" and model.horizon != 1:
+        detail = "a horizon is for task forecast; other tasks predict the target of a window's last row"
+        yield FieldError("/model/horizon", "conflict", detail)
+    if isinstance(config.split, c.RandomSplit | c.StratifiedSplit):
+        detail = (
+            "windows share their rows, so parts drawn at random would hold one another's rows; use an "
+            "ordered split, or a group split by columns.group"
+        )
+        yield FieldError("/split/kind", "conflict", detail)
+    yield from _check_single(config, model)
+    if isinstance(config.prepare.missing, c.DropRows):
+        detail = "a row left out would be a hole in its series; fill missing cells, by median say"
+        yield FieldError("/prepare/missing/kind", "conflict", detail)
+    if not isinstance(config.prepare.neighbors, c.NoNeighbors):
+        detail = "a window's neighbours are not looked up; use none"
+        yield FieldError("/prepare/neighbors/kind", "conflict", detail)
+    if isinstance(config.prepare.outliers, c.Drop):
+        detail = "a row left out would be a hole in its series; use keep or winsorize"
+        yield FieldError("/prepare/outliers/kind", "conflict", detail)
+
+
+def _check_single(config: c.TrainConfig, model: c.Windowed) -> Iterator[FieldError]:
+    """What models over windows do not do: several outputs, and scores by folds."""
+    if len(config.targets) > 1:
+        detail = f"{model.kind} predicts one target; train a job for each"
+        yield FieldError("/target", "conflict", detail)
+    if known_task(config) == "quantile":
+        pointer = "/task" if config.task == "quantile" else "/loss/kind"
+        detail = f"{model.kind} predicts no quantiles; use another loss, and intervals around its predictions"
+        yield FieldError(pointer, "conflict", detail)
+    if getattr(config.split, "folds", None) is not None:
+        detail = (
+            f"{model.kind} is not scored by folds, for windows reach across their bounds; leave folds out: "
+            "the test part is scored"
+        )
+        yield FieldError("/split/folds", "conflict", detail)
+
+
 def layer_names(model: c.Model) -> tuple[str, ...]:
     """Names of the layers that have parameters, in forward order, as reports and ``freeze`` use them."""
     if isinstance(model, c.Linear):
@@ -352,6 +407,8 @@ def layer_names(model: c.Model) -> tuple[str, ...]:
     if isinstance(model, c.ResNet):
         last = model.blocks + (model.norm != "none")
         return (*(f"layers.{index}" for index in range(last + 1)), "output")
+    if isinstance(model, c.Windowed):
+        return (*(f"layers.{index}" for index in range(model.layers)), "output")
     with_parameters = (c.LinearLayer, c.BatchNorm, c.LayerNorm)
     named = [f"layers.{i}" for i, layer in enumerate(model.layers) if isinstance(layer, with_parameters)]
     return (*named, "output")
@@ -375,6 +432,8 @@ def parameter_count(model: c.Model, inputs: int, outputs: int) -> int:
         return _resnet_count(model, inputs, outputs)
     if isinstance(model, c.TabM):
         return _tabm_count(model, inputs, outputs)
+    if isinstance(model, c.Windowed):
+        return _windowed_count(model, inputs) + (model.width + 1) * outputs
     widths = (
         model.widths
         if isinstance(model, c.MLP)
@@ -399,6 +458,22 @@ def _tabm_count(model: c.TabM, inputs: int, outputs: int) -> int:
     if model.mini:
         return total + model.blocks * width
     return total + members * (2 * model.blocks * width + (model.blocks - 1) * width)
+
+
+_GATES = {"gru": 3, "lstm": 4}
+
+
+def _windowed_count(model: c.Windowed, inputs: int) -> int:
+    """Parameters of the layers over windows."""
+    total, width = 0, model.width
+    for index in range(model.layers):
+        fan_in = width if index else inputs
+        if isinstance(model, c.TCN):
+            skip = (fan_in + 1) * width if fan_in != width else 0
+            total += (model.kernel * fan_in + 1) * width + (model.kernel * width + 1) * width + skip
+        else:
+            total += _GATES[model.kind] * width * (fan_in + width + 2)
+    return total
 
 
 # ---------------------------------------------------------------------- checks against a table's profile
@@ -552,7 +627,7 @@ def _check_target(config: c.TrainConfig, target: Json, profile: Json, pointer: s
         yield FieldError("/task", "conflict", detail)
     elif column_type(config, target) == "datetime":
         yield FieldError(pointer, "wrong_type", f"{name!r} holds dates; a date cannot be a target")
-    elif task in ("regression", "quantile") and column_type(config, target) != "numeric":
+    elif task in ("regression", "quantile", "forecast") and column_type(config, target) != "numeric":
         detail = f"a {task} target must be numeric; {name!r} is {column_type(config, target)}"
         yield FieldError("/task", "conflict", detail)
     elif task in ("binary", "multiclass") and distinct > MAX_CLASSES:
@@ -568,8 +643,9 @@ def _check_sizes(
     config: c.TrainConfig, held: _Profile, profile: Json, max_parameters: int
 ) -> Iterator[FieldError]:
     features = feature_columns(config, profile)
-    if not features:
+    if not features and config.task != "forecast":
         yield _no_features(config, profile)
+    yield from _check_length(config, held.rows)
     if config.budget.batch_size > held.rows:
         detail = f"the table has {held.rows} rows; a batch cannot be larger"
         yield FieldError("/budget/batch_size", "out_of_range", detail)
@@ -590,6 +666,16 @@ def _outputs(config: c.TrainConfig, held: _Profile, task: str | None) -> int:
     if task == "multiclass":
         return held.columns[config.targets[0]].get("distinct") or 1
     return len(config.loss.levels) if isinstance(config.loss, c.QuantileLoss) else len(config.targets)
+
+
+def _check_length(config: c.TrainConfig, rows: int) -> Iterator[FieldError]:
+    if not isinstance(config.model, c.Windowed):
+        return
+    needed = config.model.window + (config.model.horizon if config.task == "forecast" else 0)
+    if needed > rows:
+        what = "a window and its horizon have" if config.task == "forecast" else "a window has"
+        detail = f"{what} {needed} rows, the table {rows}; use a shorter window"
+        yield FieldError("/model/window", "out_of_range", detail)
 
 
 def _no_features(config: c.TrainConfig, profile: Json) -> FieldError:

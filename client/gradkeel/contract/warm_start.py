@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from gradkeel.contract.errors import ConfigError, FieldError
+from gradkeel.contract.presets import OVER_WINDOWS
 from gradkeel.contract.resolve import merge_blocks
 
 Json = dict[str, Any]
@@ -81,7 +82,12 @@ def _columns(own: Json, submitted: Json) -> Json:
 
 def _faults(submitted: Json, model_id: str, own: Json, types: Mapping[str, str]) -> Iterator[FieldError]:
     the_model = f"the model {model_id}"
-    if own["task"] not in ("regression", "binary", "multiclass"):
+    if own["model"]["kind"] in OVER_WINDOWS:
+        detail = (
+            f"{the_model} reads windows of series: nothing goes on from such; train anew without model_id"
+        )
+        yield FieldError("/model_id", _CODE, detail)
+    elif own["task"] not in ("regression", "binary", "multiclass"):
         yield FieldError("/model_id", _CODE, f"{the_model} is for {own['task']}, which cannot go on from it")
     if not isinstance(own["target"], str):
         detail = f"{the_model} predicts several targets, which cannot go on from it"

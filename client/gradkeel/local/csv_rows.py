@@ -30,7 +30,7 @@ def rows_from_csv(text: str | bytes, manifest: Mapping[str, Any]) -> dict[str, l
     Raises LocalModelError, with the line, for text that is no table.
     """
     content = _decoded(text)
-    wanted = [column["name"] for column in manifest["columns"]]
+    wanted = read_columns(manifest)
     reader = csv.reader(io.StringIO(content, newline=""), delimiter=_delimiter(content, wanted), strict=True)
     try:
         header = next(reader, [])
@@ -43,6 +43,13 @@ def rows_from_csv(text: str | bytes, manifest: Mapping[str, Any]) -> dict[str, l
         return {}
     taken = [name in wanted or (known is not None and name not in known) for name in header]
     return {name: list(columns[i]) for i, name in enumerate(header) if taken[i]}
+
+
+def read_columns(manifest: Mapping[str, Any]) -> list[str]:
+    """Names of the columns that predicting reads: the features, and what orders and parts series."""
+    windows = manifest.get("windows") or {}
+    roles = [windows[role]["name"] for role in ("order", "group") if windows.get(role)]
+    return [*(column["name"] for column in manifest["columns"]), *roles]
 
 
 def _decoded(text: str | bytes) -> str:

@@ -11,11 +11,13 @@ import numpy.typing as npt
 
 from gradkeel.local.bundle import GRAPH, read_bundle
 from gradkeel.local.errors import BundleError, LocalModelError
-from gradkeel.local.intervals import interval_at
+from gradkeel.local.intervals import Interval, interval_at
 from gradkeel.local.rows import IMPUTE, STRICT, Array, Column, Reading, feed, known_columns
+from gradkeel.local.windows import Layout, Series, lay_out
 
 _CHUNK_ROWS = 16_384
 """Rows that are run at a time, where the bundle does not ask for fewer."""
+_FEWEST_WINDOWS = 256
 
 
 @dataclass(frozen=True)
@@ -23,13 +25,19 @@ class Predictions:
     """``values`` [n]: float64 in target units, or class names; of several targets or quantiles [n, outputs],
     in the order of the model's outputs. ``probabilities`` [n, classes] or None, in the order of the model's
     classes. ``lower`` and ``upper``: bounds of the prediction intervals that were asked for, [n], or
-    [n, targets] of several targets, else None. ``warnings``: what was filled or not known."""
+    [n, targets] of several targets, else None. ``warnings``: what was filled or not known.
+
+    Of a model over windows, rows without a full window behind them have NaN or None. Where it forecasts, the
+    steps after the last row of each series follow the rows. ``places`` [n] then says what each prediction is
+    for: row (None for such a step), order (the row's cell, or the series' last), group, and step (0 for a
+    row)."""
 
     values: Array
     probabilities: npt.NDArray[np.float64] | None = None
     warnings: list[str] = field(default_factory=list)
     lower: npt.NDArray[np.float64] | None = None
     upper: npt.NDArray[np.float64] | None = None
+    places: list[dict[str, Any]] | None = None
 
     def __len__(self) -> int:
         return len(self.values)
@@ -50,6 +58,8 @@ class Model:
         self.known = known_columns(manifest)
         self._rows: int = manifest["onnx"].get("batch_rows") or _CHUNK_ROWS
         self.threshold: float | None = manifest.get("decision", {}).get("threshold")
+        windows = manifest.get("windows")
+        self.series = None if windows is None else Series.of(windows)
         self._session = open_session(graph, threads)
 
     def __repr__(self) -> str:
@@ -71,6 +81,10 @@ class Model:
         asked = None if interval is None else interval_at(self.manifest, interval)
         reading = Reading(policy, self.manifest["preparation"]["missing"], known=self.known)
         fed, n = feed(self.columns, rows, reading)
+        if self.series is not None:
+            return self._predict_windows(
+                self.series, lay_out(self.series, rows, reading), fed, reading, asked
+            )
         raw = self._run(fed, n)
         if not np.isfinite(raw).all():
             reading.warnings.append(f"{int((~np.isfinite(raw)).sum())} predictions are not finite")
@@ -78,6 +92,40 @@ class Model:
             lower, upper = (None, None) if asked is None else asked.around(raw)
             return Predictions(raw, None, reading.warnings, lower, upper)
         return Predictions(self._chosen(raw), raw, reading.warnings)
+
+    def _predict_windows(
+        self,
+        series: Series,
+        layout: Layout,
+        fed: dict[str, Array],
+        reading: Reading,
+        asked: Interval | None,
+    ) -> Predictions:
+        sorted_rows = {name: cells[layout.sorted] for name, cells in fed.items()}
+        raw = self._run_windows(series, sorted_rows, layout.ends)
+        if not np.isfinite(raw).all():
+            reading.warnings.append(f"{int((~np.isfinite(raw)).sum())} predictions are not finite")
+        values = np.full((len(layout.places), *raw.shape[1:]), np.nan)
+        values[layout.answers] = raw
+        if self.classes is None:
+            lower, upper = (None, None) if asked is None else asked.around(values)
+            return Predictions(values, None, reading.warnings, lower, upper, layout.places)
+        chosen = np.full(len(values), None, dtype=object)
+        chosen[layout.answers] = self._chosen(raw)
+        return Predictions(chosen, values, reading.warnings, places=layout.places)
+
+    def _run_windows(
+        self, series: Series, fed: dict[str, Array], ends: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.float64]:
+        """Predictions of the windows that end at some rows, ascending: so many at a time that not all of
+        their rows are held at once."""
+        parts, step = [], max(_FEWEST_WINDOWS, _CHUNK_ROWS // series.length)
+        for i in range(0, len(ends), step):
+            first, last = int(ends[i]) - series.length + 1, int(ends[i : i + step][-1])
+            windows = ends[i : i + step, None] + np.arange(1 - series.length, 1) - first
+            piece = {name: cells[first : last + 1] for name, cells in fed.items()}
+            parts.append(self._session.run(None, piece | {series.input: windows})[0])
+        return np.concatenate(parts)
 
     def _run(self, fed: dict[str, Array], n: int) -> npt.NDArray[np.float64]:
         starts = range(0, max(n, 1), self._rows)

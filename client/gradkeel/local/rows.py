@@ -90,6 +90,16 @@ def feed(columns: Sequence[Column], rows: Any, reading: Reading) -> tuple[dict[s
     return fed, n
 
 
+def columns_of_rows(rows: Any, wanted: list[str]) -> tuple[dict[str, Any], int]:
+    """The cells of the wanted columns that there are, and the number of rows."""
+    return _as_columns(rows, wanted)
+
+
+def texts_of(column: Column, cells: Any) -> list[str]:
+    """Cells as texts, whatever they are; the empty text for missing ones."""
+    return _each_text(column, cells)
+
+
 def _absent(column: Column, n: int, reading: Reading) -> list[None]:
     if reading.strict:
         raise MissingColumn(column.name)

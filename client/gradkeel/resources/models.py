@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import IO, TYPE_CHECKING, Any, overload
 
 from gradkeel import display
 from gradkeel.contract.states import Verdict
 from gradkeel.documents import Document, Field, flag, many, mapping, moment, optional, text, texts
-from gradkeel.rows import bodies
+from gradkeel.errors import GradkeelError
+from gradkeel.rows import ROWS_A_REQUEST, bodies
 from gradkeel.sansio import flows
 from gradkeel.sansio.commands import Flow, Request
 from gradkeel.sansio.retry import RetryPolicy
@@ -26,11 +27,13 @@ SUFFIXES = {"bundle": ".gradkeel", "safetensors": ".safetensors", "onnx": ".onnx
 
 
 class InputColumn(Document):
-    """A column that the model reads."""
+    """A column that the model reads. ``role``: order or group, of a column that makes series of the rows;
+    else None."""
 
     name = Field(text)
     type = Field(text)
     required = Field(flag)
+    role = Field(optional(text))
 
 
 class ModelData(Document):
@@ -46,6 +49,15 @@ class ModelData(Document):
     verdict = Field(optional(Verdict))
     digests = Field(mapping)
     created_at = Field(moment)
+
+    @property
+    def over_windows(self) -> bool:
+        """Whether it reads windows of series: all rows of a series then have to be given together."""
+        return any(column.role == "order" for column in self.columns)
+
+    def _csv_flow(self, file: IO[bytes], asked: Json, policy: RetryPolicy) -> Flow[Predictions]:
+        pieces = csv_pieces(file, SERIES_ROWS) if self.over_windows else csv_pieces(file)
+        return predict_csv_flow(self.id, pieces, asked, policy, self.over_windows)
 
     def _html(self) -> str:
         about = [
@@ -66,6 +78,10 @@ class Predictions(Sequence[Any]):
     Of several targets or quantiles each is a dict, from the target's name or the level to its number.
     ``intervals`` holds a dict of ``lower`` and ``upper`` a row (of several targets by name) where they were
     asked for.
+
+    Of a model over windows, None where a row has no full window behind it; where it forecasts, the steps
+    after the last row of each series follow. ``places`` then says what each one is for: row, order, group
+    and step.
     """
 
     def __init__(
@@ -74,7 +90,9 @@ class Predictions(Sequence[Any]):
         probabilities: Sequence[Json] | None,
         warnings: Sequence[Any],
         intervals: Sequence[Json] | None = None,
+        places: Sequence[Json] | None = None,
     ) -> None:
+        self.places = None if places is None else tuple(places)
         self.values = tuple(values)
         self.probabilities = None if probabilities is None else tuple(probabilities)
         self.warnings = tuple(warnings)
@@ -103,21 +121,39 @@ def path_of(model_id: str, *rest: str) -> str:
     return "/".join([MODELS, flows.segment(model_id), *rest])
 
 
-def predict_flow(model_id: str, rows: Any, asked: Json, policy: RetryPolicy) -> Flow[Predictions]:
-    """Predict as many rows as are given, some thousand a request."""
+SERIES_ROWS = 200_000
+"""Rows of one request whose series must not be cut; the service takes no more."""
+
+
+def uncut(pieces: Iterable[Any], over_windows: bool) -> Iterator[Any]:
+    """The pieces; of rows in series there may be one alone."""
+    for number, piece in enumerate(pieces):
+        if number and over_windows:
+            raise GradkeelError(
+                f"at most {SERIES_ROWS:,} rows of series are predicted at a time: give some of the series, "
+                "or use gradkeel.local"
+            )
+        yield piece
+
+
+def predict_flow(
+    model_id: str, rows: Any, asked: Json, policy: RetryPolicy, over_windows: bool = False
+) -> Flow[Predictions]:
+    """Predict as many rows as are given, some thousand a request; rows of series in one."""
     parts = []
-    for body in bodies(rows):
+    at_once = SERIES_ROWS if over_windows else ROWS_A_REQUEST
+    for body in list(uncut(bodies(rows, at_once), over_windows)) if over_windows else bodies(rows):
         request = predict_request(model_id, flows.encode(body), "application/json", asked)
         parts.append((yield from flows.document_of(request, policy)))
     return joined(parts)
 
 
 def predict_csv_flow(
-    model_id: str, pieces: Iterable[bytes], asked: Json, policy: RetryPolicy
+    model_id: str, pieces: Iterable[bytes], asked: Json, policy: RetryPolicy, over_windows: bool = False
 ) -> Flow[Predictions]:
     """Predict CSV text as it stands, each piece with its header; cells are read with the model's types."""
     parts = []
-    for piece in pieces:
+    for piece in list(uncut(pieces, over_windows)) if over_windows else pieces:
         request = predict_request(model_id, piece, "text/csv", asked)
         parts.append((yield from flows.document_of(request, policy)))
     return joined(parts)
@@ -136,7 +172,9 @@ def predict_request(model_id: str, content: bytes, media_type: str, asked: Json)
 def joined(parts: Sequence[Json]) -> Predictions:
     values = [value for part in parts for value in part["predictions"]]
     warnings = once_each(warning for part in parts for warning in part.get("warnings") or [])
-    return Predictions(values, _rows(parts, "probabilities"), warnings, _rows(parts, "intervals"))
+    places = [place for part in parts for place in part.get("places") or []] or None
+    ranges = _rows(parts, "intervals")
+    return Predictions(values, _rows(parts, "probabilities"), warnings, ranges, places)
 
 
 def _rows(parts: Sequence[Json], name: str) -> list[Json] | None:
@@ -187,16 +225,16 @@ class Model(ModelData):
         (``UnprocessableError`` naming the column). ``interval``: 0.8, 0.9 or 0.95 for prediction intervals
         that should hold that share of the targets.
         """
-        return self._client.run(predict_flow(self.id, rows, _asked(policy, interval), self._client.policy))
+        asked = _asked(policy, interval)
+        return self._client.run(predict_flow(self.id, rows, asked, self._client.policy, self.over_windows))
 
     def predict_csv(
         self, path: str | Path, *, policy: str | None = None, interval: float | None = None
     ) -> Predictions:
         """Predict a CSV file (plain or gzip) as it stands: cells are read by the model's own column types."""
         with open_table(Path(path)) as file:
-            return self._client.run(
-                predict_csv_flow(self.id, csv_pieces(file), _asked(policy, interval), self._client.policy)
-            )
+            flow = self._csv_flow(file, _asked(policy, interval), self._client.policy)
+            return self._client.run(flow)
 
     def download(self, path: str | Path | None = None, *, format: str = "bundle") -> Path:
         """Save the bundle (or its ``safetensors`` or ``onnx``), digest verified; returns the file's path."""
@@ -247,7 +285,7 @@ class AsyncModel(ModelData):
     ) -> Predictions:
         """See ``Model.predict``."""
         return await self._client.run(
-            predict_flow(self.id, rows, _asked(policy, interval), self._client.policy)
+            predict_flow(self.id, rows, _asked(policy, interval), self._client.policy, self.over_windows)
         )
 
     async def predict_csv(
@@ -255,7 +293,7 @@ class AsyncModel(ModelData):
     ) -> Predictions:
         """See ``Model.predict_csv``."""
         with open_table(Path(path)) as file:
-            flow = predict_csv_flow(self.id, csv_pieces(file), _asked(policy, interval), self._client.policy)
+            flow = self._csv_flow(file, _asked(policy, interval), self._client.policy)
             return await self._client.run(flow)
 
     async def download(self, path: str | Path | None = None, *, format: str = "bundle") -> Path:

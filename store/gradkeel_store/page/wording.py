@@ -76,6 +76,7 @@ METRICS: dict[str, tuple[str, str]] = {
     # name: (words, which way is better)
     "rmse": ("RMSE", "lower"),
     "mae": ("Mean absolute error", "lower"),
+    "mase": ("Mean absolute scaled error", "lower"),
     "r2": ("R²", "higher"),
     "scaled_rmse": ("RMSE in standard deviations of each target", "lower"),
     "scaled_mae": ("Mean absolute error in standard deviations of each target", "lower"),

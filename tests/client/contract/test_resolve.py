@@ -25,11 +25,15 @@ def refused(submitted: Any) -> list[tuple[str | None, str]]:
     return [(error.pointer, error.code) for error in caught.value.errors]
 
 
+WINDOWED = {"target": "y", "model": {"kind": "gru"}, "columns": {"order": "t"}}
+
+
 @pytest.mark.parametrize("preset", c.PRESETS)
 @pytest.mark.parametrize("task", c.TASKS)
 @pytest.mark.parametrize("rows", [1, 40, 2_000, 20_000, 10**7])
 def test_a_resolved_config_resolves_to_itself(preset: str, task: str, rows: int) -> None:
-    resolved = resolve({"target": "y", "preset": preset, "task": task}, Shape(rows, 5, 2))
+    submitted = {"target": "y", "preset": preset, "task": task, "columns": {"order": "t"}}
+    resolved = resolve(submitted, Shape(rows, 5, 2))
     assert resolve(to_json(resolved)) == resolved
 
 
@@ -110,9 +114,29 @@ def test_the_loss_follows_the_task() -> None:
             "/model/freeze/0",
             "unknown_name",
         ),
+        (WINDOWED | {"columns": {}, "split": {"kind": "column"}}, "/columns/order", "required"),
+        (WINDOWED | {"model": {"kind": "lstm", "window": 0}}, "/model/window", "out_of_range"),
+        (WINDOWED | {"model": {"kind": "tcn", "horizon": 0}}, "/model/horizon", "out_of_range"),
+        (WINDOWED | {"model": {"kind": "gru", "horizon": 2}}, "/model/horizon", "conflict"),
+        (WINDOWED | {"split": {"kind": "random"}}, "/split/kind", "conflict"),
+        (WINDOWED | {"split": {"kind": "stratified"}}, "/split/kind", "conflict"),
+        (WINDOWED | {"prepare": {"missing": {"kind": "drop_rows"}}}, "/prepare/missing/kind", "conflict"),
+        (WINDOWED | {"prepare": {"outliers": {"kind": "drop"}}}, "/prepare/outliers/kind", "conflict"),
+        (WINDOWED | {"prepare": {"neighbors": {"kind": "means"}}}, "/prepare/neighbors/kind", "conflict"),
+        (
+            WINDOWED | {"columns": {"order": "t", "group": "g", "include": ["g"]}},
+            "/columns/include/0",
+            "conflict",
+        ),
+        (WINDOWED | {"model": {"kind": "gru", "freeze": ["layers.1"]}}, "/model/freeze/0", "unknown_name"),
+        (WINDOWED | {"task": "forecast", "model": {"kind": "mlp"}}, "/model/kind", "conflict"),
+        (WINDOWED | {"task": "forecast", "loss": {"kind": "bce"}}, "/loss/kind", "conflict"),
         ({"target": "y", "model": {"widths": [8, 0]}}, "/model/widths/1", "out_of_range"),
         ({"target": "y", "optimizer": {"kind": "adan"}}, "/optimizer/kind", "unknown_kind"),
-        ({"target": "y", "task": "forecast"}, "/task", "not_built"),
+        (WINDOWED | {"target": ["y", "z"]}, "/target", "conflict"),
+        (WINDOWED | {"loss": {"kind": "quantile"}}, "/loss/kind", "conflict"),
+        (WINDOWED | {"task": "quantile", "loss": {"kind": "quantile"}}, "/task", "conflict"),
+        (WINDOWED | {"split": {"kind": "ordered", "folds": 3}}, "/split/folds", "conflict"),
         ({"target": "y", "health": {"tier": "full"}}, "/health/tier", "not_built"),
         ({"target": "y", "health": {"repair": 2}}, "/health/repair", "not_built"),
         ({"target": "y", "budget": {"ema": 0}}, "/budget/ema", "out_of_range"),
@@ -343,6 +367,17 @@ def test_a_fixed_preset_decides_nothing_by_the_table() -> None:
     assert resolve({"target": "y", "preset": "custom"}, Shape(20_000, 5, 2)).chosen == {}
 
 
+@pytest.mark.parametrize("preset", ["fast", "standard", "best"])
+@pytest.mark.parametrize("asked", [{"task": "forecast"}, {"model": {"kind": "lstm"}}])
+def test_reasons_of_models_over_windows_are_their_own(preset: str, asked: dict[str, Any]) -> None:
+    submitted = {"target": "y", "preset": preset, "columns": {"order": "t"}} | asked
+    chosen = resolve(submitted, Shape(20_000, 5, 2)).chosen
+    assert set(chosen) == {"/split", "/prepare/embedding", "/budget/batch_size"}
+    assert chosen["/split"].startswith("windows share their rows")
+    given = submitted | {"prepare": {"embedding": {"kind": "piecewise_linear"}}, "split": {"kind": "ordered"}}
+    assert set(resolve(given, Shape(20_000, 5, 2)).chosen) == {"/budget/batch_size"}
+
+
 MEANS: dict[str, Any] = {"kind": "means"}
 
 
@@ -395,3 +430,35 @@ def test_neighbours_are_checked_against_the_table() -> None:
     assert faults(columns=["a", "b"]) == [("/prepare/neighbors/columns/1", "unknown_column")]
     assert faults(columns=[["note"]]) == [("/prepare/neighbors/columns/0/0", "conflict")]
     assert faults(columns=["a"], k=[40]) == [("/prepare/neighbors/k", "out_of_range")]
+
+
+def test_parts_of_windows_are_later_rows_or_other_series() -> None:
+    assert resolve(WINDOWED).split == c.OrderedSplit()
+    grouped = WINDOWED | {"columns": {"order": "t", "group": "g"}}
+    assert resolve(grouped).split == c.GroupSplit()
+    assert resolve(grouped | {"task": "forecast"}).split == c.OrderedSplit()
+
+
+def test_a_forecast_without_a_model_is_made_by_a_gru() -> None:
+    config = resolve({"target": "y", "task": "forecast", "columns": {"order": "t"}})
+    assert config.model == c.GRU()
+    assert resolve({**to_json(config), "model": {"window": 5}}).model == c.GRU(window=5)
+
+
+def test_a_window_is_held_against_the_tables_length() -> None:
+    columns = [{"name": name, "type": "numeric", "distinct": 20} for name in ("t", "y")]
+    profile = {"rows": 30, "columns": columns}
+    config = resolve(WINDOWED | {"task": "forecast", "model": {"kind": "gru", "window": 24, "horizon": 7}})
+    assert [(e.pointer, e.code) for e in check_data(config, profile) if e.pointer == "/model/window"] == [
+        ("/model/window", "out_of_range")
+    ]
+    fitting = resolve(WINDOWED | {"task": "forecast", "model": {"kind": "gru", "window": 24, "horizon": 6}})
+    assert not [e for e in check_data(fitting, profile) if e.pointer in ("/model/window", "/columns")]
+
+
+@pytest.mark.parametrize("kind", ["gru", "lstm", "tcn"])
+def test_parameters_of_models_over_windows_are_counted(kind: str) -> None:
+    model = resolve(WINDOWED | {"model": {"kind": kind, "width": 5, "layers": 2}}).model
+    expected = {"gru": 3 * 5 * (3 + 5 + 2) + 3 * 5 * 12, "lstm": 4 * 5 * (3 + 5 + 2) + 4 * 5 * 12}
+    expected["tcn"] = (3 * 3 + 1) * 5 + 3 * (3 * 5 + 1) * 5 + (3 + 1) * 5
+    assert parameter_count(model, 3, 2) == expected[kind] + 6 * 2

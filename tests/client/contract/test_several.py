@@ -41,7 +41,7 @@ def test_the_loss_implies_the_task_and_the_task_the_loss() -> None:
 
 def test_another_loss_or_task_is_refused() -> None:
     assert refused(target="a", task="quantile", loss={"kind": "huber"}) == [
-        ("/loss/kind", "conflict", "huber is for regression tasks; for quantile use quantile")
+        ("/loss/kind", "conflict", "huber is for regression and forecast tasks; for quantile use quantile")
     ]
     ((pointer, code, detail),) = refused(target="a", task="regression", loss=QUANTILES)
     assert (pointer, code) == ("/loss/kind", "conflict")

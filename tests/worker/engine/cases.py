@@ -58,6 +58,24 @@ def categories(rows: int = 300) -> Table:
     )
 
 
+def series(groups: int = 4, length: int = 40) -> Table:
+    """Several series in no order: y is x of three rows before and a little noise; k is a category."""
+    draw = np.random.default_rng(0)
+    t, g = np.tile(np.arange(length), groups), np.repeat(np.arange(groups), length)
+    x = np.sin(t / 4 + g) + 0.1 * draw.normal(size=len(t))
+    y = np.concatenate([np.roll(each, 3) for each in np.split(x, groups)])
+    mixed = draw.permutation(len(t))
+    return Table.from_arrays(
+        {
+            "t": t[mixed],
+            "g": np.array([f"unit {i}" for i in g])[mixed],
+            "x": x[mixed],
+            "k": draw.choice(list("ab"), len(t)),
+            "y": (y + 0.05 * draw.normal(size=len(t)))[mixed],
+        }
+    )
+
+
 def config(**changes: Any) -> TrainConfig:
     """SMALL with some blocks replaced, resolved."""
     return resolve({**SMALL, **changes})

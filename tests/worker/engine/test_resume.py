@@ -21,7 +21,7 @@ from gradkeel_worker.optimizers import OPTIMIZERS
 from gradkeel_worker.schedules import SCHEDULES
 from gradkeel_worker.stabilizers import CLIPS, GUARDS
 
-from .cases import SMALL, breast_cancer, categories, diabetes, iris
+from .cases import SMALL, breast_cancer, categories, diabetes, iris, series
 
 Json = dict[str, Any]
 
@@ -153,6 +153,27 @@ CASES: dict[str, tuple[Table, Json]] = {
             "loss": {"kind": "mse"},
             "prepare": {"target": {"kind": "none"}},
             "model": DROPOUT,
+        },
+    ),
+    "lstm over windows, dropout, averaged weights, unit-wise clip": (
+        series(),
+        {
+            "model": {"kind": "lstm", "width": 6, "layers": 2, "window": 5, "dropout": 0.2},
+            "columns": {"order": "t", "group": "g"},
+            "split": {"kind": "group", "validation": 0.3, "test": 0.3},
+            "clips": [{"kind": "adaptive"}],
+            "budget": {"epochs": 3, "batch_size": 32, "ema": 0.05},
+        },
+    ),
+    "forecast by a tcn, learning rate found": (
+        series(),
+        {
+            "task": "forecast",
+            "model": {"kind": "tcn", "width": 4, "layers": 2, "window": 5, "horizon": 2},
+            "columns": {"order": "t", "group": "g"},
+            "split": {"kind": "ordered"},
+            "optimizer": {"kind": "adamw", "lr": "auto"},
+            "budget": {"epochs": 3, "batch_size": 32},
         },
     ),
     "poisson": (diabetes(), {"loss": {"kind": "poisson"}}),

@@ -196,3 +196,31 @@ def test_adaptive_optimizers_hardly_mind_the_scale_of_the_loss(kind: str) -> Non
     alike = np.allclose(single.readings.loss * 2, double.readings.loss, rtol=0.05)
     # radam does not divide by the gradient's size in its first steps.
     assert alike == (kind not in ("sgd", "radam"))
+
+
+def _passengers(months: int = 144) -> Table:
+    """A series with a trend, a season that grows with it, and noise, as monthly passengers have."""
+    t, draw = np.arange(months), np.random.default_rng(0)
+    y = np.exp(4.8 + 0.01 * t) * (1 + 0.2 * np.sin(2 * np.pi * t / 12)) + 5 * draw.normal(size=months)
+    return Table.from_arrays({"month": t, "passengers": np.round(y)})
+
+
+def test_a_clip_keeps_a_recurrent_network_from_blowing_up() -> None:
+    config = {
+        "target": "passengers",
+        "task": "forecast",
+        "preset": "custom",
+        "columns": {"order": "month"},
+        "model": {"kind": "lstm", "width": 16, "window": 12},
+        "loss": {"kind": "mse"},
+        "optimizer": {"kind": "sgd", "lr": 1.0, "momentum": 0.9},
+        "budget": {"epochs": 15, "batch_size": 16, "patience": 0},
+    }
+    without = train(_passengers(), config | {"clips": [], "health": {"gradient_check": False}})
+    clipped = train(_passengers(), config | {"clips": [{"kind": "norm", "max_norm": 0.25}]})
+    assert np.nanmax(without.readings.global_norm) > 1e6
+    assert np.max(clipped.readings.global_norm) < 100 and clipped.status == "succeeded"
+    epochs = clipped.readings.epochs
+    assert epochs[-1]["train_loss"] < 0.5 * epochs[0]["train_loss"]
+    named = clipped.report["gradient_check"]["parameters"]
+    assert named["layers.0.lstm.weight_hh_l0"]["status"] == "pass"

@@ -244,6 +244,13 @@ def test_looked_up_rows_are_another_tables(first: Result) -> None:
     assert [error.pointer for error in raised.value.errors] == ["/model_id"]
 
 
+def test_models_over_windows_are_not_gone_on_from() -> None:
+    submitted = {"target": "y", "task": "forecast", "columns": {"order": "t"}}
+    with pytest.raises(ConfigError, match=r"reads windows of series.*without model_id") as raised:
+        completed({"model_id": MODEL_ID}, MODEL_ID, to_json(resolve(submitted)), [])
+    assert [error.pointer for error in raised.value.errors] == ["/model_id"]
+
+
 def test_what_agrees_or_is_free_may_be_given(first: Result, tmp_path: Path) -> None:
     given = {
         "model": {"kind": "mlp", "widths": [16, 8], "dropout": 0.5, "freeze": ["layers.0"]},

@@ -22,6 +22,7 @@ from gradkeel_worker.models.dropout import Dropout
 from gradkeel_worker.models.ensemble import MEANS, Adapter, MemberLinear, SharedLinear
 from gradkeel_worker.models.numeric import NumericEmbedding
 from gradkeel_worker.models.resnet import Residual
+from gradkeel_worker.models.sequence import GRU, LSTM, CausalBlock
 
 MEMBERS = ["manifest.json", "weights.safetensors", "model.onnx", "report.json", "report.html", "README.md"]
 
@@ -149,9 +150,10 @@ def test_every_layer_of_the_models_has_a_graph():
     assert set(ACTIVATIONS.values()) <= set(LAYERS)
     assert {torch.nn.BatchNorm1d, torch.nn.LayerNorm, Dropout, torch.nn.Linear} <= set(LAYERS)
     assert set(FEATURES) == set(NumericEmbedding.__subclasses__())
-    assert {Residual, Adapter, SharedLinear, MemberLinear} <= set(LAYERS)
+    assert {Residual, Adapter, SharedLinear, MemberLinear, GRU, LSTM, CausalBlock} <= set(LAYERS)
     assert set(AVERAGES) == set(MEANS)
-    assert contract.MODELS.keys() == {"linear", "mlp", "resnet", "tabm", "sequential"}
+    models = {"linear", "mlp", "resnet", "tabm", "sequential", "gru", "lstm", "tcn"}
+    assert contract.MODELS.keys() == models
 
 
 def test_raw_units_whose_sums_cancel_are_no_reason_to_refuse(run, raw_files, tmp_path):

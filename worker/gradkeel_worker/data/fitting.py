@@ -21,9 +21,10 @@ from gradkeel_worker.data.preparation import Preparation, Source, raw_value
 from gradkeel_worker.data.prepared import Part, Prepared, Singles
 from gradkeel_worker.data.read import left_out, named_columns
 from gradkeel_worker.data.scalers import DOMAIN_EDGE, TargetTransform, TargetTransforms, fit_rate, fit_target
-from gradkeel_worker.data.splits import SplitRows, split_rows
+from gradkeel_worker.data.splits import SplitRows, as_text, split_rows
 from gradkeel_worker.data.table import ID, NUMERIC, TEXT, Array, Column, Floats, Integers, Mask, Table
-from gradkeel_worker.data.target import BINARY, NUMBERS, Target, Task, class_order, read_target
+from gradkeel_worker.data.target import BINARY, FORECAST, NUMBERS, Target, class_order, read_target
+from gradkeel_worker.data.windows import Series, Windows, lead_of, order_cells, read_series, windowed
 
 _PARTS = ("train", "validation", "test")
 _SHOWN_FAULTS = 5
@@ -80,23 +81,29 @@ def prepare(table: Table, config: TrainConfig, fold: int | None = None, kept: Ke
     target = read_target(table, config)
     findings = [*table.findings, *target.findings]
     features = _features(table, config, findings) if kept is None else _same_features(table, kept)
+    series = read_series(table, config, findings)
     parts = _split(table, config, target, findings, fold)
     if kept is None:
         features = _filled_columns(table, features, parts["train"], findings)
     parts = _checked_cells(table, config, features, parts, findings)
     parts = _without_outliers(table, config, features, parts, findings)
+    train = None if series is None else parts["train"]  # rows without a window are seen in others' windows
+    parts = _with_windows(series, config, parts, findings)
     outcome, parts = _fit_target(table, config, target, parts, findings, kept)
     preparation = (
-        _fit(table, config, features, parts["train"], findings) if kept is None else kept.preparation
+        _fit(table, config, features, train or parts["train"], findings) if kept is None else kept.preparation
     )
-    _check_domain(table, preparation, parts)
+    _check_domain(table, preparation, _used(table, config, parts))
     weights = _weights(table, config, parts)
     owners = _owners(table, config, parts["train"])
     looked = _look_up(table, config, preparation, outcome, parts["train"], weights["train"], owners)
     if looked is not None:
         preparation = replace(preparation, neighbors=looked.neighbors)
+    every = _windows(table, config, series, preparation)
     made = {
-        name: _part(table, preparation, outcome, rows, weights[name], owners if name == "train" else None)
+        name: _part(
+            table, preparation, outcome, rows, weights[name], owners if name == "train" else None, every
+        )
         for name, rows in parts.items()
     }
     _note_overflow(made["train"], preparation, findings)
@@ -114,6 +121,7 @@ def prepare(table: Table, config: TrainConfig, fold: int | None = None, kept: Ke
         findings=findings,
         neighbors=None if looked is None else {"message": looked.message, **looked.record},
         start=None if kept is None else kept.weights,
+        series=_series_columns(table, config, parts["train"]),
     )
 
 
@@ -137,7 +145,8 @@ def _features(table: Table, config: TrainConfig, findings: _Findings) -> list[st
     listed = config.columns.include
     chosen = [name for name in table.columns if name not in apart and (listed is None or name in listed)]
     findings += [left_out(name, table.columns[name].type) for name in chosen if _is_text(table, name)]
-    return [name for name in chosen if not _is_text(table, name)]
+    past = list(config.targets) if config.task == FORECAST else []
+    return [name for name in chosen if not _is_text(table, name)] + past
 
 
 def _noted(name: str, findings: _Findings) -> bool:
@@ -164,6 +173,59 @@ def _split(
     return parts
 
 
+def _used(table: Table, config: TrainConfig, parts: dict[str, _Rows]) -> Integers:
+    """Positions in the table of the rows whose cells are read; windows may hold any."""
+    if isinstance(config.model, contract.Windowed):
+        return np.arange(len(table))
+    return np.sort(np.concatenate([part.table for part in parts.values()]))
+
+
+# ---------------------------------------------------------------------------------------------------- windows
+
+
+def _with_windows(
+    series: Series | None, config: TrainConfig, parts: dict[str, _Rows], findings: _Findings
+) -> dict[str, _Rows]:
+    """The rows that have a full window behind them."""
+    if series is None:
+        return parts
+    found = windowed(series, config, {name: part.table for name, part in parts.items()}, findings)
+    return {name: part.keep(found[name][1]) for name, part in parts.items()}
+
+
+@dataclass(frozen=True)
+class _Every:
+    """The rows of all series, without windows of a part."""
+
+    series: Series
+    windows: Windows
+
+
+def _windows(
+    table: Table, config: TrainConfig, series: Series | None, preparation: Preparation
+) -> _Every | None:
+    if series is None:
+        return None
+    assert isinstance(config.model, contract.Windowed) and config.columns.order is not None
+    rows, target, group = series.order, table.columns[config.targets[0]], config.columns.group
+    x, c = preparation.transform(_Cells(table, rows), table.storage)
+    known = np.full(len(rows), np.nan) if target.values.dtype == object else target.values[rows]
+    windows = Windows(
+        x=x,
+        c=c,
+        ends=rows[:0],
+        length=config.model.window,
+        lead=lead_of(config),
+        rows=table.rows[rows],
+        lines=None if table.lines is None else table.lines[rows],
+        target=known,
+        start=series.start,
+        order=order_cells(table.columns[config.columns.order])[rows],
+        group=None if group is None else as_text(table.columns[group])[rows],
+    )
+    return _Every(series, windows)
+
+
 # ---------------------------------------------------------------------------------------------- missing cells
 
 
@@ -179,7 +241,7 @@ def _checked_cells(
 ) -> dict[str, _Rows]:
     """Note infinities, then refuse missing cells or drop their rows where the policy says so."""
     policy = config.prepare.missing.kind
-    used = np.concatenate([part.table for part in parts.values()])
+    used = _used(table, config, parts)
     _note_infinite(table, features, used, policy, findings)
     if policy == "refuse":
         _refuse(table, features, used)
@@ -407,10 +469,18 @@ def _source(column: Column, config: TrainConfig, train: _Rows) -> Source:
     )
 
 
-def _check_domain(table: Table, preparation: Preparation, parts: dict[str, _Rows]) -> None:
-    """Refuse cells that log1p has no value for, in any part."""
+def _series_columns(table: Table, config: TrainConfig, train: _Rows) -> dict[str, Source]:
+    if not isinstance(config.model, contract.Windowed):
+        return {}
+    named = {role: getattr(config.columns, role) for role in ("order", "group")}
+    return {
+        role: _source(table.columns[name], config, train) for role, name in named.items() if name is not None
+    }
+
+
+def _check_domain(table: Table, preparation: Preparation, used: Integers) -> None:
+    """Refuse cells that log1p has no value for, in any row that is read."""
     faults: list[FieldError] = []
-    used = np.sort(np.concatenate([part.table for part in parts.values()]))
     types = {source.name: source.type for source in preparation.sources}
     for i in np.flatnonzero(preparation.scaler_mask("log1p")):
         value = preparation.values[i]
@@ -533,9 +603,14 @@ def _part(
     rows: _Rows,
     weight: Singles | None,
     owners: Integers | None,
+    every: _Every | None,
 ) -> Part:
     keep = table.storage.keep
-    x, c = preparation.transform(_Cells(table, rows.table), table.storage, owners)
+    windows = None if every is None else _own_windows(every, rows)
+    if windows is None:
+        x, c = preparation.transform(_Cells(table, rows.table), table.storage, owners)
+    else:
+        x, c = keep(windows.x[windows.ends]), keep(windows.c[windows.ends])
     return Part(
         x=x,
         c=c,
@@ -544,13 +619,20 @@ def _part(
         rows=keep(table.rows[rows.table]),
         lines=None if table.lines is None else keep(table.lines[rows.table]),
         y_raw=keep(outcome.raw[rows.target]),
+        windows=windows,
     )
 
 
+def _own_windows(every: _Every, rows: _Rows) -> Windows:
+    ends, _ = every.series.ends(rows.table, every.windows.length, every.windows.lead)
+    return replace(every.windows, ends=ends)
+
+
 def _resolved(
-    config: TrainConfig, task: Task, transform: TargetTransform | TargetTransforms, looked: Chosen | None
+    config: TrainConfig, task: Any, transform: TargetTransform | TargetTransforms, looked: Chosen | None
 ) -> TrainConfig:
     target = contract.TARGET_SCALERS[transform.kind]()
     block = None if looked is None else looked.block
     neighbors = block or contract.NoNeighbors()
+    task = config.task if config.task == FORECAST else task
     return replace(config, task=task, prepare=replace(config.prepare, target=target, neighbors=neighbors))

@@ -1,18 +1,19 @@
 """What the engine trains on: three parts of plain arrays, and everything that was fitted to make them."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from gradkeel.contract.config import QuantileLoss, TrainConfig
 from gradkeel_worker.data.decision import Decision
-from gradkeel_worker.data.preparation import Category, Input, Preparation
+from gradkeel_worker.data.preparation import Category, Input, Preparation, Source
 from gradkeel_worker.data.scalers import TargetTransform, TargetTransforms
 from gradkeel_worker.data.storage import ROWS_AT_ONCE
 from gradkeel_worker.data.table import Array, Floats, Integers, Mask
+from gradkeel_worker.data.windows import Windows
 
 Singles = npt.NDArray[np.float32]
 
@@ -24,7 +25,9 @@ class Part:
     ``x`` [n, d] float32, C order. ``c`` [n, k] int64 codes of embedded categories. ``y`` [n], of several
     targets [n, targets]: float32 in the model's units (binary: 0 or 1), int64 class for multiclass.
     ``weight`` [n], mean 1 over the training part, or None. ``rows``, ``lines`` [n]: where they stood in the
-    file. ``y_raw``, of y's shape: float64 in target units, or int64 class.
+    file. ``y_raw``, of y's shape: float64 in target units, or int64 class. ``windows``: where a model reads
+    windows of rows; x and c then hold the last row of each, and rows, lines, y and y_raw belong to the row
+    that is predicted.
     """
 
     x: Singles
@@ -34,26 +37,72 @@ class Part:
     rows: Integers
     lines: Integers | None
     y_raw: Array
+    windows: Windows | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def finite_rows(self) -> Mask:
-        """Rows with finite inputs alone, [n]."""
-        found = np.empty(len(self), dtype=bool)
-        for chunk in self._chunks():
-            found[chunk] = np.isfinite(self.x[chunk]).all(axis=1)
-        return found
+        """Rows with finite numbers alone in what the model is given for them, [n]."""
+        if self.windows is not None:
+            return self.windows.whole(~_finite(self.windows.x))
+        return _finite(self.x)
 
     def nonfinite_by_column(self) -> Integers:
         """How many cells of each column of x are not finite, [d]."""
         counts = np.zeros(self.x.shape[1], dtype=np.int64)
-        for chunk in self._chunks():
+        for chunk in _chunks(len(self)):
             counts += (~np.isfinite(self.x[chunk])).sum(axis=0)
         return counts
 
-    def _chunks(self) -> Iterator[slice]:
-        return (slice(start, start + ROWS_AT_ONCE) for start in range(0, len(self), ROWS_AT_ONCE))
+    @property
+    def length(self) -> int:
+        """Rows that the model reads for one prediction."""
+        return 1 if self.windows is None else self.windows.length
+
+    def take(self, chosen: Any) -> Self:
+        """Some rows, by position, mask or slice."""
+        return replace(
+            self,
+            x=self.x[chosen],
+            c=self.c[chosen],
+            y=self.y[chosen],
+            weight=None if self.weight is None else self.weight[chosen],
+            rows=self.rows[chosen],
+            lines=None if self.lines is None else self.lines[chosen],
+            y_raw=self.y_raw[chosen],
+            windows=None if self.windows is None else self.windows.take(chosen),
+        )
+
+    def fed(self, chosen: Any) -> tuple[Array, Array]:
+        """What the model is given for some rows: x [n, d] and c [n, k], or of windows [n, length, d] and
+        [n, length, k]."""
+        if self.windows is None:
+            return np.ascontiguousarray(self.x[chosen]), np.ascontiguousarray(self.c[chosen])
+        places = self.windows.places(chosen)
+        return self.windows.x[places], self.windows.c[places]
+
+    def place(self, i: int) -> tuple[int, int | None]:
+        """Row and line in the file that y[i] came from."""
+        return int(self.rows[i]), None if self.lines is None else int(self.lines[i])
+
+    def source(self, i: int) -> tuple[int, int | None]:
+        """Row and line in the file that x[i] came from."""
+        if self.windows is None:
+            return self.place(i)
+        return self.windows.place(int(self.windows.ends[i]))
+
+
+def _finite(x: Array) -> Mask:
+    """Which rows of x [n, d] are finite, [n]."""
+    found = np.empty(len(x), dtype=bool)
+    for chunk in _chunks(len(x)):
+        found[chunk] = np.isfinite(x[chunk]).all(axis=1)
+    return found
+
+
+def _chunks(rows: int) -> Iterator[slice]:
+    return (slice(start, start + ROWS_AT_ONCE) for start in range(0, rows, ROWS_AT_ONCE))
 
 
 @dataclass(frozen=True)
@@ -81,6 +130,8 @@ class Prepared:
     decision: Decision = field(default_factory=Decision)
     start: Mapping[str, Array] | None = None
     """Weights of an earlier model that the training begins with, by their names; None: fresh ones."""
+    series: dict[str, Source] = field(default_factory=dict)
+    """Where the model reads windows, the columns that make series of rows: order, group if there is one."""
 
     @property
     def outputs(self) -> int:
@@ -125,5 +176,5 @@ class Prepared:
     ) -> dict[str, Any]:
         """The cell of the file that x[i, j] of a part (or the part of that name) came from."""
         rows: Part = getattr(self, part) if isinstance(part, str) else part
-        line = None if rows.lines is None else int(rows.lines[i])
-        return {"row": int(rows.rows[i]), "line": line, "column": self.inputs[j].source}
+        row, line = rows.source(i)
+        return {"row": row, "line": line, "column": self.inputs[j].source}

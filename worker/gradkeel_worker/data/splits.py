@@ -137,7 +137,7 @@ def group_codes(config: GroupSplit, rows: SplitRows) -> Integers:
     name = config.column or rows.group
     if name is None:
         raise fault("required", "a group split needs split.column or columns.group", pointer="/split/column")
-    groups = _as_text(rows.column(name, "/split/column"))[rows.kept]
+    groups = as_text(rows.column(name, "/split/column"))[rows.kept]
     codes: Integers = np.unique(groups, return_inverse=True)[1]
     return codes
 
@@ -153,7 +153,7 @@ def cut_groups(positions: Integers, codes: Integers, share: float, seed: int) ->
 
 
 def _column(config: ColumnSplit, rows: SplitRows) -> Indices:
-    named = _as_text(rows.column(config.column, "/split/column"))[rows.kept]
+    named = as_text(rows.column(config.column, "/split/column"))[rows.kept]
     train, validation, test = (
         np.flatnonzero(np.isin(named, [str(value) for value in values]))
         for values in (config.train, config.validation, config.test)
@@ -161,7 +161,7 @@ def _column(config: ColumnSplit, rows: SplitRows) -> Indices:
     return Indices(train, validation, test)
 
 
-def _as_text(column: Column) -> Array:
+def as_text(column: Column) -> Array:
     """The cells as text; missing ones are the empty text."""
     if column.values.dtype == object:
         return np.where(column.missing(), "", column.values).astype(str)

@@ -20,6 +20,8 @@ QUANTILE: Task = "quantile"
 NUMBERS = (REGRESSION, QUANTILE)
 """Tasks whose target is a number."""
 _LOOKED_AT = 4096
+FORECAST = "forecast"
+"""A task of the config alone: it is a regression on windows that the target's past is part of."""
 
 
 @dataclass(frozen=True)
@@ -91,12 +93,14 @@ def class_order(names: Array, task: str, column: str) -> tuple[str, ...]:
 
 def _task(column: Column, kept: Integers, asked: str) -> Task:
     numeric = column.type == NUMERIC
-    if asked in NUMBERS and not numeric:
+    if asked in (*NUMBERS, FORECAST) and not numeric:
         detail = f"{asked} needs a numeric target; {column.name!r} is {column.type}"
         raise fault("wrong_type", detail, pointer="/target", column=column.name)
     if column.type == DATETIME:
         detail = "a date cannot be a target"
         raise fault("wrong_type", detail, pointer="/target", column=column.name)
+    if asked == FORECAST:
+        return REGRESSION
     if asked != "auto":
         return cast(Task, asked)
     if column.type == BOOLEAN or _two_valued(column.values[kept]):

@@ -13,6 +13,7 @@ from gradkeel_worker.data.decision import Decision
 from gradkeel_worker.diagnosis.baselines import Baselines, fit_baselines
 from gradkeel_worker.diagnosis.details import decide, detail
 from gradkeel_worker.diagnosis.evidence import Evaluation, Metrics
+from gradkeel_worker.diagnosis.forecasts import naive_forecasts, scale_of_changes
 from gradkeel_worker.diagnosis.intervals import intervals_of
 from gradkeel_worker.diagnosis.metrics import (
     CLASSIFICATION,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 _CHUNK = 16_384
+_FEWEST = 256
 _METRICS_OF_TASK = {"regression": REGRESSION, "quantile": ("pinball",)}
 
 
@@ -40,12 +42,12 @@ def outputs(model: nn.Module, part: Part) -> Array:
     """
     training = model.training
     model.eval()
-    x, c = torch.from_numpy(part.x), torch.from_numpy(part.c)
-    chunks = [model(x[i : i + _CHUNK], c[i : i + _CHUNK]) for i in range(0, len(x), _CHUNK)]
+    step = max(_FEWEST, _CHUNK // part.length)
+    chunks = [model(*map(torch.from_numpy, part.fed(slice(i, i + step)))) for i in range(0, len(part), step)]
     model.train(training)
     if not chunks:
         return np.zeros((0, 1))
-    return torch.cat(chunks).reshape(len(x), -1).double().numpy()
+    return torch.cat(chunks).reshape(len(part), -1).double().numpy()
 
 
 def predict(model: nn.Module, part: Part, prepared: Prepared) -> Array:
@@ -66,14 +68,10 @@ def _probabilities(raw: Array) -> Array:
     return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
 
 
-def answerable(part: Part) -> Array:
-    """Rows without a NaN among their inputs, bool [n]: under ``propagate`` no model can answer the others."""
-    return part.finite_rows()
-
-
 def _metrics(prepared: Prepared, part: Part, predicted: Array) -> Metrics:
-    kept = answerable(part)
-    return _judged(prepared, part.y_raw[kept], predicted[kept])
+    kept = part.finite_rows()
+    found = _judged(prepared, part.y_raw[kept], predicted[kept])
+    return found | _scaled(found, scale_of_changes(prepared))
 
 
 def _judged(prepared: Prepared, actual: Array, predicted: Array) -> Metrics:
@@ -86,6 +84,13 @@ def _judged(prepared: Prepared, actual: Array, predicted: Array) -> Metrics:
     return regression_metrics(actual, predicted)
 
 
+def _scaled(found: Metrics, scale: float | None) -> Metrics:
+    """mase, for forecasts: the mean absolute error over the mean change from row to row in training."""
+    if scale is None:
+        return {}
+    return {"mase": None if found["mae"] is None else found["mae"] / scale}
+
+
 def _constant_metrics(prepared: Prepared, part: Part, baseline: Baselines) -> Metrics:
     """The best constant for each metric: the mean for rmse and r2, the median for mae, the class shares
     else.
@@ -93,7 +98,7 @@ def _constant_metrics(prepared: Prepared, part: Part, baseline: Baselines) -> Me
     metrics = _metrics(prepared, part, baseline.constant)
     if baseline.constant_mae is not None:
         medians = _metrics(prepared, part, baseline.constant_mae)
-        metrics |= {name: medians[name] for name in ("mae", "scaled_mae") if name in medians}
+        metrics |= {name: medians[name] for name in ("mae", "scaled_mae", "mase") if name in medians}
         for name, of_target in (metrics.get("targets") or {}).items():
             of_target["mae"] = medians["targets"][name]["mae"]
     return metrics
@@ -110,7 +115,7 @@ def evaluate(
     """
     plain = replace(prepared, decision=Decision())
     parts = {"validation": prepared.validation, "test": prepared.test}
-    fitted = fit_baselines(prepared, seed)
+    fitted, earlier = fit_baselines(prepared, seed), naive_forecasts(prepared)
     judged = "test" if len(prepared.test.rows) else "validation"
     raw = {name: predict(model, part, plain) for name, part in parts.items()} if model else {}
     decision, blocks = decide(plain, raw, seed)
@@ -128,16 +133,21 @@ def evaluate(
         baselines={
             "constant": _constant_metrics(plain, parts[judged], fitted[judged]),
             "ridge": _metrics(plain, parts[judged], fitted[judged].ridge),
+            **{
+                name: _metrics(plain, parts[judged], guess) for name, guess in earlier.get(judged, {}).items()
+            },
         }
         if len(parts[judged].rows)
         else {"constant": nothing, "ridge": nothing},
         predictions=_table(prepared, prepared.test, predicted["test"]) if "test" in predicted else {},
-        errors=_row_errors(prepared, parts[judged], predicted.get(judged), fitted[judged]),
+        errors=_row_errors(
+            prepared, parts[judged], predicted.get(judged), fitted[judged], earlier.get(judged, {})
+        ),
         part=judged,
         intervals=intervals_of(prepared, predicted),
         held_out=_together(
             [
-                _row_errors(prepared, part, predicted.get(name), fitted[name])
+                _row_errors(prepared, part, predicted.get(name), fitted[name], earlier.get(name, {}))
                 for name, part in parts.items()
                 if len(part.rows)
             ]
@@ -163,23 +173,33 @@ def _together(errors: list[dict[str, dict[str, Array]]]) -> dict[str, dict[str, 
 
 def _table(prepared: Prepared, part: Part, predicted: Array) -> dict[str, Array]:
     if prepared.classes is None:
-        return {"row": part.rows, "actual": part.y_raw, "prediction": predicted}
+        return {"row": part.rows, **_series(part), "actual": part.y_raw, "prediction": predicted}
     labels = np.asarray(prepared.classes or (), object)
     return {
         "row": part.rows,
+        **_series(part),
         "actual": labels[part.y_raw],
         "prediction": labels[prepared.decision.classes(predicted)],
         "probabilities": predicted,
     }
 
 
+def _series(part: Part) -> dict[str, Array]:
+    """Where each row stands in its series, for models over windows."""
+    return {} if part.windows is None else part.windows.names()
+
+
 def _row_errors(
-    prepared: Prepared, part: Part, predicted: Array | None, baseline: Baselines
+    prepared: Prepared,
+    part: Part,
+    predicted: Array | None,
+    baseline: Baselines,
+    earlier: dict[str, Array],
 ) -> dict[str, dict[str, Array]]:
     """Per-row losses of everyone on the same rows; the model's are left out where a prediction is not
     finite.
     """
-    everyone = {"constant": baseline.constant, "ridge": baseline.ridge}
+    everyone = {"constant": baseline.constant, "ridge": baseline.ridge, **earlier}
     if predicted is not None and np.isfinite(predicted).all():
         everyone["model"] = predicted
     if prepared.classes is not None:

@@ -72,11 +72,8 @@ def batch_of(part: Part, positions: Array) -> tuple[Tensor, Tensor, Tensor]:
     """x, c, y of some rows, shaped as the losses take them: y float [n, 1] or [n, targets], or int64 [n]
     for classes."""
     y = torch.from_numpy(np.ascontiguousarray(part.y[positions]))
-    return (
-        torch.from_numpy(np.ascontiguousarray(part.x[positions])),
-        torch.from_numpy(np.ascontiguousarray(part.c[positions])),
-        y.reshape(len(y), -1) if y.is_floating_point() else y,
-    )
+    x, c = map(torch.from_numpy, part.fed(positions))
+    return x, c, y.reshape(len(y), -1) if y.is_floating_point() else y
 
 
 def sound_rows(part: Part, count: int) -> Array:

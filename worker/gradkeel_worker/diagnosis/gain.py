@@ -12,6 +12,7 @@ Array = np.ndarray[Any, Any]
 
 DRAWS = 500
 LEVEL = 0.95
+BASELINES = ("constant", "ridge", "naive", "seasonal_naive")
 _GROUPS = 2_000
 """Above this many rows, random groups of rows are resampled instead of rows: same interval, bounded cost."""
 
@@ -51,7 +52,7 @@ def gains(errors: dict[str, dict[str, Array]], seed: int = 0) -> dict[str, dict[
     for metric, each in errors.items():
         if "model" not in each or len(each["model"]) < 2:
             continue
-        for name in ("constant", "ridge"):
+        for name in (name for name in BASELINES if name in each):
             gain = paired_gain(each["model"], each[name], root=metric in ("rmse", "scaled_rmse"), seed=seed)
             if gain is not None:
                 found.setdefault(name, {})[metric] = gain

@@ -69,7 +69,7 @@ def importance(model: nn.Module, prepared: Prepared, part: Part, predict: Predic
     if not places or len(sound) < 2:
         return None
     plan = _plan(model, part, len(sound), len(places), _look_up_work(prepared))
-    some = rows_of(part, sound[sample(len(sound), plan.rows, seed)])
+    some = apart(part.take(sound[sample(len(sound), plan.rows, seed)]))
     gradients = input_gradients(model, prepared, some)
     permuted = _widest(places, gradients, plan.columns)
     metric, score = _score(prepared, some)
@@ -137,14 +137,14 @@ def work_of_a_row(model: nn.Module, part: Part) -> float:
     def met(module: nn.Module, _: Any, out: Any) -> None:
         out = out[0] if isinstance(out, tuple) else out
         matrices = sum(p.numel() for p in module.parameters(recurse=False) if p.dim() > 1)
-        found.append(2.0 * matrices * out.numel() / out.shape[-1])
+        found.append(2.0 * matrices * out.numel() / out.shape[1 if isinstance(module, nn.Conv1d) else -1])
 
     owners = [m for m in model.modules() if not isinstance(m, nn.Embedding)]
     hooks = [
         m.register_forward_hook(met) for m in owners if any(p.dim() > 1 for p in m.parameters(recurse=False))
     ]
     try:
-        model(torch.from_numpy(part.x[:1]), torch.from_numpy(part.c[:1]))
+        model(*map(torch.from_numpy, part.fed(slice(0, 1))))
     finally:
         for hook in hooks:
             hook.remove()
@@ -159,12 +159,16 @@ def _widest(places: dict[str, Columns], gradients: dict[str, Json], most: int) -
 # ------------------------------------------------------------------------------------------------ permutation
 
 
-def rows_of(part: Part, positions: Array) -> Part:
-    """Those rows of a part."""
-    names = ("x", "c", "y", "weight", "rows", "lines", "y_raw")
-    arrays = {name: array for name in names if (array := getattr(part, name)) is not None}
-    taken: dict[str, Any] = {name: array[positions] for name, array in arrays.items()}
-    return replace(part, **taken)
+def apart(part: Part) -> Part:
+    """The part with rows of its own for every window, one window after another; without windows as it is.
+
+    Windows share the rows of a series: only apart from one another can a column of one be moved."""
+    windows = part.windows
+    if windows is None:
+        return part
+    places = windows.places().ravel()
+    ends = np.arange(1, len(part) + 1) * windows.length - 1
+    return replace(part, windows=replace(windows, x=windows.x[places], c=windows.c[places], ends=ends))
 
 
 def permutation(
@@ -216,14 +220,24 @@ def _levels(prepared: Prepared, part: Part) -> dict[str, Array]:
 
 
 def _moved(part: Part, place: Columns, order: Array) -> Part:
-    x, c = part.x, part.c
+    """The part with a column's cells from other rows; of windows that are apart, its course over others."""
+    windows = part.windows
+    if windows is not None:
+        rows = (order[:, None] * windows.length + np.arange(windows.length)).ravel()
+        x, c = _exchanged(windows.x, windows.c, place, rows)
+        return replace(part, windows=replace(windows, x=x, c=c))
+    x, c = _exchanged(part.x, part.c, place, order)
+    return replace(part, x=x, c=c)
+
+
+def _exchanged(x: Array, c: Array, place: Columns, order: Array) -> tuple[Array, Array]:
     if place.x:
         x = x.copy()
-        x[:, list(place.x)] = part.x[order[:, None], list(place.x)]
+        x[:, list(place.x)] = x[order[:, None], list(place.x)]
     if place.c:
         c = c.copy()
-        c[:, list(place.c)] = part.c[order[:, None], list(place.c)]
-    return replace(part, x=x, c=c)
+        c[:, list(place.c)] = c[order[:, None], list(place.c)]
+    return x, c
 
 
 def _score(prepared: Prepared, part: Part) -> tuple[str, Callable[[Array], float]]:
@@ -245,14 +259,14 @@ def _score(prepared: Prepared, part: Part) -> tuple[str, Callable[[Array], float
 
 def input_gradients(model: nn.Module, prepared: Prepared, part: Part) -> dict[str, Json]:
     """``gradient``: mean over rows of |∂output/∂input| times the input's standard deviation, summed over the
-    inputs that a column has, in the model's own units (scaled target or logit); the mean over outputs, of
-    which there are ten at most.
+    inputs that a column has and the rows of a window, in the model's own units (scaled target or logit); the
+    mean over outputs, of which there are ten at most.
 
     ``gradient_by_class`` where there are 3 to 10. Entries of an embedded category count as inputs. At most
     512 rows; nothing where the model gives no gradient.
     """
-    x = torch.from_numpy(part.x[:GRADIENT_ROWS]).clone().requires_grad_(True)
-    c = torch.from_numpy(part.c[:GRADIENT_ROWS])
+    x, c = map(torch.from_numpy, part.fed(slice(0, GRADIENT_ROWS)))
+    x = x.clone().requires_grad_(True)
     with _watched(model) as vectors:
         out = model(x, c).reshape(len(x), -1)
         entered = [x, *vectors] if len(vectors) == part.c.shape[1] else [x]
@@ -292,11 +306,13 @@ def _watched(model: nn.Module) -> Iterator[list[Tensor]]:
 
 
 def _moves(output: Tensor, entered: list[Tensor]) -> list[Array]:
-    """Mean |gradient| · standard deviation of each entry of x, and of each embedded category's vector."""
+    """Mean |gradient| · standard deviation of each entry of x, and of each embedded category's vector; of
+    windows [n, length, d] the gradients' sizes are summed over a window's rows."""
     found = torch.autograd.grad(output, entered, retain_graph=True, allow_unused=True)
     sizes = [
-        (torch.zeros_like(value) if gradient is None else gradient).double().abs().mean(0)
-        * _spread(value.detach().double())
+        (torch.zeros_like(value) if gradient is None else gradient).double().abs().flatten(0, -2).sum(0)
+        / len(entered[0])
+        * _spread(value.detach().double().flatten(0, -2))
         for gradient, value in zip(found, entered, strict=True)
     ]
     return [size.numpy() for size in sizes]

@@ -18,6 +18,7 @@ from gradkeel_worker.diagnosis.evidence import Origin
 
 if TYPE_CHECKING:
     from gradkeel_worker.data import Part, Prepared
+    from gradkeel_worker.data.windows import Windows
 
 Array = np.ndarray[Any, Any]
 
@@ -34,6 +35,9 @@ def first_bad_cell(prepared: Prepared, rows: Array | list[int] | None = None) ->
     """The first non-finite cell of the training part, among the given record indexes where there are any."""
     part = prepared.train
     inside = np.ones(len(part.rows), bool) if rows is None else np.isin(part.rows, np.asarray(rows))
+    if part.windows is not None:
+        found = _bad_in_windows(prepared, part.windows, inside)
+        return found or _bad_target(part, inside, prepared.config.targets)
     bad = np.flatnonzero(~part.finite_rows() & inside)
     if not len(bad):
         return _bad_target(part, inside, prepared.config.targets)
@@ -47,6 +51,19 @@ def first_bad_cell(prepared: Prepared, rows: Array | list[int] | None = None) ->
         line=cell.get("line"),
         column=cell.get("column"),
     )
+
+
+def _bad_in_windows(prepared: Prepared, windows: Windows, inside: Array) -> Origin | None:
+    """The first non-finite cell of the rows in some windows."""
+    read = np.zeros(len(windows.x), bool)
+    read[windows.places(inside)] = True
+    bad = ~np.isfinite(windows.x) & read[:, None]
+    if not bad.any():
+        return None
+    i, j = (int(k) for k in np.argwhere(bad)[0])
+    row, line = windows.place(i)
+    kind, column = kind_of(float(windows.x[i, j])), prepared.inputs[j].source
+    return Origin(what="input", kind=kind, row=row, line=line, column=column)
 
 
 def _bad_target(part: Part, inside: Array, names: Sequence[str]) -> Origin | None:

@@ -69,10 +69,18 @@ def _lowered(text: str) -> str:
     return text[0].lower() + text[1:]
 
 
+_BESIDE = {
+    "constant": "always predicting one constant",
+    "ridge": "a linear model",
+    "naive": "the last known value",
+    "seasonal_naive": "the value one season back",
+}
+
+
 def _comparison(case: Case) -> list[str]:
     """How the model does beside the baselines, in target units."""
     found = []
-    for name, label in (("constant", "always predicting one constant"), ("ridge", "a linear model")):
+    for name, label in _BESIDE.items():
         gain = next(iter(case.gains.get(name, {}).items()), None)
         if gain is not None:
             found.append((gain[0], gain[1], label))

@@ -16,6 +16,7 @@ METRICS = {
     "auc": "AUC",
     "average_precision": "average precision",
     "f1": "F1",
+    "mase": "mean absolute scaled error",
 }
 """Metrics as people write them, inside a sentence."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
@@ -19,8 +20,29 @@ _WINDOW_BYTES, _PIECE_BYTES = 2**30, 2**18
 """What is shuffled at once of a larger part, and the runs of rows that it is put together from."""
 
 
+class WindowsOf:
+    """Windows of ``length`` rows of ``flat`` [N, d] that end at the rows ``ends`` [n]: indexed like a tensor
+    [n, length, d], which is never made as a whole."""
+
+    def __init__(self, flat: Tensor, ends: Tensor, length: int) -> None:
+        self.flat, self.ends = flat, ends
+        self.shape = (len(ends), length, flat.shape[1])
+        self.device = flat.device
+        self._back = torch.arange(1 - length, 1, device=flat.device)
+
+    def __getitem__(self, rows: Tensor | slice) -> Tensor:
+        ends = self.ends[rows]
+        places = (ends.unsqueeze(1) + self._back).flatten()
+        return self.flat.index_select(0, places).view(len(ends), *self.shape[1:])
+
+
+Fed = Tensor | WindowsOf
+"""Inputs of a model: rows [n, …], or windows of rows [n, length, …]."""
+
+
 class Batch(NamedTuple):
-    """x [b, d], c [b, k], y [b, targets] or classes [b], weight [b] or None, place of the ``first`` row."""
+    """x [b, d], c [b, k] (of windows [b, length, …]), y [b, targets] or classes [b], weight [b] or None;
+    ``first``: place in the epoch."""
 
     x: Tensor
     c: Tensor
@@ -40,14 +62,25 @@ class Arrays(Protocol):
     def y(self) -> Any: ...
     @property
     def weight(self) -> Any: ...
+    @property
+    def windows(self) -> Any: ...
+
+
+class Taken(NamedTuple):
+    """Some rows of a part, as tensors."""
+
+    x: Tensor
+    c: Tensor
+    y: Tensor
+    weight: Tensor | None
 
 
 class Tensors(NamedTuple):
     """A part's tensors, on the training device. y is float [n, 1] or [n, targets], or int64 [n]
     for classes."""
 
-    x: Tensor
-    c: Tensor
+    x: Fed
+    c: Fed
     y: Tensor
     weight: Tensor | None
 
@@ -57,17 +90,20 @@ class Tensors(NamedTuple):
         weight = (
             None if part.weight is None else torch.from_numpy(np.asarray(part.weight, np.float32)).to(device)
         )
-        return cls(
-            torch.from_numpy(np.ascontiguousarray(part.x)).to(device),
-            torch.from_numpy(np.ascontiguousarray(part.c)).to(device),
-            (y.unsqueeze(1) if y.is_floating_point() and y.ndim == 1 else y).to(device),
-            weight,
-        )
+        x, c = (_fed(part, name, device) for name in ("x", "c"))
+        return cls(x, c, (y.unsqueeze(1) if y.is_floating_point() and y.ndim == 1 else y).to(device), weight)
 
-    def take(self, rows: Tensor) -> Tensors:
+    def take(self, rows: Tensor) -> Taken:
         """Copies of some rows."""
         weight = None if self.weight is None else self.weight[rows]
-        return Tensors(self.x[rows], self.c[rows], self.y[rows], weight)
+        return Taken(self.x[rows], self.c[rows], self.y[rows], weight)
+
+
+def _fed(part: Arrays, name: str, device: torch.device) -> Fed:
+    if part.windows is None:
+        return torch.from_numpy(np.ascontiguousarray(getattr(part, name))).to(device)
+    flat = torch.from_numpy(getattr(part.windows, name)).to(device)
+    return WindowsOf(flat, torch.from_numpy(part.windows.ends).to(device), part.windows.length)
 
 
 class Batches:
@@ -84,8 +120,9 @@ class Batches:
                 f"the training part has {self.rows} rows; at least {max(1, smallest)} are needed"
             )
         self.sizes = _sizes(self.rows, batch_size, smallest)
-        self._row_bytes = 4 * data.x.shape[1] + 8 * data.c.shape[1] + 8
-        self._batches_a_block = max(1, _BLOCK_BYTES // (self._row_bytes * self.sizes[0]))
+        self._row_bytes = 4 * data.x.shape[-1] + 8 * data.c.shape[-1] + 8
+        fed_bytes = 4 * math.prod(data.x.shape[1:]) + 8 * math.prod(data.c.shape[1:]) + 8
+        self._batches_a_block = max(1, _BLOCK_BYTES // (fed_bytes * self.sizes[0]))
 
     def __len__(self) -> int:
         """Batches in an epoch."""
@@ -139,7 +176,7 @@ def _sizes(rows: int, batch_size: int, smallest: int) -> list[int]:
     return [*sizes[:-1], batch_size + rest]
 
 
-def _slices(block: Tensors, sizes: list[int], first: int) -> Iterator[Batch]:
+def _slices(block: Taken, sizes: list[int], first: int) -> Iterator[Batch]:
     weights = [None] * len(sizes) if block.weight is None else torch.split(block.weight, sizes)
     for x, c, y, weight in zip(
         torch.split(block.x, sizes),

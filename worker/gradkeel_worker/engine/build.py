@@ -48,6 +48,7 @@ _LOSSES_OF_TASK = {
     "binary": ("bce", "focal"),
     "multiclass": ("cross_entropy", "focal"),
     "quantile": ("quantile",),
+    "forecast": ("huber", "smooth_l1", "mse", "mae", "log_cosh", "poisson"),
 }
 
 

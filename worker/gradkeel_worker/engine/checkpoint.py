@@ -133,7 +133,8 @@ def bond(prepared: Prepared, config: TrainConfig, own: str = "") -> str:
 
 
 def _digest_part(part: Part, digest: Any) -> None:
-    for array in (part.x, part.c, part.y, part.weight):
+    windows = () if part.windows is None else (part.windows.x, part.windows.c, part.windows.ends)
+    for array in (part.x, part.c, part.y, part.weight, *windows):
         if array is not None:
             digest.update(repr((array.dtype.str, array.shape)).encode())
             digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))

@@ -41,11 +41,11 @@ def note_nonfinite(run: Run) -> None:
 def _bad_inputs(run: Run, batch: Batch) -> dict[str, Any] | None:
     bad = ~torch.isfinite(batch.x)
     if bad.any():
-        columns = [run.input_names[i] for i in bad.any(0).nonzero().flatten().tolist()]
+        columns = [run.input_names[i] for i in bad.flatten(0, -2).any(0).nonzero().flatten().tolist()]
         return {
             "what": "input",
             "columns": columns,
-            "positions": bad.any(1).nonzero().flatten().cpu().numpy(),
+            "positions": bad.flatten(1).any(1).nonzero().flatten().cpu().numpy(),
         }
     bad_target = ~torch.isfinite(batch.y.reshape(len(batch.y), -1)).all(1)
     if bad_target.any():

@@ -15,12 +15,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from gradkeel_worker.engine.batches import Batch, Tensors
+from gradkeel_worker.engine.batches import Batch, Taken, Tensors
 from gradkeel_worker.losses import Loss
 
 _CHUNK = 8192
 _SINGLE = 4
 """Bytes of a float32."""
+_FEWEST = 256
 
 
 class Objective:
@@ -41,7 +42,7 @@ class Objective:
         self.model, self.loss = model, loss
         self.forward = forward or contextlib.nullcontext()
 
-    def __call__(self, batch: Batch | Tensors) -> Tensor:
+    def __call__(self, batch: Batch | Taken) -> Tensor:
         """The scalar loss of a batch, with its graph."""
         with self.forward:
             prediction = self.model(batch.x, batch.c)
@@ -53,7 +54,7 @@ class Objective:
 
     @torch.no_grad()
     def mean(
-        self, data: Tensors, usable: NDArray[np.bool_] | None = None
+        self, data: Tensors | Taken, usable: NDArray[np.bool_] | None = None
     ) -> tuple[float, NDArray[np.float64]]:
         """(mean loss, outputs float64 [n, outputs]) over a whole part, in the model's present mode and in
         float32, as a bundle predicts.
@@ -62,8 +63,9 @@ class Objective:
         The loss is NaN where no row counts.
         """
         outputs, total, mass = [], 0.0, 0.0
-        for start in range(0, len(data.y), _CHUNK):
-            chunk = slice(start, start + _CHUNK)
+        step = chunk_rows(_CHUNK, data.x.shape)
+        for start in range(0, len(data.y), step):
+            chunk = slice(start, start + step)
             x, c, y = data.x[chunk], data.c[chunk], data.y[chunk]
             weight = None if data.weight is None else data.weight[chunk]
             prediction = self.model(x, c)
@@ -89,6 +91,11 @@ class Objective:
         share = self.loss.share(y) if isinstance(self.loss, Loss) else None
         mass = float((weight if share is None else weight * share).sum())
         return float(self.loss(prediction, y, weight=weight)), mass
+
+
+def chunk_rows(rows: int, shape: tuple[int, ...]) -> int:
+    """How many predictions are made at a time: ``rows``, fewer where each reads a window of rows."""
+    return rows if len(shape) < 3 else max(_FEWEST, rows // shape[1])
 
 
 class AlignedLoss:

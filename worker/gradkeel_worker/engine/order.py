@@ -18,6 +18,7 @@ from gradkeel.contract.resolve import because, resolve, shape_of
 from gradkeel_worker.data import Prepared, Table, prepare
 from gradkeel_worker.data.kept import Kept
 from gradkeel_worker.data.scalers import AUTO_REASONS
+from gradkeel_worker.data.target import FORECAST
 from gradkeel_worker.engine.build import build, choose_device
 from gradkeel_worker.engine.checkpoint import chosen_precision
 from gradkeel_worker.engine.pilot import provisional, with_delta
@@ -105,7 +106,7 @@ class Order:
             config = because(config, "/prepare/target", AUTO_REASONS[decided.target.kind])
         if prepared.neighbors is not None and getattr(config.prepare.neighbors, "columns", None) == "auto":
             config = because(config, "/prepare/neighbors", prepared.neighbors["message"])
-        task: Any = prepared.task
+        task: Any = config.task if config.task == FORECAST else prepared.task
         return dataclasses.replace(config, task=task, prepare=decided)
 
     def _shape(self) -> Shape:

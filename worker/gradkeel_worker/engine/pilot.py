@@ -13,7 +13,7 @@ from torch import nn
 
 from gradkeel.contract.config import ConstantSchedule, Health, Huber, TrainConfig
 from gradkeel.contract.resolve import because
-from gradkeel_worker.data import Part, Prepared
+from gradkeel_worker.data import Prepared
 from gradkeel_worker.data.scalers import NORMAL_MAD
 from gradkeel_worker.engine.batches import Tensors
 from gradkeel_worker.engine.build import build, usable_rows
@@ -94,21 +94,8 @@ def _pilot_data(prepared: Prepared, config: TrainConfig) -> Prepared:
     """No validation part, and of a training part that is longer than the pilot a sample."""
     train, most = prepared.train, PILOT_STEPS * config.budget.batch_size
     drawn = np.random.default_rng((config.seed, PILOT_STEPS)).permutation(len(train))[:most]
-    sample = train if len(train) <= most else _taken(train, np.sort(drawn))
-    return dataclasses.replace(prepared, train=sample, validation=_taken(train, drawn[:0]))
-
-
-def _taken(part: Part, rows: NDArray[np.int64]) -> Part:
-    """Some rows of a part."""
-    return Part(
-        x=part.x[rows],
-        c=part.c[rows],
-        y=part.y[rows],
-        weight=None if part.weight is None else part.weight[rows],
-        rows=part.rows[rows],
-        lines=None if part.lines is None else part.lines[rows],
-        y_raw=part.y_raw[rows],
-    )
+    sample = train if len(train) <= most else train.take(np.sort(drawn))
+    return dataclasses.replace(prepared, train=sample, validation=train.take(drawn[:0]))
 
 
 def _delta(errors: NDArray[np.float64]) -> float:

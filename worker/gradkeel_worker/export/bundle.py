@@ -20,7 +20,7 @@ from gradkeel_worker.data.scalers import DOMAIN_EDGE
 from gradkeel_worker.data.table import BOOLEAN, CATEGORICAL, DATETIME, NUMERIC
 from gradkeel_worker.export.card import model_card
 from gradkeel_worker.export.check import check_export
-from gradkeel_worker.export.front import input_name
+from gradkeel_worker.export.front import WINDOWS, input_name
 from gradkeel_worker.export.graph import ML_OPSET, OPSET
 from gradkeel_worker.export.neighbors import batch_rows
 from gradkeel_worker.export.onnx_model import onnx_bytes
@@ -83,10 +83,11 @@ def build_manifest(result: Any, *, dataset: dict[str, Any], job_id: str, created
         "format_version": FORMAT_VERSION,
         "created_at": created_at,
         "job_id": job_id,
-        "task": prepared.task,
+        "task": prepared.config.task,
         "target": _target(prepared),
         "outputs": None if prepared.output_names is None else list(prepared.output_names),
         "columns": [_column(prepared, source) for source in prepared.preparation.sources],
+        "windows": _windows(prepared),
         "preparation": prepared.preparation.to_manifest(),
         "decision": asdict(prepared.decision),
         "inputs": [{"name": i.name, "source": i.source, "role": i.role} for i in prepared.inputs],
@@ -148,6 +149,35 @@ def _column(prepared: Prepared, source: Source) -> dict[str, Any]:
         "above": _domain_edge(prepared, source),
         "scaling": _scaling(prepared, source),
         "example": _example(prepared, source),
+    }
+
+
+def _windows(prepared: Prepared) -> dict[str, Any] | None:
+    """How rows are read as series, where the model reads windows; else null."""
+    over, named = prepared.train.windows, prepared.series
+    if over is None:
+        return None
+    return {
+        "order": _series_column(named["order"]),
+        "group": _series_column(named["group"]) if "group" in named else None,
+        "length": over.length,
+        "lead": over.lead,
+        "input": WINDOWS,
+    }
+
+
+def _series_column(source: Source) -> dict[str, Any]:
+    return {
+        "name": source.name,
+        "type": source.type,
+        "required": True,
+        "input": None,
+        "missing_numbers": list(source.markers),
+        "missing_texts": list(source.missing_texts),
+        "integer": source.integer,
+        "decimal": source.decimal,
+        "levels": None,
+        "above": None,
     }
 
 

@@ -17,6 +17,12 @@ empty string. `weights.safetensors` holds the weights and every fitted array of 
 `manifest.json` says what each means.
 """
 
+_OVER_WINDOWS = """The model reads windows of {length} rows of a series: give whole series, with the column
+{order!r}{group}.
+`model.onnx` takes one more input, `windows` [M, {length}] INT64: which of the N rows make each window, in
+order.
+"""
+
 _LIMITS = """## Limits
 
 - The model knows rows like those of its training part. Far outside their ranges it extrapolates.
@@ -36,10 +42,21 @@ def model_card(manifest: dict[str, Any], report: dict[str, Any]) -> str:
         _health(report),
         _columns(manifest["columns"]),
         *_neighbors(manifest),
-        _USAGE.replace("{example}", _example(manifest["columns"])),
+        _USAGE.replace("{example}", _example(manifest["columns"])) + _windows(manifest["windows"]),
         _LIMITS,
     )
     return "\n".join(parts)
+
+
+def _windows(windows: dict[str, Any] | None) -> str:
+    if windows is None:
+        return ""
+    group = "" if windows["group"] is None else f" and {windows['group']['name']!r}, which tells series apart"
+    return (
+        "\n"
+        + _plain(_OVER_WINDOWS.format(length=windows["length"], order=windows["order"]["name"], group=group))
+        + "\n"
+    )
 
 
 def _about(manifest: dict[str, Any]) -> str:

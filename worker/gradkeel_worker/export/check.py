@@ -14,7 +14,7 @@ from gradkeel_worker.data.preparation import Preparation, Source
 from gradkeel_worker.data.table import BOOLEAN, CATEGORICAL, DATETIME, NUMERIC, Array
 from gradkeel_worker.data.target import BINARY
 from gradkeel_worker.export.errors import ExportError
-from gradkeel_worker.export.front import input_name
+from gradkeel_worker.export.front import WINDOWS, input_name
 
 _ROWS = 24
 _TOLERANCE = 1e-4  # of the largest prediction; a wrong graph is off by far more
@@ -44,6 +44,8 @@ def _size(prepared: Prepared, predictions: Array) -> float:
 
 def _network(prepared: Prepared, model: nn.Module, columns: dict[str, Array], dtype: torch.dtype) -> Array:
     x, c = prepared.preparation.transform(columns)
+    if (windows := _windows(prepared)) is not None:
+        x, c = x[windows], c[windows]
     with torch.no_grad():
         out = model(torch.from_numpy(x).to(dtype), torch.from_numpy(c)).double()
     if prepared.classes is None:
@@ -56,7 +58,17 @@ def _network(prepared: Prepared, model: nn.Module, columns: dict[str, Array], dt
 def _runtime(prepared: Prepared, graph: bytes, columns: dict[str, Array]) -> Array:
     session = open_session(graph)
     fed = {input_name(name): _fed(cells) for name, cells in columns.items()}
+    if (windows := _windows(prepared)) is not None:
+        fed[WINDOWS] = windows
     return np.asarray(session.run(None, fed)[0])
+
+
+def _windows(prepared: Prepared) -> Array | None:
+    """Windows of the made-up rows, each beginning at another one and going round, int64 [_ROWS, length]."""
+    over = prepared.train.windows
+    if over is None:
+        return None
+    return (np.arange(_ROWS)[:, None] + np.arange(over.length)) % _ROWS
 
 
 def _fed(cells: Array) -> Array:

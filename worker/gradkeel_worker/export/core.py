@@ -13,13 +13,14 @@ from gradkeel_worker.export.front import Fed
 from gradkeel_worker.export.graph import Graph
 from gradkeel_worker.models.dropout import Dropout
 from gradkeel_worker.models.ensemble import Adapter, Ensemble, Link, MemberLinear, SharedLinear
-from gradkeel_worker.models.network import Network
+from gradkeel_worker.models.network import OUTPUT, Network
 from gradkeel_worker.models.numeric import (
     NumericEmbedding,
     PeriodicEmbedding,
     PiecewiseLinearEmbedding,
 )
 from gradkeel_worker.models.resnet import Residual
+from gradkeel_worker.models.sequence import GRU, LSTM, CausalBlock, before
 
 Layer = Callable[[Graph, Any, str], str]
 
@@ -31,7 +32,11 @@ def add_core(graph: Graph, model: nn.Module, fed: Fed) -> str:
     tables = zip(model.embeddings, fed.codes, strict=True)
     vectors = [graph.add("Gather", _weights(graph, table.weight), codes, axis=0) for table, codes in tables]
     hidden = graph.concat([*_numbers(graph, model, fed.x), *vectors])
+    if fed.windows is not None:
+        hidden = graph.add("Gather", hidden, fed.windows, axis=0)
     for name, module in model.operations():
+        if fed.windows is not None and name == OUTPUT:
+            hidden = graph.add("Gather", hidden, graph.constant(-1, np.int64), axis=1)
         hidden = _layer(graph, module, hidden, name)
     return AVERAGES[model.link](graph, hidden) if isinstance(model, Ensemble) else hidden
 
@@ -236,6 +241,48 @@ AVERAGES: dict[Link, Callable[[Graph, str], str]] = {
 }
 """What an output is → function(graph, members' outputs [N, members, outputs]) → output of their mean."""
 
+
+def _gru(graph: Graph, module: GRU, x: str) -> str:
+    """torch keeps the gates as reset, update, new; ONNX wants update, reset, new."""
+    return _recurrent(graph, "GRU", module, x, (1, 0, 2), linear_before_reset=1)
+
+
+def _lstm(graph: Graph, module: LSTM, x: str) -> str:
+    """torch keeps the gates as input, forget, cell, output; ONNX wants input, output, forget, cell."""
+    return _recurrent(graph, "LSTM", module, x, (0, 3, 1, 2))
+
+
+def _recurrent(
+    graph: Graph, operation: str, module: nn.RNNBase, x: str, gates: tuple[int, ...], **attributes: Any
+) -> str:
+    """x [M, length, inputs] → states [M, length, width]; the runtime wants the steps first."""
+
+    def ordered(name: str) -> npt.NDArray[Any]:
+        blocks = np.split(_array(getattr(module, name)), len(gates))
+        return np.concatenate([blocks[gate] for gate in gates])
+
+    weights = [graph.constant(ordered(f"weight_{of}_l0")[None], np.float32) for of in ("ih", "hh")]
+    bias = graph.constant(np.concatenate([ordered("bias_ih_l0"), ordered("bias_hh_l0")])[None], np.float32)
+    steps = graph.add("Transpose", x, perm=[1, 0, 2])
+    states = graph.add(operation, steps, *weights, bias, hidden_size=module.hidden_size, **attributes)
+    one_way = graph.add("Squeeze", states, graph.constant([1], np.int64))
+    return graph.add("Transpose", one_way, perm=[1, 0, 2])
+
+
+def _causal_block(graph: Graph, module: CausalBlock, x: str) -> str:
+    turned = graph.add("Transpose", x, perm=[0, 2, 1])
+    hidden = turned
+    for convolution in (module.first, module.second):
+        hidden = graph.add("Relu", _convolved(graph, convolution, hidden))
+    around = turned if module.skip is None else _convolved(graph, module.skip, turned)
+    return graph.add("Transpose", graph.add("Relu", graph.add("Add", hidden, around)), perm=[0, 2, 1])
+
+
+def _convolved(graph: Graph, convolution: nn.Conv1d, x: str) -> str:
+    weights = [_weights(graph, convolution.weight), _weights(graph, convolution.bias)]  # type: ignore[arg-type]
+    return graph.add("Conv", x, *weights, dilations=list(convolution.dilation), pads=[before(convolution), 0])
+
+
 LAYERS: dict[type[nn.Module], Layer] = {
     nn.Linear: _linear,
     Dropout: _nothing,
@@ -253,5 +300,8 @@ LAYERS: dict[type[nn.Module], Layer] = {
     Adapter: _adapter,
     SharedLinear: _shared_linear,
     MemberLinear: _member_linear,
+    GRU: _gru,
+    LSTM: _lstm,
+    CausalBlock: _causal_block,
 }
 """Kind of layer → function(graph, module, value) → value."""

@@ -30,25 +30,27 @@ INPUT_TYPES = {
     CATEGORICAL: TensorProto.STRING,
     BOOLEAN: TensorProto.STRING,
 }
-OUTPUT_NAMES = ("prediction", "probabilities")
+WINDOWS = "windows"
+TAKEN_NAMES = ("prediction", "probabilities", WINDOWS)
 
 
 @dataclass(frozen=True)
 class Fed:
     """What the model eats: ``x`` [N, d] float, None where d is 0; ``codes``: [N] int64 of each embedded
-    category."""
+    category. ``windows``: [M, length] int64, which rows make each window; None where rows stand alone."""
 
     x: str | None
     codes: list[str]
+    windows: str | None = None
 
 
 def input_name(column: str) -> str:
-    """The graph's name for a column: its own, unless an output has that."""
-    return f"{column} (column)" if column in OUTPUT_NAMES else column
+    """The graph's name for a column: its own, unless an output or the input of windows has that."""
+    return f"{column} (column)" if column in TAKEN_NAMES else column
 
 
-def add_front(graph: Graph, preparation: Preparation) -> Fed:
-    """Add the inputs and the preparation."""
+def add_front(graph: Graph, preparation: Preparation, length: int | None = None) -> Fed:
+    """Add the inputs and the preparation. ``length``: rows of a window, where the model reads windows."""
     columns = {s.name: graph.input(input_name(s.name), INPUT_TYPES[s.type]) for s in preparation.sources}
     codes = {e.name: graph.look_up(columns[e.name], e.text_codes()) for e in preparation.encodings}
     blocks = _values(graph, preparation, columns, codes)
@@ -62,7 +64,8 @@ def add_front(graph: Graph, preparation: Preparation) -> Fed:
         graph.add("Reshape", codes[e.name], graph.constant([-1], np.int64))
         for e in preparation.of_kind(EMBEDDING)
     ]
-    return Fed(graph.concat(blocks) if blocks else None, embedded)
+    windows = None if length is None else graph.positions(WINDOWS, length)
+    return Fed(graph.concat(blocks) if blocks else None, embedded, windows)
 
 
 def _values(

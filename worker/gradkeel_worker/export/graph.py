@@ -25,6 +25,11 @@ class Graph:
         self._inputs.append(helper.make_tensor_value_info(name, kind, ["N", 1]))
         return name
 
+    def positions(self, name: str, length: int) -> str:
+        """Which rows make each window, int64 [M, length]."""
+        self._inputs.append(helper.make_tensor_value_info(name, TensorProto.INT64, ["M", length]))
+        return name
+
     def output(self, value: str, name: str, shape: list[str | int]) -> None:
         """Give a double value out under a name of its own."""
         self._nodes.append(helper.make_node("Identity", [value], [name]))

@@ -21,13 +21,20 @@ from gradkeel_worker.export.graph import Graph
 def build_onnx(prepared: Prepared, model: nn.Module) -> ModelProto:
     """Inputs: one [N, 1] per feature column, DOUBLE (numbers, seconds since 1970 UTC) or STRING. Output:
     ``prediction`` [N], [N, outputs] of several targets or quantiles, or ``probabilities``
-    [N, classes], DOUBLE. Raises ExportError."""
+    [N, classes], DOUBLE. Of a model over windows the N rows are those of series, ``windows`` [M, length]
+    INT64 names the rows of each window in order, and outputs have M entries.
+
+    Raises ExportError."""
     graph = Graph()
-    logits = graph.cast(add_core(graph, model, add_front(graph, prepared.preparation)), TensorProto.DOUBLE)
+    over = prepared.train.windows
+    fed = add_front(graph, prepared.preparation, None if over is None else over.length)
+    logits = graph.cast(add_core(graph, model, fed), TensorProto.DOUBLE)
+    answers = "N" if over is None else "M"
     if prepared.classes is None:
-        graph.output(_prediction(graph, prepared, logits), "prediction", _shape(prepared))
+        graph.output(_prediction(graph, prepared, logits), "prediction", _shape(prepared, answers))
     else:
-        graph.output(_probabilities(graph, prepared, logits), "probabilities", ["N", len(prepared.classes)])
+        shape: list[str | int] = [answers, len(prepared.classes)]
+        graph.output(_probabilities(graph, prepared, logits), "probabilities", shape)
     built = graph.model("gradkeel", _properties(prepared))
     onnx.checker.check_model(built)
     return built
@@ -44,8 +51,8 @@ def write_onnx(result: Any, path: str | Path) -> None:
     Path(path).write_bytes(onnx_bytes(result.prepared, result.model))
 
 
-def _shape(prepared: Prepared) -> list[str | int]:
-    return ["N"] if prepared.output_names is None else ["N", len(prepared.output_names)]
+def _shape(prepared: Prepared, answers: str) -> list[str | int]:
+    return [answers] if prepared.output_names is None else [answers, len(prepared.output_names)]
 
 
 def _prediction(graph: Graph, prepared: Prepared, z: str) -> str:
@@ -98,6 +105,10 @@ def _own_probabilities(graph: Graph, prepared: Prepared, logits: str) -> str:
 
 def _properties(prepared: Prepared) -> dict[str, str]:
     classes = None if prepared.classes is None else list(prepared.classes)
-    told: dict[str, Any] = {"target": prepared.config.target, "task": prepared.task, "classes": classes}
+    told: dict[str, Any] = {
+        "target": prepared.config.target,
+        "task": prepared.config.task,
+        "classes": classes,
+    }
     told |= {"outputs": prepared.output_names, "threshold": prepared.decision.threshold}
     return {"gradkeel": json.dumps(told)}

@@ -11,6 +11,7 @@ from gradkeel_worker.models.mlp import mlp
 from gradkeel_worker.models.network import Inputs, Network
 from gradkeel_worker.models.numeric import NUMERIC_EMBEDDINGS
 from gradkeel_worker.models.resnet import resnet
+from gradkeel_worker.models.sequence import gru, lstm, tcn
 from gradkeel_worker.models.sequential import sequential
 from gradkeel_worker.models.tabm import tabm
 
@@ -20,6 +21,9 @@ MODELS: dict[str, Callable[[Any, Inputs, int], Network]] = {
     "resnet": resnet,
     "tabm": tabm,
     "sequential": sequential,
+    "gru": gru,
+    "lstm": lstm,
+    "tcn": tcn,
 }
 
 __all__ = ["MODELS", "NUMERIC_EMBEDDINGS", "Ensemble", "Inputs", "Network"]

@@ -79,7 +79,7 @@ def _is_number(key: str) -> bool:
 
 def _is_classes(view: View, sample: list[Any]) -> bool:
     task = text(view.config.get("task"))
-    if task in ("binary", "multiclass", "regression", "quantile"):
+    if task in ("binary", "multiclass", "regression", "quantile", "forecast"):
         return task in ("binary", "multiclass")
     return any(number(actual) is None for actual, _ in sample)
 

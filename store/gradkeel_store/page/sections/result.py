@@ -17,8 +17,18 @@ _FOLDS_LEAD = (
     "Each fold’s model was trained without the fold’s rows and judged on them alone. It is another model "
     "than the one of this report, which was trained on the training part."
 )
-_OVER = {"constant": "the best constant", "ridge": "the linear model"}
-_BASELINES = {"constant": "Always the same answer", "ridge": "Linear model (ridge)"}
+_OVER = {
+    "constant": "the best constant",
+    "ridge": "the linear model",
+    "naive": "the last known value",
+    "seasonal_naive": "the value one season back",
+}
+_BASELINES = {
+    "constant": "Always the same answer",
+    "ridge": "Linear model (ridge)",
+    "naive": "The last known value (naive)",
+    "seasonal_naive": "The value one season back",
+}
 
 
 def result_section(view: View) -> Section:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from gradkeel.contract.patch import combine, replace_block
+from gradkeel.contract import config as contract
+from gradkeel.contract.patch import combine, replace_block, set_value
 from gradkeel.contract.states import Family, Severity
 from gradkeel_worker.diagnosis import remedies
 from gradkeel_worker.diagnosis.case import Case
@@ -27,9 +28,61 @@ def no_better_than_baseline(case: Case) -> list[Finding]:
     over_constant, over_ridge = case.gains.get("constant", {}), case.gains.get("ridge", {})
     if over_constant and case.useless and not any(gain.certain for gain in over_constant.values()):
         return [_like_constant(case, over_constant)]
+    if (found := _like_naive(case)) is not None:
+        return [found]
     if over_ridge and not _main(over_ridge)[1].certain:
         return [_like_ridge(case, *_main(over_ridge))]
     return []
+
+
+_NAIVE = {"naive": "the last known value", "seasonal_naive": "the value one season back"}
+
+
+def _earlier_values(case: Case) -> str:
+    """How forecasts by an earlier value do, as a sentence."""
+    each = [
+        f"{words} gives {number(_main(case.gains[name])[1].baseline)}"
+        for name, words in _NAIVE.items()
+        if case.gains.get(name)
+    ]
+    return f" As a forecast, {', '.join(each)}." if each else ""
+
+
+def _like_naive(case: Case) -> Finding | None:
+    """A forecast that an earlier value of the series does as well as: by the one that does best."""
+    over = {name: _main(case.gains[name]) for name in _NAIVE if case.gains.get(name)}
+    if not over:
+        return None
+    name, (metric, gain) = min(over.items(), key=lambda entry: entry[1][1].baseline)
+    if gain.certain:
+        return None
+    better = gain.high < 0
+    says = "is better" if better else "does as well, as far as so many rows can tell"
+    return Finding(
+        rule="no_better_than_baseline",
+        family=Family.FIT,
+        severity=Severity.WARNING,
+        confidence="high" if better and gain.rows >= _FEW_ROWS else "medium",
+        explanation=(
+            f"On {plural(gain.rows, 'row')} that took no part in fitting, {_NAIVE[name]} {says}: "
+            f"{_words(metric)} {number(gain.baseline)} against the model's {number(gain.model)} (gain "
+            f"{number(gain.value)}, 95 % interval {number(gain.low)} to {number(gain.high)}). Take that "
+            "value as the forecast, or look for what the model lacks: a window that holds a whole season, "
+            "columns that tell of the future, a target that is a change instead of a level."
+        ),
+        remedy=Remedy("Try a longer window: this one shows the model little of the past.", _longer(case)),
+        evidence=_evidence(case, metric, gain, name),
+        where={"phase": "diagnose"},
+        also_consistent_with=("a series that drifts beyond its training values", "too few rows to tell"),
+    )
+
+
+def _longer(case: Case) -> Json:
+    """Twice the window, where the config with it is accepted."""
+    model = case.config.model
+    assert isinstance(model, contract.Windowed)
+    patch = set_value(("model", "window"), min(2 * model.window, 10_000))
+    return patch if remedies.is_accepted(case.evidence.submitted, patch) else {}
 
 
 def _main(each: dict[str, Gain]) -> tuple[str, Gain]:
@@ -70,7 +123,7 @@ def _like_constant(case: Case, each: dict[str, Gain]) -> Finding:
             f"predicting one constant gives {number(gain.baseline)}. The gain of {number(gain.value)} (95 % "
             "interval "
             f"{number(gain.low)} to {number(gain.high)}) cannot be told from none. Most likely cause: "
-            f"{_cause(case, linear)}."
+            f"{_cause(case, linear)}.{_earlier_values(case)}"
         ),
         remedy=_remedy(case, linear),
         evidence=_evidence(case, metric, gain, "constant"),

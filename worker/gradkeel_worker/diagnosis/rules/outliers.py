@@ -29,6 +29,7 @@ def outliers(case: Case) -> list[Finding]:
     in_target = share.column < 0
     column = case.config.targets[-1 - share.column] if in_target else prepared.inputs[share.column].source
     part, at = prepared.train, share.position
+    row, line = part.place(at) if in_target else part.source(at)
     return [
         Finding(
             rule="outliers",
@@ -46,8 +47,8 @@ def outliers(case: Case) -> list[Finding]:
                 "share_of_rows_outlying_in_target": share.in_target,
             },
             where={
-                "row": int(part.rows[at]),
-                "line": None if part.lines is None else int(part.lines[at]),
+                "row": row,
+                "line": line,
                 "column": column,
                 "phase": "prepare",
             },
