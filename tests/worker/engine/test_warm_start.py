@@ -119,6 +119,9 @@ def test_a_bundle_gives_back_what_was_fitted_and_learnt(name: str, tmp_path: Pat
     assert run.model.state_dict().keys() == first.model.state_dict().keys()
     for weight, tensor in first.model.state_dict().items():
         assert torch.equal(run.model.state_dict()[weight], tensor), weight
+    first.model.eval(), run.model.eval()
+    x, c = (torch.from_numpy(np.array(getattr(again.train, array))) for array in ("x", "c"))
+    assert torch.equal(run.model(x, c), first.model(x, c))
 
 
 @pytest.fixture(scope="module")

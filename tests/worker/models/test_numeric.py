@@ -57,7 +57,8 @@ def test_piecewise_linear_features_are_the_place_in_each_bin(edges: list[int], v
     seed=st.integers(0, 9),
 )
 def test_what_is_looked_up_is_the_whole_product(edges: list[int], values: list[float], seed: int) -> None:
-    """Values and gradients of relu(features · weight + bias), in float64; on edges both sides agree."""
+    """Values and gradients of relu(features · weight + bias), in float64; on an edge the sides agree to the
+    rounding of the rates, which are float32 (1 / 41 · 41 is less than 1)."""
     torch.manual_seed(seed)
     short = np.array([0, 1], np.float32)
     module = PiecewiseLinearEmbedding([np.array(edges, np.float32), short], width=3).double()
@@ -65,10 +66,10 @@ def test_what_is_looked_up_is_the_whole_product(edges: list[int], values: list[f
     weighed = torch.randn(len(x), module.outputs, dtype=torch.float64)
     parameters = list(module.parameters())
     found, expected = module(x), NumericEmbedding.forward(module, x)
-    np.testing.assert_allclose(found.detach(), expected.detach(), atol=1e-10)
+    np.testing.assert_allclose(found.detach(), expected.detach(), atol=1e-6)
     gradients = [torch.autograd.grad((each * weighed).sum(), parameters) for each in (found, expected)]
     for ours, theirs in zip(*gradients, strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=1e-10)
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
 
 def test_a_missing_number_stays_missing() -> None:

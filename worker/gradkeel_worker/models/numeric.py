@@ -75,12 +75,17 @@ class PiecewiseLinearEmbedding(NumericEmbedding):
             lower[column, 0, 0], upper[column, 0, count - 1] = -np.inf, np.inf
         for name, array in (("left", left), ("rate", rate), ("lower", lower), ("upper", upper)):
             self.register_buffer(name, torch.from_numpy(array))
-        inner = np.full((len(edges), bins - 1), np.inf, np.float32)
-        for column, each in enumerate(edges):
-            inner[column, : len(each) - 2] = each[1:-1]
-        self.register_buffer("inner", torch.from_numpy(inner), persistent=False)
-        last = torch.tensor([[len(each) - 2] for each in edges])
-        self.register_buffer("last", last, persistent=False)
+        for name in ("inner", "last"):
+            self.register_buffer(name, None, persistent=False)
+        self._find_bins()
+        self.register_load_state_dict_post_hook(_find_loaded_bins)  # type: ignore[no-untyped-call]
+
+    def _find_bins(self) -> None:
+        """``inner`` [columns, bins - 1], the edges between a column's bins, and ``last`` [columns, 1], its
+        last bin: out of what the state dict holds, so that edges that were loaded are looked up too."""
+        self.last = torch.isinf(self.upper[:, 0]).int().argmax(dim=1, keepdim=True)
+        behind = torch.arange(1, self.left.shape[2], device=self.left.device) > self.last
+        self.inner = self.left[:, 0, 1:].masked_fill(behind, torch.inf)
 
     def forward(self, x: Tensor) -> Tensor:
         if x.is_cuda:  # where sums by index are in no fixed order
@@ -102,6 +107,11 @@ class PiecewiseLinearEmbedding(NumericEmbedding):
     def features(self, x: Tensor) -> Tensor:
         passed = (x.t().unsqueeze(2) - self.left).mul_(self.rate)
         return torch.clamp(passed, self.lower, self.upper)
+
+
+def _find_loaded_bins(embedding: nn.Module, keys: object) -> None:
+    assert isinstance(embedding, PiecewiseLinearEmbedding)
+    embedding._find_bins()
 
 
 class PeriodicEmbedding(NumericEmbedding):
