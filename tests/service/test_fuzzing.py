@@ -1,4 +1,4 @@
-"""schemathesis on the served description, with all of its checks, each operation alone and along the links.
+"""schemathesis on the served description, with all checks but a few, each operation alone and along links.
 
 `GRADKEEL_API_EXAMPLES` gives each operation more requests, then with a seed of their own
 (`GRADKEEL_API_SEED`).
@@ -26,6 +26,9 @@ from service.conftest import Service, running_service
 FOLDER = Path(__file__).parent
 EXAMPLES = int(os.environ.get("GRADKEEL_API_EXAMPLES", "2"))
 SEED = os.environ.get("GRADKEEL_API_SEED", "1")
+UNSUITED = ("use_after_free", "ensure_resource_availability")
+"""A deleted key is revoked and stays to be read, with the time; and walks go on from what they have just made
+with an id of their own making. The tests of each resource look whether what was deleted is gone."""
 COPIES = 12
 """Of each thing so many lie there: the fuzzer deletes what it finds."""
 
@@ -107,6 +110,7 @@ def test_every_operation_answers_as_described(service: Service, tmp_path: Path) 
     command = [
         *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(FOLDER / "schemathesis.toml")),
         *("run", f"{service.url}/openapi.json", "--header", f"Authorization: Bearer {service.admin}"),
+        *("--exclude-checks", ",".join(UNSUITED)),
         *("--checks", "all", "--max-examples", str(EXAMPLES), "--seed", SEED, "--generation-deterministic"),
     ]
     env = os.environ | {"GRADKEEL_OWN_KEY": service.admin.partition(".")[0], "PYTHONPATH": str(FOLDER)}
