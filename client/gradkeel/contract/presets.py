@@ -141,14 +141,16 @@ def _training(shape: Shape) -> int:
 def _best(shape: Shape) -> Json:
     training = _training(shape)
     document = _standard(shape)
-    document["prepare"] |= {"neighbors": {"kind": "means"}}
+    # what the neighbours tell, finer bins need not
+    embedding = _embedding(min(training, 9_999), shape.numeric)
+    document["prepare"] |= {"embedding": embedding, "neighbors": {"kind": "means"}}
     document["model"] = {
         "kind": "tabm",
         "members": 8,
         "blocks": len(_widths(training)),
-        "width": _widths(training)[0],
+        "width": 256,
         "activation": "silu",
-        "dropout": 0.1,
+        "dropout": 0.0 if training < 10_000 else 0.1,
     }
     document["budget"] |= {"max_seconds": 1800}
     return document | {"precision": "auto"}
@@ -180,5 +182,5 @@ _BUILDERS = {"custom": _custom, "standard": _standard, "fast": _fast, "best": _b
 _SIZED = {
     "standard": ("/model/widths", "/model/dropout", "/budget/batch_size"),
     "fast": ("/budget/batch_size",),
-    "best": ("/model/blocks", "/model/width", "/budget/batch_size"),
+    "best": ("/model/blocks", "/model/dropout", "/budget/batch_size"),
 }

@@ -462,3 +462,12 @@ def test_parameters_of_models_over_windows_are_counted(kind: str) -> None:
     expected = {"gru": 3 * 5 * (3 + 5 + 2) + 3 * 5 * 12, "lstm": 4 * 5 * (3 + 5 + 2) + 4 * 5 * 12}
     expected["tcn"] = (3 * 3 + 1) * 5 + 3 * (3 * 5 + 1) * 5 + (3 + 1) * 5
     assert parameter_count(model, 3, 2) == expected[kind] + 6 * 2
+
+
+def test_the_best_preset_fits_the_table() -> None:
+    small, large = (resolve({"target": "y", "preset": "best"}, Shape(rows, 8, 1)) for rows in (1_000, 50_000))
+    assert isinstance(small.model, c.TabM) and isinstance(large.model, c.TabM)
+    assert (small.model.blocks, small.model.dropout) == (2, 0.0)
+    assert (large.model.blocks, large.model.dropout) == (3, 0.1)
+    assert small.prepare.neighbors.kind == large.prepare.neighbors.kind == "means"
+    assert large.precision == "auto"
