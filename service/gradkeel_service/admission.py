@@ -66,7 +66,8 @@ class Admission:
         if not isinstance(model_id, str):
             return None
         if not is_id(model_id, MODEL):
-            raise Refusal("not_found", f"there is no model {model_id[:60]!r}")
+            detail = f"there is no model {model_id[:60]!r}; model_id takes the id of a model, mdl_…"
+            raise Refusal("not_found", detail)
         return self.records.get_model(project, model_id)
 
     def find_dataset(self, project: str, dataset_id: str) -> DatasetRow:

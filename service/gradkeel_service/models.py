@@ -46,7 +46,9 @@ class PredictQuery(ma.Schema):
     )
     interval = ma.fields.Float(
         load_default=None,
-        validate=ma.validate.Range(0, 1, min_inclusive=False, max_inclusive=False),
+        validate=ma.validate.Range(
+            0, 1, min_inclusive=False, max_inclusive=False, error="give 0.8, 0.9 or 0.95, not {input}"
+        ),
         metadata={
             "description": "0.8, 0.9 or 0.95: prediction intervals too, that should hold that share of the "
             "targets; models of numbers only."

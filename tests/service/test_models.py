@@ -230,6 +230,9 @@ def test_several_outputs_are_named(client: httpx.Client, service: Service, tmp_p
     refused = predict(client, several_id, "?interval=0.5", json={"records": [record]})
     assert_problem(refused, 422, "invalid")
     assert refused.json()["errors"][0]["code"] == "no_interval"
+    beyond = predict(client, several_id, "?interval=95", json={"records": [record]})
+    assert_problem(beyond, 422, "invalid")
+    assert "give 0.8, 0.9 or 0.95" in beyond.json()["errors"][0]["detail"]
 
 
 @pytest.fixture(scope="module")

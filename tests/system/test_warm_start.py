@@ -79,6 +79,8 @@ def test_what_does_not_go_together_is_refused(client: Client, first: Job) -> Non
         assert fault["pointer"] == pointer and word in fault["detail"]
     with pytest.raises(NotFoundError, match="no model"):
         client.jobs.create(data, target="y", model_id="mdl_" + "0" * 22)
+    with pytest.raises(NotFoundError, match="takes the id of a model"):
+        client.jobs.create(data, target="y", model_id=first.id)
     with pytest.raises(UnprocessableError):
         client.jobs.create(data, target="y", model_id=7)
 

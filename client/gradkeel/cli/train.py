@@ -44,7 +44,7 @@ class Order:
     multiple=True,
     help="The column to predict; given several times, columns that one regression predicts together.",
 )
-@click.option("--preset", help="What fills the options that are not given: fast, standard, custom.")
+@click.option("--preset", help="What fills the options that are not given: fast, standard, best, custom.")
 @click.option(
     "--config",
     "config_file",

@@ -326,6 +326,12 @@ def _check_neighbors(config: c.TrainConfig) -> Iterator[FieldError]:
     if isinstance(config.prepare.missing, c.Propagate):
         detail = "distances need every cell, and propagate fills none; use median, or no neighbours"
         yield FieldError("/prepare/missing/kind", "conflict", detail)
+    for index, k in enumerate(block.k):
+        if k in block.k[:index]:
+            yield FieldError(f"/prepare/neighbors/k/{index}", "conflict", f"{k} stands there already")
+    if block.columns != "auto" and max(block.k) >= block.rows:
+        detail = f"of {block.rows} rows {max(block.k)} others cannot be the nearest; lower k, or raise rows"
+        yield FieldError("/prepare/neighbors/k", "out_of_range", detail)
     for pointer, names in neighbor_spaces(block).items():
         if not names:
             yield FieldError(pointer, "out_of_range", "a space needs a column at least")

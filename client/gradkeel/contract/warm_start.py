@@ -16,6 +16,7 @@ Json = dict[str, Any]
 FREE = ("freeze", "dropout", "init", "bias_init")
 """Keys of the model block that may differ: none of them is in the weights."""
 _CODE = "conflict"
+_ANEW = "training does not go on from such a model yet: train anew without model_id"
 
 
 def completed(submitted: Json, model_id: str, config: Json, features: Sequence[Mapping[str, Any]]) -> Json:
@@ -88,12 +89,12 @@ def _faults(submitted: Json, model_id: str, own: Json, types: Mapping[str, str])
         )
         yield FieldError("/model_id", _CODE, detail)
     elif own["task"] not in ("regression", "binary", "multiclass"):
-        yield FieldError("/model_id", _CODE, f"{the_model} is for {own['task']}, which cannot go on from it")
+        yield FieldError("/model_id", _CODE, f"{the_model} is for {own['task']}; {_ANEW}")
     if not isinstance(own["target"], str):
-        detail = f"{the_model} predicts several targets, which cannot go on from it"
+        detail = f"{the_model} predicts several targets; {_ANEW}"
         yield FieldError("/model_id", _CODE, detail)
     if own["prepare"].get("neighbors", {"kind": "none"})["kind"] != "none":
-        detail = f"{the_model} looks up training rows of its own table, and cannot go on with other ones"
+        detail = f"{the_model} looks up neighbours in its own training rows; {_ANEW}"
         yield FieldError("/model_id", _CODE, detail)
     if _mapping(submitted.get("split")).get("folds") is not None:
         detail = f"{the_model} may have learnt from the rows of a fold: leave folds or model_id out"

@@ -392,6 +392,8 @@ MEANS: dict[str, Any] = {"kind": "means"}
         ({"columns": ["gone"]}, "/prepare/neighbors/columns/0", "conflict"),
         ({"k": [0]}, "/prepare/neighbors/k/0", "out_of_range"),
         ({"k": []}, "/prepare/neighbors/k", "out_of_range"),
+        ({"k": [3, 8, 3]}, "/prepare/neighbors/k/2", "conflict"),
+        ({"columns": ["a"], "k": [9], "rows": 9}, "/prepare/neighbors/k", "out_of_range"),
         ({"metric": "cosine"}, "/prepare/neighbors/metric", "unknown_kind"),
         ({"rows": 1}, "/prepare/neighbors/rows", "out_of_range"),
     ],

@@ -265,7 +265,6 @@ def test_wild_targets_are_limited() -> None:
     ("change", "options", "pointer"),
     [
         ({}, {"columns": ["x0"], "k": [200]}, "/prepare/neighbors/k"),
-        ({}, {"columns": ["x0"], "rows": 5}, "/prepare/neighbors/k"),
         ({"x1": np.full(180, 4.0)}, {"columns": ["x0", "x1"]}, "/prepare/neighbors/columns"),
         (
             {"y": np.array([f"c{i % 30}" for i in range(180)], dtype=object)},
