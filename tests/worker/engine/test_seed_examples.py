@@ -198,6 +198,23 @@ def test_adaptive_optimizers_hardly_mind_the_scale_of_the_loss(kind: str) -> Non
     assert alike == (kind not in ("sgd", "radam"))
 
 
+def test_quantiles_by_one_model_never_cross() -> None:
+    levels = [0.1, 0.5, 0.9]
+    result = train(diabetes(), {**SMALL, "loss": {"kind": "quantile", "levels": levels}})
+    answers = result.predictions["prediction"]
+    assert answers.shape == (len(result.predictions["actual"]), 3) and np.all(np.diff(answers, axis=1) >= 0)
+
+
+def test_several_targets_are_scaled_each_by_itself() -> None:
+    table = diabetes()
+    y = table.columns["y"].values
+    both = Table.from_arrays({"x": table.columns["bmi"].values, "y1": y, "y2": 1000 * y})
+    result = train(both, {**SMALL, "target": ["y1", "y2"]})
+    scaled = result.prepared.train.y
+    np.testing.assert_allclose(scaled[:, 0], scaled[:, 1], atol=1e-5)  # float32 of numbers up to 4
+    assert set(result.metrics["test"]["targets"]) == {"y1", "y2"}
+
+
 def _passengers(months: int = 144) -> Table:
     """A series with a trend, a season that grows with it, and noise, as monthly passengers have."""
     t, draw = np.arange(months), np.random.default_rng(0)
