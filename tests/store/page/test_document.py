@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 
 from gradkeel.contract.report import REPORT_SCHEMA, empty_report
 from gradkeel_store.page import content_security_policy, render_report
+from gradkeel_store.page.sections.scores import headline
+from gradkeel_store.page.source import View
 from store.page.reports import REPORTS, job_of, report_named
 
 VOID = {"meta", "link", "br", "hr", "col"}
@@ -246,3 +248,14 @@ def test_the_linear_model_is_the_better_choice_only_where_that_was_measured(
     said = words(render_report(report, title="x", job=job_of("healthy")))
     assert expected in said
     assert absent not in said
+
+
+@pytest.mark.parametrize(("applied", "metric"), [("half", "accuracy"), ("f1", "log_loss")])
+def test_accuracy_at_a_chosen_threshold_is_not_held_against_baselines(applied: str, metric: str) -> None:
+    fit = {
+        "metrics": {"test": {"accuracy": 0.698, "log_loss": 0.4}},
+        "baselines": {"constant": {"accuracy": 0.65, "log_loss": 0.65}},
+        "threshold": {"applied": applied},
+    }
+    found = headline(View({"fit": fit}, {}, "x"))
+    assert found is not None and found.metric == metric
