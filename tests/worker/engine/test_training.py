@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gradkeel.contract.errors import ConfigError
+from gradkeel.contract.resolve import to_json
 from gradkeel.contract.states import EventName
 from gradkeel_worker.data import DataError, Table
 from gradkeel_worker.engine import Result, train
@@ -62,6 +63,17 @@ def test_the_preset_s_loss_follows_the_task() -> None:
     assert result.predictions["probabilities"].shape == (len(result.prepared.test), 3)
     with pytest.raises(ConfigError):
         train(iris(), SMALL | {"loss": {"kind": "huber"}})
+
+
+def test_the_best_preset_decides_by_the_data_and_trains_the_same_from_what_it_decided() -> None:
+    asked = {"target": "y", "preset": "best", "budget": {"epochs": 2}, "device": "cpu"}
+    first = train(diabetes(), asked)
+    assert (first.status, first.config.model.kind) == ("succeeded", "tabm")
+    decided = {"/model/blocks", "/prepare/neighbors", "/prepare/target", "/precision"}
+    assert decided <= set(first.config.chosen)
+    again = train(diabetes(), to_json(first.config))
+    assert again.config == first.config
+    assert np.array_equal(again.predictions["prediction"], first.predictions["prediction"])
 
 
 def test_categories_and_weights_go_all_the_way() -> None:
