@@ -243,7 +243,7 @@ def _test_predictions(contest: Contest, result: Any) -> Array:
     assert (np.asarray(predicted["row"])[order] == contest.parts["test"]).all()
     if contest.regression:
         return np.asarray(predicted["prediction"])[order]
-    names = [str(label) for label in result.prepared.classes]
+    names = [str(label).strip() for label in result.prepared.classes]
     known = np.array([contest.classes.index(name) for name in names])
     return contest.spread(np.asarray(predicted["probabilities"])[order], known)
 
