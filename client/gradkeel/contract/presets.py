@@ -114,7 +114,13 @@ def _standard(shape: Shape) -> Json:
     dropout = 0.1 if training < 50_000 else 0.0
     document["model"] |= {"widths": _widths(training), "activation": "silu", "dropout": dropout}
     document["optimizer"] |= {"lr": 0.002}
-    document["budget"] |= {"batch_size": min(training, _batch_size(training)), "ema": 0.005}
+    epochs, patience = _epochs(training)
+    document["budget"] |= {
+        "epochs": epochs,
+        "patience": patience,
+        "batch_size": min(training, _batch_size(training)),
+        "ema": 0.005,
+    }
     return document
 
 
@@ -170,6 +176,11 @@ def _widths(training: int) -> list[int]:
     return [256, 256] if training < 10_000 else [256, 256, 256]
 
 
+def _epochs(training: int) -> tuple[int, int]:
+    """Epochs at most, and how many without progress end a run: small tables have few steps in each."""
+    return (600, 40) if training < 2_000 else (300, 30) if training < 10_000 else (100, 16)
+
+
 def _batch_size(training: int) -> int:
     """A few dozen steps an epoch on small tables, no more than 1024 rows a step on large ones."""
     for rows, batch in ((1_000, 32), (5_000, 64), (10_000, 128), (100_000, 256), (400_000, 512)):
@@ -179,8 +190,9 @@ def _batch_size(training: int) -> int:
 
 
 _BUILDERS = {"custom": _custom, "standard": _standard, "fast": _fast, "best": _best}
+_BUDGET = ("/budget/epochs", "/budget/patience", "/budget/batch_size")
 _SIZED = {
-    "standard": ("/model/widths", "/model/dropout", "/budget/batch_size"),
+    "standard": ("/model/widths", "/model/dropout", *_BUDGET),
     "fast": ("/budget/batch_size",),
-    "best": ("/model/blocks", "/model/dropout", "/budget/batch_size"),
+    "best": ("/model/blocks", "/model/dropout", *_BUDGET),
 }

@@ -360,7 +360,11 @@ def test_the_reasons_for_what_the_table_decided_stand_in_the_config() -> None:
 
 def test_a_block_of_another_kind_takes_its_reasons_along() -> None:
     submitted = {"target": "y", "model": {"kind": "linear"}, "prepare": {"embedding": {"kind": "none"}}}
-    assert set(resolve(submitted, Shape(20_000, 5, 2)).chosen) == {"/budget/batch_size"}
+    assert set(resolve(submitted, Shape(20_000, 5, 2)).chosen) == {
+        "/budget/epochs",
+        "/budget/patience",
+        "/budget/batch_size",
+    }
 
 
 def test_a_fixed_preset_decides_nothing_by_the_table() -> None:
@@ -372,10 +376,11 @@ def test_a_fixed_preset_decides_nothing_by_the_table() -> None:
 def test_reasons_of_models_over_windows_are_their_own(preset: str, asked: dict[str, Any]) -> None:
     submitted = {"target": "y", "preset": preset, "columns": {"order": "t"}} | asked
     chosen = resolve(submitted, Shape(20_000, 5, 2)).chosen
-    assert set(chosen) == {"/split", "/prepare/embedding", "/budget/batch_size"}
+    budget = {"/budget/batch_size"} | (set() if preset == "fast" else {"/budget/epochs", "/budget/patience"})
+    assert set(chosen) == {"/split", "/prepare/embedding"} | budget
     assert chosen["/split"].startswith("windows share their rows")
     given = submitted | {"prepare": {"embedding": {"kind": "piecewise_linear"}}, "split": {"kind": "ordered"}}
-    assert set(resolve(given, Shape(20_000, 5, 2)).chosen) == {"/budget/batch_size"}
+    assert set(resolve(given, Shape(20_000, 5, 2)).chosen) == budget
 
 
 MEANS: dict[str, Any] = {"kind": "means"}
