@@ -388,7 +388,8 @@ def _target(estimator: Any, y: Any, table: Any) -> Any:
 
 def _targets(estimator: Any, y: Any, table: Any) -> Any:
     """y as an array [n], or [n, targets] where it has several columns."""
-    if y is None or np.ndim(y) < 2 or np.shape(y)[1] == 1:
+    shape = () if y is None else np.asarray(y).shape
+    if len(shape) < 2 or shape[1] == 1:
         return _target(estimator, y, table)
     targets = check_array(y, ensure_all_finite=True, dtype=None, input_name="y")
     check_consistent_length(np.empty((len(table), 1)), targets)

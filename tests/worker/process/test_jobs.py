@@ -202,7 +202,9 @@ def test_cancel_where_the_model_does_not_come_in_time(desk: Desk, worker: Worker
 
 def test_cancel_while_diagnosing(desk: Desk, worker: Worker, patient: None) -> None:
     """The diagnosis ends there and then; the model is there already and is kept."""
-    job = desk.submit(desk.upload(numbers(MANY)), budget={"epochs": 1, "batch_size": 256})
+    held_out = {"kind": "random", "validation": 0.45, "test": 0.45}  # what the diagnosis takes its time for
+    table = desk.upload(numbers(4 * MANY))
+    job = desk.submit(table, split=held_out, budget={"epochs": 1, "batch_size": 256})
     desk.until(job, in_phase("diagnose"))
     desk.records.request_cancel(desk.project, job.id)
     (holding,) = worker.parts.holdings.all()
