@@ -146,7 +146,9 @@ def _record(
         rows.append(row)
     if rows:
         insert_jobs(connection, jobs)
-        connection.execute(submissions.insert(), rows)
+        # in one order for everybody: two consumers that wait for one another's names would be a deadlock
+        by_name = sorted(rows, key=lambda row: (row["project"], row["submission_id"]))
+        connection.execute(submissions.insert(), by_name)
     written = {(row["project"], row["submission_id"]): SubmissionRow.of(row) for row in rows}
     return [Recorded((known | written)[item.name], fresh.get(item.name) is item) for item in new]
 
