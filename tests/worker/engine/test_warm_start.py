@@ -242,7 +242,7 @@ def test_what_the_weights_do_not_go_with_is_refused(
 def test_looked_up_rows_are_another_tables(first: Result) -> None:
     config = to_json(first.config)
     config["prepare"]["neighbors"] = {"kind": "means"}
-    with pytest.raises(ConfigError, match="looks up training rows of its own table") as raised:
+    with pytest.raises(ConfigError, match="looks up neighbours in its own training rows") as raised:
         completed({"model_id": MODEL_ID}, MODEL_ID, config, [])
     assert [error.pointer for error in raised.value.errors] == ["/model_id"]
 
