@@ -11,7 +11,8 @@ from scipy.stats import binomtest
 from gradkeel.local import NoInterval
 from gradkeel.local.intervals import bounds, interval_at
 from gradkeel_worker.data import Table
-from gradkeel_worker.diagnosis.intervals import LEVELS, conformal_quantile, wilson
+from gradkeel_worker.diagnosis.intervals import LEVELS, conformal_quantile
+from gradkeel_worker.diagnosis.reliability import wilson
 from gradkeel_worker.engine import train
 
 from .test_several import QUICK, _arrays

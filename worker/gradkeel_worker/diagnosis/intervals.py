@@ -14,6 +14,7 @@ import numpy as np
 
 from gradkeel.local.intervals import bounds
 from gradkeel_worker.diagnosis.pinball import MEDIAN
+from gradkeel_worker.diagnosis.reliability import wilson
 
 if TYPE_CHECKING:
     from gradkeel_worker.data import Prepared
@@ -28,22 +29,12 @@ NOTE = (
     "too narrow: what they hold of the test part was measured."
 )
 _ROUNDING = 1e-9  # (n + 1) · level may come out a hair above a whole number
-_Z = 1.959963984540054
-"""97.5 % quantile of the normal distribution."""
 
 
 def conformal_quantile(scores: Array, level: float) -> float:
     """The ⌈(n + 1)·level⌉-th smallest of scores [n]; infinite where there are fewer."""
     place = math.ceil((len(scores) + 1) * level - _ROUNDING)
     return float(np.sort(scores)[place - 1]) if place <= len(scores) else math.inf
-
-
-def wilson(hits: int, n: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share, from hits among n ≥ 1 rows (Wilson 1927)."""
-    share, spread = hits / n, _Z**2 / n
-    center = (share + spread / 2) / (1 + spread)
-    half = math.sqrt(share * (1 - share) * spread + spread**2 / 4) / (1 + spread)
-    return max(0.0, center - half), min(1.0, center + half)
 
 
 def intervals_of(prepared: Prepared, predicted: dict[str, Array]) -> Json | None:
