@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 from gradkeel.contract.config import TrainConfig
-from gradkeel.contract.errors import FieldError
+from gradkeel.contract.errors import FieldError, escape_pointer
 from gradkeel.contract.ids import DATASET, MODEL, is_id
 from gradkeel.contract.resolve import check_data, resolve, shape_of
 from gradkeel.contract.states import DatasetState
@@ -144,11 +144,6 @@ def _nul_places(value: Any, pointer: str) -> Iterator[FieldError]:
             if "\0" in key:
                 yield FieldError(place.replace("\0", ""), "nul", "a NUL character in a key is not accepted")
             yield from _nul_places(item, place)
-
-
-def escape_pointer(key: str) -> str:
-    """One reference token of a JSON pointer (RFC 6901)."""
-    return key.replace("~", "~0").replace("/", "~1")
 
 
 def _refuse(faults: list[FieldError]) -> None:

@@ -10,6 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 
+def escape_pointer(key: str) -> str:
+    """One reference token of a JSON pointer (RFC 6901)."""
+    return key.replace("~", "~0").replace("/", "~1")
+
+
 @dataclass(frozen=True)
 class FieldError:
     """One fault and its place.

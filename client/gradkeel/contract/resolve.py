@@ -10,7 +10,7 @@ from typing import Any
 from marshmallow import ValidationError
 
 from gradkeel.contract import config as c
-from gradkeel.contract.errors import ConfigError, FieldError
+from gradkeel.contract.errors import ConfigError, FieldError, escape_pointer
 from gradkeel.contract.nearest import nearest_name
 from gradkeel.contract.presets import Shape, preset_document, reasons
 from gradkeel.contract.schema import StrictString, field_errors, loader_for
@@ -154,7 +154,7 @@ def _check_labels(config: c.TrainConfig) -> Iterator[FieldError]:
     for name in config.labels:
         complaint = check_name(name) if name else "a label needs a name"
         if complaint:
-            yield FieldError(f"/labels/{_escaped(name)}", "bad_text", complaint)
+            yield FieldError(f"/labels/{escape_pointer(name)}", "bad_text", complaint)
 
 
 def _check_fractions(config: c.TrainConfig) -> Iterator[FieldError]:
@@ -608,17 +608,13 @@ def _check_names(config: c.TrainConfig, held: _Profile) -> Iterator[FieldError]:
         (config.columns.missing_values, "/columns/missing_values"),
         (config.prepare.per_column, "/prepare/per_column"),
     ):
-        named += [(name, f"{pointer}/{_escaped(name)}") for name in block if name != "*"]
+        named += [(name, f"{pointer}/{escape_pointer(name)}") for name in block if name != "*"]
     shown = ", ".join(list(held.columns)[:20]) + (", …" if len(known) > 20 else "")
     unknown = [(name, pointer) for name, pointer in named if name not in known]
     for index, (name, pointer) in enumerate(unknown):
         meant = nearest_name(name, held.columns) if index < MAX_SUGGESTIONS else None
         rest = "it has" if meant is None else f"did you mean {meant!r}? It has"
         yield FieldError(pointer, "unknown_column", f"the table has no column {name!r}; {rest} {shown}")
-
-
-def _escaped(name: str) -> str:
-    return name.replace("~", "~0").replace("/", "~1")
 
 
 def _check_target(config: c.TrainConfig, target: Json, profile: Json, pointer: str) -> Iterator[FieldError]:

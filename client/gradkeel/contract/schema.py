@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from marshmallow import RAISE, Schema, ValidationError, fields, post_load
 
-from gradkeel.contract.errors import FieldError
+from gradkeel.contract.errors import FieldError, escape_pointer
 from gradkeel.contract.options import Option, about
 
 MAX_TEXT = 10_000
@@ -346,7 +346,7 @@ def field_errors(messages: Any, pointer: str = "") -> Iterator[FieldError]:
     """marshmallow's nested messages as a flat list with JSON pointers."""
     if isinstance(messages, dict):
         for key, below in messages.items():
-            step = "" if key == "_schema" else "/" + str(key).replace("~", "~0").replace("/", "~1")
+            step = "" if key == "_schema" else "/" + escape_pointer(str(key))
             yield from field_errors(below, pointer + step)
     else:
         for message in messages if isinstance(messages, list) else [messages]:

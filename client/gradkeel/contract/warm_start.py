@@ -7,7 +7,7 @@ is submitted is therefore completed from the earlier job's resolved config, befo
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from gradkeel.contract.errors import ConfigError, FieldError
+from gradkeel.contract.errors import ConfigError, FieldError, escape_pointer
 from gradkeel.contract.presets import OVER_WINDOWS
 from gradkeel.contract.resolve import merge_blocks
 
@@ -143,11 +143,11 @@ def _column_faults(given: Json, own: Json, types: Mapping[str, str], the_model: 
         yield FieldError("/columns/exclude", _CODE, f"{the_model} reads {', '.join(excluded)}")
     for name, kind in _mapping(given.get("types")).items():
         if types.get(name, kind) != kind:
-            pointer = f"/columns/types/{name.replace('~', '~0').replace('/', '~1')}"
+            pointer = f"/columns/types/{escape_pointer(name)}"
             yield FieldError(pointer, _CODE, f"{the_model} reads {name!r} as {types[name]}")
     for name, markers in _mapping(given.get("missing_values")).items():
         if (name in types or name == "*") and markers != own["missing_values"].get(name):
-            pointer = f"/columns/missing_values/{name.replace('~', '~0').replace('/', '~1')}"
+            pointer = f"/columns/missing_values/{escape_pointer(name)}"
             yield FieldError(pointer, _CODE, f"{the_model} has markers of its own; {_way(name)}")
 
 

@@ -7,10 +7,10 @@ from typing import Any
 import structlog
 
 from gradkeel.contract import strict_json
-from gradkeel.contract.errors import FieldError
+from gradkeel.contract.errors import FieldError, escape_pointer
 from gradkeel.contract.problems import Problem
 from gradkeel.contract.resolve import check_name, to_json
-from gradkeel_service.admission import Admission, checked_object, escape_pointer
+from gradkeel_service.admission import Admission, checked_object
 from gradkeel_service.errors import Refusal
 from gradkeel_service.jsonl import MAX_LINE_BYTES, Line
 from gradkeel_service.problems import FAILURES_OF_STORE, refusal_of

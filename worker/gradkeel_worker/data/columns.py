@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from gradkeel.contract.config import TrainConfig
-from gradkeel.contract.errors import FieldError
+from gradkeel.contract.errors import FieldError, escape_pointer
 from gradkeel.local import cells
 from gradkeel_worker.data.errors import DataError, shown
 from gradkeel_worker.data.shelf import distinct, shelf
@@ -208,7 +208,7 @@ def _number_texts(column: Column) -> Array:
 
 def _faults(table: Table, column: Column, config: TrainConfig, bad: _BadCells) -> list[FieldError]:
     declared = next((key for key in (column.name, _EVERY) if key in config.columns.types), None)
-    pointer = None if declared is None else f"/columns/types/{_escaped(declared)}"
+    pointer = None if declared is None else f"/columns/types/{escape_pointer(declared)}"
     faults = [
         table.cell_fault(
             column.name, index, "wrong_type", f"{shown(column.values[index])} {bad.why}", pointer
@@ -220,7 +220,3 @@ def _faults(table: Table, column: Column, config: TrainConfig, bad: _BadCells) -
         detail = f"{more} more cells of the column have the same fault"
         faults.append(FieldError(pointer, "wrong_type", detail, column=column.name))
     return faults
-
-
-def _escaped(name: str) -> str:
-    return name.replace("~", "~0").replace("/", "~1")
