@@ -44,11 +44,11 @@ SIDE_ROWS = 128
 """Rows of the fixed batch that activations are measured on."""
 
 _LOSSES_OF_TASK = {
-    "regression": ("huber", "smooth_l1", "mse", "mae", "log_cosh", "poisson"),
+    "regression": contract.REGRESSION_LOSSES,
     "binary": ("bce", "focal"),
     "multiclass": ("cross_entropy", "focal"),
     "quantile": ("quantile",),
-    "forecast": ("huber", "smooth_l1", "mse", "mae", "log_cosh", "poisson"),
+    "forecast": contract.REGRESSION_LOSSES,
 }
 
 
