@@ -42,7 +42,9 @@ class Report(Document):
             for found in self.findings
         ]
         heads = ["finding", "severity", "where", "what it means", "change of the config"]
-        summary = display.facts([("summary", self.summary)])
+        told = (self.counterfactual or {}).get("summary")
+        without = [("without its stabilizers", told)] if told else []
+        summary = display.facts([("summary", self.summary), *without])
         return display.card(
             "Report", (self.verdict,), summary, display.table(heads, listed) if listed else ""
         )
@@ -53,6 +55,13 @@ class Report(Document):
 
     def __getitem__(self, key: str) -> Any:
         return self._raw[key]
+
+    @property
+    def counterfactual(self) -> dict[str, Any] | None:
+        """The same training without its stabilizers: ``summary`` tells it, ``arms`` holds each one's metrics,
+        losses and gradient norms; None where ``health.counterfactual`` was off."""
+        found: dict[str, Any] | None = self._raw.get("counterfactual")
+        return found
 
     @property
     def importance(self) -> list[dict[str, Any]]:

@@ -67,6 +67,29 @@ def trained(access: tuple[str, str], diabetes: Path) -> Any:
         yield job.wait(on_event=seen.append), seen
 
 
+def test_a_training_without_its_stabilizers(stack: Any, access: tuple[str, str], diabetes: Path) -> None:
+    seen: list[Any] = []
+    model = {"kind": "mlp", "widths": [64, 64]}
+    sgd = {"optimizer": {"kind": "sgd", "lr": 0.01}, "model": model}
+    asked = SMALL | sgd | {"health": {"counterfactual": True}}
+    with Client(*access) as client:
+        data = client.datasets.upload(diabetes)
+        job = client.jobs.create(data, target="progression", config=asked).wait(on_event=seen.append)
+        report, page = job.report(), job.report_html()
+    found = report.counterfactual
+    assert found is not None
+    arms = {arm["without"]: arm for arm in found["arms"]}
+    assert {arm["status"] for arm in arms.values()} == {"ran"}
+    assert arms["all"]["diverged_at"] in (2, 3) and arms["nothing"]["diverged_at"] is None
+    assert arms["nothing"]["metrics"] == job.metrics["validation"]  # four epochs: the last is the best
+    told = [one.data["counterfactual"] for one in seen if one.name == "log" and "counterfactual" in one.data]
+    assert [each["without"] for each in told if each["status"] == "ran"] == list(arms)
+    shown = " ".join(stack.gradkeel("report", job.id).stdout.split())
+    for words in (found["summary"], found["init_digest"], found["batch_order_digest"]):
+        assert words in shown and words in page
+    assert found["summary"][:60] in report._repr_html_()
+
+
 def own_table(rows: int = 80) -> pd.DataFrame:
     """A small table that no other test uploads."""
     source = np.random.default_rng(random.randrange(2**32))

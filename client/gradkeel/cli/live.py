@@ -102,6 +102,8 @@ class Remarks:
         """The line for an event; the same kind is told a few times, then no more."""
         if event.name == "gap":
             return "(some events may be missing here; the job is not affected)"
+        if event.name == "log" and "counterfactual" in event.data:
+            return str(event.data.get("message"))
         if event.name != "intervention":
             return None
         kind = f"{event.data.get('action')}: {event.data.get('reason')}"

@@ -138,6 +138,19 @@ def show_report(screen: Screen, report: Report) -> None:
         screen.say(f"  {clip}")
     for index, finding in enumerate(report.findings, 1):
         _show_finding(screen, index, finding)
+    _show_counterfactual(screen, report)
+
+
+def _show_counterfactual(screen: Screen, report: Report) -> None:
+    """The same training without its stabilizers, and that it began alike in every arm."""
+    found = report.counterfactual
+    if found is None or found.get("summary") is None:
+        return
+    screen.say()
+    screen.say("Without its stabilizers:")
+    screen.say(Padding(Text(found["summary"]), (0, 0, 0, 2), expand=False))
+    for words, key in (("first weights", "init_digest"), ("batch order  ", "batch_order_digest")):
+        screen.say(f"  {words} in every arm: sha256 {found[key]}")
 
 
 def clipping_line(clip: Mapping[str, Any]) -> str | None:

@@ -1372,7 +1372,13 @@ class Health:
     )
     gradient_check: bool = option(True, doc="Compare autograd with finite differences in float64.")
     curvature: bool = option(False, doc="Largest curvature and local stability limit.", neutral=(False,))
-    counterfactual: bool = option(False, doc="Rerun without each stabilizer.", neutral=(False,))
+    counterfactual: bool = option(
+        False,
+        doc="Train again for at most 500 steps, from the same weights and in the same batch order: with "
+        "everything, without scaling, with the squared loss in place of Huber, without clips and guards, and "
+        "without all of these. What came of each stands in the report; the job's model is the same either "
+        "way. Each takes a tenth of max_seconds at most, beside the training.",
+    )
     repair: int = option(0, doc="How many repairs may be tried.", neutral=(0,))
     repair_allow: tuple[str, ...] = option(
         (), doc="What a repair may change beyond the default.", neutral=((),)

@@ -7,6 +7,7 @@ finite are null in the document; the series list their places under ``nonfinite`
 
 from typing import Any
 
+from gradkeel.contract.counterfactual import ARMS, STATUSES
 from gradkeel.contract.states import Family, Severity, Verdict
 
 Json = dict[str, Any]
@@ -309,6 +310,38 @@ _IMPORTANCE = _record(
     nullable=True,
 )
 
+_PAIRS: Json = {"type": "array", "items": {"type": "array", "items": _NUMBER}}
+_ARM = _record(
+    {
+        "without": {"enum": list(ARMS)},
+        "status": {"enum": list(STATUSES)},
+        "reason": _TEXT,
+        "left_out": {"type": "array", "items": {"enum": list(ARMS)}},
+        "patch": _OBJECT_OR_NULL,
+        "steps": {"type": ["integer", "null"], "description": "taken"},
+        "cut_short": {"type": "boolean", "description": "by its share of max_seconds"},
+        "diverged_at": {"type": ["integer", "null"], "description": "first step that was not finite"},
+        "metrics": {"type": ["object", "null"], "description": "after the last step, in target units"},
+        "loss": _PAIRS,
+        "gradient_norm": _PAIRS,
+        "curve": {**_PAIRS, "description": "steps taken and the metric on the validation rows"},
+        "init_digest": _TEXT,
+        "batch_order_digest": _TEXT,
+    }
+)
+_COUNTERFACTUAL = _record(
+    {
+        "steps": {"type": "integer", "description": "of each arm at most"},
+        "part": {"enum": ["validation", "train"], "description": "whose rows metrics are of"},
+        "metric": {"type": ["string", "null"], "description": "that arms are held against one another by"},
+        "init_digest": {"type": "string", "description": "sha256 of the first weights"},
+        "batch_order_digest": {"type": "string", "description": "sha256 of the rows of each batch"},
+        "summary": _TEXT,
+        "arms": {"type": "array", "items": _ARM},
+    },
+    nullable=True,
+)
+
 _NUMBERS_OR_NULL: Json = {"type": ["array", "null"], "items": _NUMBER}
 _INTERVALS = _record(
     {
@@ -380,7 +413,7 @@ REPORT_SCHEMA: Json = {
             "curvature": _OBJECT_OR_NULL,
             "data": _OBJECT_OR_NULL,
             "preflight": {"type": "array", "items": {"type": "object"}},
-            "counterfactual": _OBJECT_OR_NULL,
+            "counterfactual": _COUNTERFACTUAL,
             "repair": {"type": "array", "items": {"type": "object"}},
             "fit": _FIT,
             "cost": _record({"monitoring_fraction": _NUMBER, "by_probe": {"type": "object"}}, nullable=True),

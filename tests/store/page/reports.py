@@ -55,7 +55,7 @@ def _strained() -> Json:
     report = small_training.regression(clip=0.25, lr=0.05)
     clip = report["clipping"][0]
     summary = "The model learnt, but the clip limit rather than the learning rate set the size of most steps."
-    report |= {"verdict": "strained", "summary": summary}
+    report |= {"verdict": "strained", "summary": summary, "counterfactual": counterfactual_of()}
     report["findings"] = [
         finding(
             "clipping_dominates",
@@ -66,6 +66,25 @@ def _strained() -> Json:
         )
     ]
     return report
+
+
+def counterfactual_of(name: str = "scaling") -> Json:
+    """Arms of a short training: one that stayed finite, one that diverged, and one that was not run."""
+    digests = {"init_digest": "a1" * 32, "batch_order_digest": "b2" * 32}
+    arm = {"status": "ran", "reason": None, "left_out": [], "patch": {}, "cut_short": False, **digests}
+    loss = [[i, 1 / (i + 1)] for i in range(40)]
+    scores = {"rmse": 54.2, "mae": 44.1, "r2": 0.43}
+    curve = [[10, 70.0], [20, 60.0], [40, 54.2]]
+    series = {"loss": loss, "gradient_norm": loss, "curve": curve}
+    whole = {"without": "nothing", "steps": 40, "diverged_at": None, "metrics": scores, **series}
+    ran_away = {"loss": [[0, 2e4], [1, 3e19], [2, None]], "gradient_norm": [[0, 1e6]], "curve": []}
+    broken = {"without": name, "steps": 3, "diverged_at": 2, "metrics": None, **ran_away}
+    absent = dict.fromkeys(("steps", "diverged_at", "metrics", *digests))
+    unused = {"without": "huber", "status": "not_used", "reason": "the loss is mse", **absent}
+    arms = [{**arm, **whole}, {**arm, **broken, "left_out": ["huber"]}, {**arm, **ran_away, **unused}]
+    summary = "Without scaling the training diverged at step 2; with everything it reached RMSE 54.2."
+    head = {"steps": 40, "part": "validation", "metric": "rmse", "summary": summary}
+    return {**head, **digests, "arms": arms}
 
 
 _MENDED = {
@@ -257,7 +276,9 @@ def _hostile() -> Json:
     report["fit"]["importance"]["metric"] = report["fit"]["threshold"]["choices"][0]["kind"] = HOSTILE
     report["fit"]["residuals"] = {"quantiles": {HOSTILE: 1.0, "0.5": 2.0}, "rows": HOSTILE, "mape": HOSTILE}
     report |= {"curvature": {HOSTILE: HOSTILE}, "preflight": [{HOSTILE: HOSTILE}]}
-    report |= {"counterfactual": {"arms": [{"without": HOSTILE}]}, "repair": [{"patch": {HOSTILE: HOSTILE}}]}
+    arms = counterfactual_of(HOSTILE) | {"summary": HOSTILE, "metric": HOSTILE, "init_digest": HOSTILE}
+    arms["arms"][2] |= {"reason": HOSTILE, "status": HOSTILE}
+    report |= {"counterfactual": arms, "repair": [{"patch": {HOSTILE: HOSTILE}}]}
     report["cost"] = {"monitoring_fraction": 0.01, "by_probe": {HOSTILE: 0.01}}
     return report
 

@@ -74,6 +74,11 @@ def _metrics(prepared: Prepared, part: Part, predicted: Array) -> Metrics:
     return found | _scaled(found, scale_of_changes(prepared))
 
 
+def metrics_on(model: nn.Module, prepared: Prepared, part: Part) -> Metrics:
+    """Metrics of a model, on the CPU, on a part's rows, in target units."""
+    return _metrics(prepared, part, predict(model, part, prepared))
+
+
 def _judged(prepared: Prepared, actual: Array, predicted: Array) -> Metrics:
     if prepared.classes is not None:
         return classification_metrics(actual, predicted, prepared.decision)

@@ -92,5 +92,9 @@ class Evidence:
     seconds: float | None = None
     provenance: Json = field(default_factory=dict)
     """dataset_digest, config_digest, seed, versions, hardware … as far as the caller knows them."""
+    counterfactual: Json | None = None
+    """The same training without its stabilizers, as the report has it."""
+    study_seconds: Json = field(default_factory=dict)
+    """What further studies took, by study."""
     cross_validation: Json | None = None
     """Scores of the folds, mean, deviation and one by one."""

@@ -51,8 +51,9 @@ def diagnose(evidence: Evidence) -> Json:
         "interventions": [_intervention(one) for one in evidence.readings.interventions[:_MAX_INTERVENTIONS]],
         "gradient_check": case.measured.gradient_check,
         "data": _data(case),
+        "counterfactual": evidence.counterfactual,
         "fit": _fit(case),
-        "cost": _cost(evidence.readings),
+        "cost": _cost(evidence.readings, evidence.study_seconds),
         "provenance": _provenance(case, failed),
     }
     return _bounded(_plain(report))
@@ -306,14 +307,15 @@ def _learning_curve(readings: Readings) -> list[Json]:
     return [{key: epochs[i].get(key) for key in kept if key in epochs[i]} for i in some]
 
 
-def _cost(readings: Readings) -> Json:
-    """Share of the training time that went into measuring."""
+def _cost(readings: Readings, study_seconds: Json) -> Json:
+    """Share of the training time that went into measuring, and the seconds of further studies."""
     total = readings.seconds_training
     share = readings.seconds_monitoring / total if total > 0 else None
     return {
         "monitoring_fraction": share,
         "by_probe": dict(readings.seconds_by_probe),
         "seconds_training": total,
+        "studies": study_seconds,
     }
 
 

@@ -40,13 +40,13 @@ def series_of(readings: Readings) -> Json:
     return found
 
 
-def kept_positions(readings: Readings) -> Array:
-    """Positions to keep: of every stretch its first step and the extremes of loss, norm and clip
-    coefficient.
+def kept_positions(readings: Readings, most: int = MAX_POINTS) -> Array:
+    """Positions to keep, ``most`` or a few more: of every stretch its first step and the extremes of loss,
+    norm and clip coefficient.
     """
     count = len(readings.steps)
     arrays = len(_GLOBAL) + 4 + 8 * len(readings.layers)
-    points = int(max(50, min(MAX_POINTS, _MAX_NUMBERS // arrays)))
+    points = int(max(50, min(most, _MAX_NUMBERS // arrays)))
     if count <= points:
         return np.arange(count)
     edges = np.linspace(0, count, points // 6 + 1).astype(np.int64)

@@ -167,6 +167,7 @@ def _state(run: Run) -> dict[str, Any]:
         "monitor": run.monitor.state(),
         "view": run.view.state(),
         "folds": None if run.folds is None else run.folds.state(),
+        "arms": run.arms,
         "random": torch.get_rng_state(),
         "random_device": torch.cuda.get_rng_state(run.device) if run.device.type == "cuda" else None,
     }
@@ -197,6 +198,7 @@ def _load(run: Run, state: dict[str, Any]) -> None:
         run.last_good.load(state["last_good"])
     if run.folds is not None:
         run.folds.load(state["folds"])
+    run.arms = state["arms"]
     run.keeper.load(state["keeper"])
     run.view.load(state["view"])
     run.monitor.load(state["monitor"], run.view)

@@ -97,13 +97,15 @@ class Run:
     losses: int = 0
     """Sum and number of the finite losses of the epoch so far."""
     ending: str | None = None
-    """Why the run ended at the end of an epoch; None before."""
+    """Why the run ended, set at the end of an epoch or once it is through; None before."""
     seconds_before: float = 0.0
     """Of earlier attempts, up to the checkpoint that this one went on from."""
     allowance: float | None = None
     """Seconds in place of ``budget.max_seconds``, where several runs share those."""
     folds: Folds | None = None
     """Of the cross-validation that this run is a part of, or that came before it."""
+    arms: list[dict[str, Any]] = field(default_factory=list)
+    """Of the counterfactual: those that are through, as the report has them."""
     resumed_at: list[int] = field(default_factory=list)
     """Steps at which an interrupted run went on."""
     nonfinite_event: dict[str, Any] | None = None

@@ -28,6 +28,7 @@ from gradkeel_worker.engine.actions import StopDiverged
 from gradkeel_worker.engine.build import build_loss
 from gradkeel_worker.engine.checkpoint import Checkpoint, UnusableCheckpoint
 from gradkeel_worker.engine.checkpoint import resume as restore
+from gradkeel_worker.engine.counterfactual import counterfactual
 from gradkeel_worker.engine.cross_validation import cross_validate, progress_of, returned_model
 from gradkeel_worker.engine.folds import Folds
 from gradkeel_worker.engine.order import Order, Ready
@@ -148,8 +149,10 @@ def train(
             _cross_validated(folds, order, hooks, None)
             run = _run(order, ready, hooks, folds)
         ending = fit(run)
-    if ending == RELEASED:
-        raise Released(run.step)
+        if ending == RELEASED:
+            raise Released(run.step)
+        trained = time.monotonic()
+        without = _counterfactual(order, ready, run, initial, hooks, ending)
     best = returned_model(run)
     hooks.emit("progress", _phase("diagnose", 1.0, run))
     evidence = Evidence(
@@ -169,6 +172,8 @@ def train(
         | {"neighbors": prepared.neighbors}
         | (provenance or {}),
         cross_validation=_scores(folds, config),
+        counterfactual=without,
+        study_seconds={} if without is None else {"counterfactual": time.monotonic() - trained},
     )
     try:
         with interruptible():
@@ -221,6 +226,16 @@ def _scores(folds: Folds | None, config: TrainConfig) -> Json | None:
     if folds is None or not folds.done:
         return None
     return folds.report(config.split.kind, getattr(config.split, "repeats", 1))
+
+
+def _counterfactual(
+    order: Order, ready: Ready, run: Run, initial: nn.Module, hooks: Hooks, ending: str
+) -> Json | None:
+    """The arms of a training that is through, where they are asked for."""
+    if not ready.config.health.counterfactual or ending not in (*_STATUS, DIVERGED):
+        return None
+    run.ending = ending  # from here on a checkpoint goes on with the arms
+    return counterfactual(order, ready, run, initial, hooks)
 
 
 def metrics_of(evaluation: Evaluation, cross_validation: Json | None) -> Json:
@@ -317,6 +332,7 @@ def _error(status: str, run: Run, prepared: Prepared) -> Json | None:
 def _provenance(run: Run, config: TrainConfig, ending: str, found: Found | None) -> Json:
     cut_short = found is not None and found.record["cut_short"]
     cut_short |= run.folds is not None and run.folds.cut_short
+    cut_short |= any(arm["cut_short"] for arm in run.arms)
     unsure = run.chosen_precision is not None and not run.chosen_precision["sure"]
     return {
         "seed": config.seed,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gradkeel_store.page.sections.closing import cost_section, provenance_section
+from gradkeel_store.page.sections.counterfactual import counterfactual_section
 from gradkeel_store.page.sections.data import data_section
 from gradkeel_store.page.sections.findings import findings_section
 from gradkeel_store.page.sections.gradient_check import gradient_check_section
@@ -34,6 +35,7 @@ def all_sections(view: View) -> tuple[list[Section], dict[str, Any]]:
         training_section(view, readings),
         layers_section(view, readings),
         stabilizers_section(view),
+        counterfactual_section(view, readings),
         check,
         data_section(view),
         predictions_section(view),

@@ -1,4 +1,4 @@
-"""Studies a job may ask for: curvature, preflight, counterfactual arms, repairs."""
+"""Studies a job may ask for: curvature, preflight, repairs. The counterfactual has a section of its own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from gradkeel_store.page.markup import Child, Html, table, tag
 from gradkeel_store.page.sections.findings import evidence_value
 from gradkeel_store.page.sections.section import Section
-from gradkeel_store.page.source import View, mapping, records
+from gradkeel_store.page.source import View, mapping
 from gradkeel_store.page.wording import sentence_case
 
 _MOST = 24
@@ -16,11 +16,9 @@ _MOST = 24
 
 def studies_section(view: View) -> Section | None:
     """The studies there are; None where there is none."""
-    counterfactual = view.part("counterfactual")
     parts = [
         _pairs(view.part("curvature"), "Curvature against the learning rate"),
         _rows(view.entries("preflight"), "Preflight: which scaling allows which learning rate"),
-        _rows(records(counterfactual.get("arms")), "The same run without its stabilizers"),
         _rows(view.entries("repair"), "Repairs tried"),
     ]
     there = [part for part in parts if part]

@@ -278,11 +278,13 @@ def _events_over(view: View, axes: Axes) -> list[Child]:
         _mark(step, axes, tag("path", d="M0 15l5 5-5 5-5-5z", cls="fill acted"))
         for step in _thinned(acted, axes)
     ]
-    crosses = [
-        _mark(step, axes, tag("path", d="M-4 2l8 8m0-8l-8 8", cls="line broken"))
-        for step in _thinned(broken, axes)
-    ]
+    crosses = [cross_at(step, axes) for step in _thinned(broken, axes)]
     return [*diamonds, *crosses]
+
+
+def cross_at(step: float, axes: Axes) -> Html:
+    """A cross above the field: numbers stopped being finite there."""
+    return _mark(step, axes, tag("path", d="M-4 2l8 8m0-8l-8 8", cls="line broken"))
 
 
 def _mark(step: float, axes: Axes, shape: Html) -> Html:
