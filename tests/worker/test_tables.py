@@ -15,6 +15,7 @@ import pytest
 from gradkeel.contract import config as contract
 from gradkeel.contract import presets, report, states
 from gradkeel.contract.resolve import resolve
+from gradkeel_worker.curvature.limits import STEPS
 from gradkeel_worker.data.categories import EMBEDDING, ONEHOT, ORDINAL
 from gradkeel_worker.data.columns import CONVERSIONS
 from gradkeel_worker.data.features import FITS
@@ -68,6 +69,7 @@ KINDS: dict[str, tuple[Collection[str], Collection[str]]] = {
     "tasks": ({*_LOSSES_OF_TASK, "auto"}, contract.TASKS),
     "optimizers": (OPTIMIZERS, contract.OPTIMIZERS),
     "optimizers by what they do": ({*ADAPTIVE, "sgd"}, contract.OPTIMIZERS),
+    "optimizers' stability limits": (STEPS, contract.OPTIMIZERS),
     "schedules": (SCHEDULES, contract.SCHEDULES),
     "clips": (CLIPS, contract.CLIPS),
     "clips' limits": (LIMITS, contract.CLIPS),

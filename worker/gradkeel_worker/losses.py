@@ -121,9 +121,9 @@ def mae(config: contract.MAE, class_counts: Sequence[int]) -> Loss:
 
 
 def log_cosh_each(prediction: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
-    """log(cosh(r)) as |r| + log(1 + exp(−2|r|)) − log 2, which does not overflow."""
-    size = (prediction - target).abs()
-    losses = size + functional.softplus(-2 * size) - math.log(2)
+    """log(cosh(r)) as r + log(1 + exp(−2r)) − log 2, which does not overflow and bends at 0 as it should."""
+    residual = prediction - target
+    losses = residual + functional.softplus(-2 * residual) - math.log(2)
     return losses if reduction == "none" else losses.mean()
 
 

@@ -29,6 +29,11 @@ class Optimizer(Protocol):
         """Go on from a ``state``."""
         ...
 
+    def divisor(self) -> Tensor | None:
+        """What a step divides each entry of the gradient by, beside 1 / lr, float [n], from the moments as
+        they are; None where it divides by nothing, and before there are any."""
+        ...
+
 
 class SGD:
     """torch.optim.SGD."""
@@ -62,6 +67,9 @@ class SGD:
     def load(self, state: dict[str, Any]) -> None:
         _fill(self._momentum, state["momentum"])
         self._first = state["first"]
+
+    def divisor(self) -> Tensor | None:
+        return None
 
 
 class Adam:
@@ -98,6 +106,13 @@ class Adam:
 
     def load(self, state: dict[str, Any]) -> None:
         _fill([*self._moments, self._steps], [*state["moments"], state["steps"]])
+
+    def divisor(self) -> Tensor | None:
+        steps = float(self._steps)
+        if not steps:
+            return None
+        whole = 1 - self._constants["beta2"] ** steps
+        return self._moments[1].div(whole).sqrt_().add_(self._constants["eps"])
 
 
 class AdamW(Adam):
@@ -137,6 +152,11 @@ class NAdam:
         _fill(self._moments, state["moments"])
         self._steps, self._product = state["steps"], state["product"]
 
+    def divisor(self) -> Tensor | None:
+        if not self._steps:
+            return None
+        return self._moments[1].div(1 - self._config.betas[1] ** self._steps).sqrt_().add_(self._config.eps)
+
 
 class RAdam:
     """torch.optim.RAdam. torch has no fused kernel for it."""
@@ -166,6 +186,13 @@ class RAdam:
     def load(self, state: dict[str, Any]) -> None:
         _fill(self._moments, state["moments"])
         self._steps = state["steps"]
+
+    def divisor(self) -> Tensor | None:
+        factor = rectification(self._config.betas[1], self._steps) if self._steps else None
+        if factor is None:
+            return None
+        whole = math.sqrt(1 - self._config.betas[1] ** self._steps)
+        return self._moments[1].sqrt().add_(self._config.eps).div_(factor * whole)
 
 
 def rectification(beta: float, step: int) -> float | None:
@@ -212,6 +239,9 @@ class RMSprop:
     def load(self, state: dict[str, Any]) -> None:
         _fill(self.state()["averages"], state["averages"])
 
+    def divisor(self) -> Tensor | None:
+        return self._square.sqrt().add_(self._config.eps) if self._square.any() else None
+
 
 class Adagrad:
     """torch.optim.Adagrad without learning-rate decay."""
@@ -232,6 +262,9 @@ class Adagrad:
 
     def load(self, state: dict[str, Any]) -> None:
         _fill([self._sum], [state["sum"]])
+
+    def divisor(self) -> Tensor | None:
+        return self._sum.sqrt().add_(self._config.eps) if self._sum.any() else None
 
 
 def _fill(tensors: Sequence[Tensor], kept: Sequence[Any]) -> None:

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from gradkeel.contract import config as contract
 from gradkeel.contract.resolve import layer_names, parameter_count
-from gradkeel_worker.diagnosis.examination import curvature
+from gradkeel_worker.diagnosis.examination import steepest
 from gradkeel_worker.diagnosis.gradient_check import check_gradients
 from gradkeel_worker.engine import train
 from gradkeel_worker.engine.build import build
@@ -294,4 +294,5 @@ def test_curvature_is_that_of_the_mean_of_the_members_losses() -> None:
     whole = torch.cat([each.reshape(6 * 3, -1) for each in jacobians.values()], dim=1)
     # Gauss-Newton of the mean of (z − y)² over 6 rows of 3 members
     expected = torch.linalg.eigvalsh(2 / (6 * 3) * whole.T @ whole)[-1].item()
-    assert curvature(network, x, c, 2.0) == pytest.approx(expected, rel=1e-9)
+    found = steepest(network, functional.mse_loss, x, c, torch.zeros(6, 1), 2.0)
+    assert found == pytest.approx(expected, rel=1e-9)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from gradkeel.contract import config as contract
+from gradkeel_worker.curvature.limits import local_stability_limit
 from gradkeel_worker.diagnosis.best_constant import best_constant_loss
 from gradkeel_worker.diagnosis.course import Course, Explosion, finite_median
 from gradkeel_worker.diagnosis.evidence import Evidence, Origin
@@ -294,7 +295,7 @@ class Case:
         start, optimizer = self.start, self.config.optimizer
         if start is None or not start.curvature_scaled_inputs or not isinstance(optimizer, contract.SGD):
             return None
-        return local_limit(optimizer, start.curvature_scaled_inputs)
+        return local_stability_limit(optimizer, start.curvature_scaled_inputs)
 
     @property
     def customary_lr(self) -> float:
@@ -341,16 +342,6 @@ class Case:
     @cached_property
     def typical_norm(self) -> float | None:
         return finite_median(self.course.norms[self.course.settled :])
-
-
-def local_limit(optimizer: contract.SGD, largest_curvature: float) -> float:
-    """Largest stable learning rate at a curvature λ > 0: 2/λ, heavy ball 2(1+β)/λ, Nesterov
-    2(1+β)/((1+2β)λ).
-    """
-    beta, curvature = optimizer.momentum, largest_curvature + optimizer.weight_decay
-    if optimizer.nesterov:
-        return 2 * (1 + beta) / ((1 + 2 * beta) * curvature)
-    return 2 * (1 + beta) / ((1 - optimizer.dampening * (beta > 0)) * curvature)
 
 
 def _event_origin(evidence: Evidence) -> Origin | None:

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from gradkeel.contract import config as contract
+from gradkeel_worker.curvature import Problem, gauss_newton, largest_eigenvalue
 from gradkeel_worker.diagnosis.evidence import Evidence, Origin
 from gradkeel_worker.diagnosis.feed import OutlyingRows, moments, outlying_rows
 from gradkeel_worker.diagnosis.gradient_check import check_gradients, in_float64
 from gradkeel_worker.diagnosis.measured import Measured, OutlierShare, Start
 from gradkeel_worker.diagnosis.provenance import first_bad_cell
-from gradkeel_worker.models.ensemble import Ensemble
+from gradkeel_worker.models.ensemble import members_apart
 
 if TYPE_CHECKING:
     from gradkeel_worker.data import Part, Prepared
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 
 _START_ROWS = 64
-_MAX_JACOBIAN = 2e7
-"""Entries of the Jacobian at most (160 MB in float64)."""
+_SEED, _MOST_PRODUCTS, _PRECISE = 0, 100, 1e-9
+"""For the curvature at the start: the seed of its random vector, and when an eigenvalue is near enough."""
 _SINGLE_ROWS = 64
 """Rows of each kind whose own gradient is taken: outlying and ordinary ones."""
 _CHECKED_ROWS = 64
@@ -146,7 +147,7 @@ def _start(evidence: Evidence, notes: list[str]) -> Start | None:
 
 def _measure_start(evidence: Evidence, prepared: Prepared, positions: Array) -> Start:
     assert evidence.initial_model is not None
-    model = _members_apart(evidence.initial_model().double().eval())
+    model = members_apart(evidence.initial_model().double().eval())
     loss_fn = in_float64(evidence.loss_fn)
     x, c, y = batch_of(prepared.train, positions)
     x, y = x.double(), y.double() if y.is_floating_point() else y
@@ -158,20 +159,13 @@ def _measure_start(evidence: Evidence, prepared: Prepared, positions: Array) -> 
     return Start(
         rows=len(positions),
         weight_norm=_weight_norm(model),
-        curvature_as_fed=curvature(model, x, c, second),
-        curvature_scaled_inputs=curvature(model, scaled_x, c, second),
+        curvature_as_fed=steepest(model, loss_fn, x, c, y, second),
+        curvature_scaled_inputs=steepest(model, loss_fn, scaled_x, c, y, second),
         gradient_as_fed=norms[0],
         gradient_scaled_inputs=norms[1],
         gradient_scaled_target=norms[2],
         gradient_scaled_both=norms[3],
     )
-
-
-def _members_apart(model: nn.Module) -> nn.Module:
-    """The model; of an ensemble, such that each member's output is told: each has a loss of its own."""
-    if isinstance(model, Ensemble):
-        model.apart = True
-    return model
 
 
 def _weight_norm(model: nn.Module) -> float:
@@ -210,31 +204,15 @@ def _gradient_norm(model: nn.Module, loss_fn: Any, x: Tensor, c: Tensor, y: Tens
     return norm if np.isfinite(norm) else None
 
 
-def curvature(model: nn.Module, x: Tensor, c: Tensor, second_derivative: float) -> float | None:
-    """Largest eigenvalue of second_derivative/n · JᵀJ, J the Jacobian of the outputs [n, o] in the
-    parameters; of outputs [n, members, o], n · members in the place of n.
-
-    By way of J Jᵀ, one backward pass per output: exact for the rows given. None where J would be too large.
-    """
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    outputs = model(x, c)
-    size = sum(p.numel() for p in parameters)
-    rows = min(len(x), int(_MAX_JACOBIAN // max(size * outputs[0].numel(), 1)))
-    if rows < 2 or not parameters:
-        return None
-    flat = outputs[:rows].flatten()
-    losses = rows * (outputs.shape[1] if outputs.ndim == 3 else 1)
-    jacobian = torch.empty(len(flat), size, dtype=torch.float64)
-    for i in range(len(flat)):
-        grads = torch.autograd.grad(flat[i], parameters, retain_graph=True, allow_unused=True)
-        jacobian[i] = torch.cat(
-            [
-                torch.zeros(p.numel(), dtype=torch.float64) if g is None else g.flatten()
-                for p, g in zip(parameters, grads, strict=True)
-            ]
-        )
-    largest = float(torch.linalg.eigvalsh(jacobian @ jacobian.T)[-1])
-    return second_derivative / losses * largest if np.isfinite(largest) else None
+def steepest(
+    model: nn.Module, loss_fn: Any, x: Tensor, c: Tensor, y: Tensor, second_derivative: float
+) -> float | None:
+    """Largest eigenvalue of the Gauss–Newton matrix of the rows with ``second_derivative`` for the loss's
+    own; None where it is not finite."""
+    found = largest_eigenvalue(
+        gauss_newton(Problem(model, loss_fn, x, c, y), second_derivative), _SEED, _MOST_PRODUCTS, _PRECISE
+    )
+    return found.value if np.isfinite(found.value) else None
 
 
 # ------------------------------------------------------------------------------ gradients of single rows
@@ -281,7 +259,7 @@ def row_gradient_norms(model: nn.Module, loss_fn: Any, part: Part, positions: Ar
     """‖gradient of one row's loss‖ for each row, in eval mode, NaN where it is not finite; the model is
     untouched.
     """
-    twin = _members_apart(copy.deepcopy(model).eval())
+    twin = members_apart(copy.deepcopy(model).eval())
     parameters = [p for p in twin.parameters() if p.requires_grad]
     x, c, y = batch_of(part, positions)
     norms = np.full(len(positions), np.nan)

@@ -37,6 +37,9 @@ class Averaged:
         finally:
             self._values.copy_(kept)
 
+    def divisor(self) -> Tensor | None:
+        return self._inner.divisor()
+
     def state(self) -> dict[str, Any]:
         return {"inner": self._inner.state(), "average": self._average, "steps": self._steps}
 

@@ -95,6 +95,14 @@ class Ensemble(Network):
         return torch.cat([mean(run(x[rows], None if c is None else c[rows])) for rows in chunks])
 
 
+def members_apart(model: nn.Module) -> nn.Module:
+    """The model; of an ensemble, such that each member's output is told outside training too: each has a
+    loss of its own."""
+    if isinstance(model, Ensemble):
+        model.apart = True
+    return model
+
+
 def _log_mean(logarithms: Tensor) -> Tensor:
     return logarithms.logsumexp(1) - math.log(logarithms.shape[1])
 

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from gradkeel.contract import config as contract
 from gradkeel.contract.states import Family, Severity
+from gradkeel_worker.curvature.limits import local_stability_limit
 from gradkeel_worker.diagnosis import remedies
-from gradkeel_worker.diagnosis.case import INFLATED, Case, local_limit
+from gradkeel_worker.diagnosis.case import INFLATED, Case
 from gradkeel_worker.diagnosis.feed import ColumnFeed, TargetFeed
 from gradkeel_worker.diagnosis.finding import Finding, Remedy
 from gradkeel_worker.diagnosis.words import finite, listed, number, times
@@ -88,7 +89,7 @@ def _limits(case: Case) -> Json:
         "stability_limit_as_fed": start.curvature_as_fed,
         "stability_limit_with_scaled_inputs": start.curvature_scaled_inputs,
     }
-    return {name: local_limit(optimizer, value) for name, value in pairs.items() if value}
+    return {name: local_stability_limit(optimizer, value) for name, value in pairs.items() if value}
 
 
 def _features_text(case: Case, large: list[ColumnFeed], guilty: bool) -> str:
