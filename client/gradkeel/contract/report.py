@@ -173,9 +173,25 @@ _GRADIENT_CHECK = _record(
                 }
             ),
         },
+        "culprits": {
+            "type": "array",
+            "description": "layers, or the loss, whose backward is wrong, checked one by one",
+            "items": _record(
+                {
+                    "what": {"enum": ["layer", "loss"]},
+                    "name": {"type": "string"},
+                    "kind": {"type": "string"},
+                    "with_respect_to": {"type": "array", "items": {"type": "string"}},
+                    "relative_error": _NUMBER,
+                    "factor": _NUMBER,
+                }
+            ),
+        },
         "h_sweep": {"type": "array"},
         "method": {"type": "string"},
     },
+    # culprits came later: reports of before are without them
+    required=["h_sweep", "method", "parameters"],
     nullable=True,
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,6 +12,8 @@ from gradkeel_store.page.source import mapping, number, text
 
 NOTHING = "–"
 _SUPERSCRIPT = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
+_POWER = re.compile(r"(?<![\w.])(-?\d+(?:\.\d+)?)e([+-]?)0*(\d{1,3})(?![\w.]*\w)")
+_NEGATIVE = re.compile(r"(?<![\w.,\-”])-(?=\d)")
 
 VERDICTS: dict[str, tuple[str, str]] = {
     "healthy": (
@@ -49,7 +52,7 @@ RULES = {
     "clipping_dominates": "Clipping fires often",
     "lr_too_high": "Learning rate too high",
     "lr_too_low": "Learning rate too low",
-    "feature_scale": "Columns of very different size",
+    "feature_scale": "Columns on an unsuitable scale",
     "target_scale": "Target on an unsuitable scale",
     "outliers": "Outlier rows carry the training",
     "no_better_than_baseline": "No better than a simple baseline",
@@ -135,18 +138,29 @@ def _power(real: float, digits: int) -> str:
     return power if tidy == "1" else f"{tidy}×{power}"
 
 
-def decade(exponent: int) -> str:
-    """10 to a power, as an axis names it."""
-    plain = {-3: "0.001", -2: "0.01", -1: "0.1", 0: "1", 1: "10", 2: "100", 3: "1,000"}
-    return plain.get(exponent) or "10" + str(exponent).translate(_SUPERSCRIPT)
+_PLAIN = {-3: "0.001", -2: "0.01", -1: "0.1", 0: "1", 1: "10", 2: "100", 3: "1,000"}
+
+
+def decade(exponent: int, *, plain: bool = True) -> str:
+    """10 to a power, as an axis names it: small ones, where ``plain``, as plain numbers."""
+    known = _PLAIN.get(exponent) if plain else None
+    return known or "10" + str(exponent).translate(_SUPERSCRIPT)
 
 
 def exact(value: Any, digits: int = 4) -> Html:
     """A number for reading, nine digits of it for machines and, by the page's script, as a tooltip."""
-    real = number(value)
-    if real is None:
+    return _data(value, figure(value, digits))
+
+
+def setting(value: Any) -> Html:
+    """The same of a number whose last zeros say nothing: 0.01, not 0.01000."""
+    return _data(value, brief(value))
+
+
+def _data(value: Any, words: str) -> Html:
+    if number(value) is None:
         return tag("span", NOTHING, cls="none")
-    return tag("data", figure(real, digits), value=f"{value:.9g}")
+    return tag("data", words, value=f"{value:.9g}")
 
 
 def percent(fraction: Any) -> str:
@@ -158,6 +172,17 @@ def percent(fraction: Any) -> str:
     if hundredths and abs(hundredths) < 0.1:
         return "less than 0.1\u00a0%"
     return f"{hundredths:.1f}".removesuffix(".0").replace("-", "−") + "\u00a0%"
+
+
+def prose(words: str) -> str:
+    """A report's sentence with its numbers as people write them: 2.1e+14 as 2.1×10¹⁴, -3 as −3."""
+    return _NEGATIVE.sub("−", _POWER.sub(_as_power, words))
+
+
+def _as_power(found: re.Match[str]) -> str:
+    mantissa, sign, digits = found.groups()
+    power = decade(int(digits) * (-1 if sign == "-" else 1), plain=False)
+    return power if mantissa == "1" else f"{mantissa}×{power}"
 
 
 def duration(seconds: Any) -> str:

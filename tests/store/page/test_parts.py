@@ -18,7 +18,7 @@ from gradkeel_store.page.markup import Html, escape, shorten, tag
 from gradkeel_store.page.sampling import evenly, kept_indices
 from gradkeel_store.page.scales import fitting, linear, logarithmic
 from gradkeel_store.page.sections.result import gains
-from gradkeel_store.page.wording import brief, duration, figure, percent
+from gradkeel_store.page.wording import brief, duration, figure, percent, prose
 
 FINITE = st.floats(-1e307, 1e307)
 
@@ -41,6 +41,19 @@ FINITE = st.floats(-1e307, 1e307)
 )
 def test_figures(value: object, shown: str) -> None:
     assert figure(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("grew 2.1e+14 times", "grew 2.1×10¹⁴ times"),
+        ("below 6.3e-06, gain -2.06 (-5.26 to 1.4)", "below 6.3×10⁻⁶, gain −2.06 (−5.26 to 1.4)"),
+        ("h = 1e-1 … 1e-9.", "h = 10⁻¹ … 10⁻⁹."),
+        ("column “a1e5”, x-3, 2026-11-21, e-7, v1.2e3.4, 1e99999", None),
+    ],
+)
+def test_numbers_in_sentences(written: str, read: str | None) -> None:
+    assert prose(written) == (read or written)
 
 
 def number_read(shown: str) -> float:

@@ -8,26 +8,25 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gradkeel_worker.diagnosis.culprits import find_culprits
+from gradkeel_worker.diagnosis.differences import (
+    STEPS,
+    Outcome,
+    Probe,
+    differences,
+    directions_through,
+    judge,
+)
+
 Json = dict[str, Any]
 Loss = Callable[[Tensor, Tensor], Tensor]
 
-STEPS = tuple(10.0**-k for k in range(1, 10))
-"""The distances h, 1e-1 … 1e-9."""
-TOLERANCE = 1e-5
-"""Largest relative error of central differences: they reach about 1e-9 on smooth float64 code, a wrong
-backward never does.
-"""
-_INFORMATIVE = 1e-3
-"""An h is informative where rounding alone explains at most this share of the derivative: 1 % off is then
-seen.
-"""
 _MAX_TENSORS = 48
 _MANY_TENSORS = 12
 """Above so many tensors each gets one direction and one entry: the time stays about the same."""
@@ -44,37 +43,6 @@ _METHOD = (
     "about float32 "
     "or about the data."
 )
-
-
-@dataclass(frozen=True)
-class _Probe:
-    """One directional derivative: autograd's value and both differences at every h."""
-
-    analytic: float
-    forward: np.ndarray[Any, Any]
-    backward: np.ndarray[Any, Any]
-
-    @property
-    def central(self) -> np.ndarray[Any, Any]:
-        return np.asarray((self.forward + self.backward) / 2)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What one probe or one parameter tensor came to."""
-
-    status: str
-    relative_error: float
-    absolute_error: float
-    h: float
-
-    def to_json(self) -> Json:
-        return {
-            "relative_error": self.relative_error,
-            "absolute_error": self.absolute_error,
-            "h": self.h,
-            "status": self.status,
-        }
 
 
 def in_float64(loss_fn: Loss) -> Loss:
@@ -115,6 +83,10 @@ class _Subject:
     def _deterministic(self) -> bool:
         return self.value() == self.value()
 
+    @property
+    def batch(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.x, self.c, self.y
+
     def loss(self) -> Tensor:
         return self.loss_fn(self.model(self.x, self.c), self.y)
 
@@ -131,85 +103,6 @@ class _Subject:
             for (name, p), g in zip(named.items(), found, strict=True)
         }
 
-    @torch.no_grad()
-    def differences(self, parameter: Tensor, direction: Tensor, value: float) -> tuple[Any, Any]:
-        """Forward and backward differences along ``direction`` at every h; the parameter is put back
-        exactly.
-        """
-        kept = parameter.clone()
-        forward, backward = [], []
-        for h in STEPS:
-            parameter.copy_(kept).add_(direction, alpha=h)
-            forward.append((self.value() - value) / h)
-            parameter.copy_(kept).sub_(direction, alpha=h)
-            backward.append((value - self.value()) / h)
-        parameter.copy_(kept)
-        return np.array(forward), np.array(backward)
-
-
-def _floor(value: float) -> np.ndarray[Any, Any]:
-    """Error that rounding of f alone can make at every h: 10 · ε · |f| / h."""
-    return 10 * float(np.finfo(np.float64).eps) * abs(value) / np.array(STEPS)
-
-
-def _has_kink(probe: _Probe, floor: np.ndarray[Any, Any], size: float) -> bool:
-    """Whether the one-sided derivatives stay apart as h shrinks: for a smooth f their gap shrinks with h."""
-    gap = np.abs(probe.forward - probe.backward)
-    usable = np.flatnonzero(floor < _INFORMATIVE * size)
-    if len(usable) < 2:
-        return False
-    last = usable[-1]
-    apart = bool(gap[last] > 1e-2 * size)
-    return apart and bool(gap[last] > 0.3 * gap[max(last - 1, 0)])
-
-
-def judge(probe: _Probe, value: float) -> Outcome:
-    """pass, fail, kink or dead for one directional derivative of a loss of size ``value``."""
-    floor = _floor(value)
-    error = np.abs(probe.analytic - probe.central)
-    sizes = np.maximum(abs(probe.analytic), np.abs(probe.central))
-    size = float(max(abs(probe.analytic), np.median(np.abs(probe.central))))
-    if not np.isfinite(error).all():
-        return Outcome("fail", float("inf"), float("inf"), STEPS[0])
-    if np.all(sizes <= floor * 1.0000001) or size == 0.0:
-        return Outcome("dead", 0.0, float(error.min()), STEPS[int(error.argmin())])
-    relative = error / np.where(sizes > 0, sizes, 1.0)
-    informative = floor <= _INFORMATIVE * sizes
-    trusted = informative if informative.any() else np.ones_like(informative)
-    best = int(np.where(trusted, relative, np.inf).argmin())
-    agrees = bool((trusted & (error <= TOLERANCE * sizes + floor)).any())
-    status = "pass" if agrees else _disagreement(probe, floor, size)
-    return Outcome(status, float(relative[best]), float(error[best]), STEPS[best])
-
-
-def _disagreement(probe: _Probe, floor: np.ndarray[Any, Any], size: float) -> str:
-    """fail where the numeric derivative settles on another value than autograd's, dead where both are too
-    small to be told from rounding once h is small, else kink.
-
-    Settled: between two neighbouring h that rounding leaves readable, it changes far less than autograd is
-    off. Across the kinks of relu, or where h is large for weights this small, it changes as much.
-    """
-    if _has_kink(probe, floor, size):
-        return "kink"
-    central = probe.central
-    error, change = np.abs(probe.analytic - central), np.abs(np.diff(central))
-    readable = floor <= _INFORMATIVE * np.abs(central)
-    pairs = readable[:-1] & readable[1:] & (error[1:] > 5 * (change + floor[1:]))
-    if any(_stays(central, floor, int(i) + 1, error[i + 1]) for i in np.flatnonzero(pairs)):
-        return "fail"
-    # The nearest h that is not readable bounds what a derivative there may be.
-    hidden = ~readable & (np.abs(central) <= floor) & (abs(probe.analytic) <= floor)
-    return "dead" if hidden.any() and hidden[readable.nonzero()[0].max(initial=-1) + 1 :].all() else "kink"
-
-
-def _stays(central: np.ndarray[Any, Any], floor: np.ndarray[Any, Any], at: int, error: float) -> bool:
-    """Whether the numeric derivative keeps its value at every smaller h, as far as rounding lets it be seen.
-
-    A value that it leaves again was not the derivative.
-    """
-    moved = np.abs(central[at + 1 :] - central[at])
-    return bool((moved <= 0.2 * error + 2 * floor[at + 1 :]).all())
-
 
 _ORDER = ("fail", "kink", "pass", "dead")
 
@@ -219,23 +112,6 @@ def _worst(outcomes: list[Outcome]) -> Outcome:
     return min(outcomes, key=lambda one: (_ORDER.index(one.status), -one.relative_error))
 
 
-def _directions(
-    gradient: Tensor, generator: torch.Generator, directions: int, coordinates: int
-) -> list[Tensor]:
-    """Unit directions: random ones, then single entries (the steepest first, the rest at random)."""
-    found = []
-    for _ in range(directions):
-        direction = torch.randn(gradient.shape, generator=generator, dtype=torch.float64)
-        found.append(direction / direction.norm())
-    steepest = int(gradient.abs().flatten().argmax())
-    chosen = torch.randint(gradient.numel(), (coordinates,), generator=generator).tolist()
-    for entry in dict.fromkeys([steepest, *chosen][:coordinates]):
-        direction = torch.zeros(gradient.shape, dtype=gradient.dtype)
-        direction.view(-1)[entry] = 1.0
-        found.append(direction)
-    return found
-
-
 def _spread(names: list[str]) -> list[str]:
     """At most _MAX_TENSORS of the names, evenly spread, first and last included."""
     if len(names) <= _MAX_TENSORS:
@@ -243,7 +119,7 @@ def _spread(names: list[str]) -> list[str]:
     return [names[i] for i in np.linspace(0, len(names) - 1, _MAX_TENSORS).round().astype(int)]
 
 
-def _curve(probes: list[_Probe], which: str) -> list[float | None]:
+def _curve(probes: list[Probe], which: str) -> list[float | None]:
     """Median relative error at every h over the probes that are not dead."""
     curves = []
     for probe in probes:
@@ -271,6 +147,7 @@ def check_gradients(
     ``x`` [n, d], ``c`` int64 [n, k], ``y`` (as the loss takes it) are one fixed batch, as the job feeds it.
     Returns
     ``{"parameters": {name: {relative_error, absolute_error, h, status}},
+    "culprits": [{what, name, kind, with_respect_to, relative_error, factor}] (empty where nothing fails),
     "h_sweep": [{h, central, forward, parameters}], "method": text}``.
     Raises ValueError where the loss of a fixed batch is random or not finite.
     """
@@ -281,40 +158,40 @@ def check_gradients(
         value = subject.value()
         if not np.isfinite(value):
             raise ValueError("the loss of the fixed batch is not finite")
-        probes = _probe_all(subject, value, seed, directions, coordinates)
+        probes = _probe_all(subject, seed, directions, coordinates)
+        outcomes = {name: _worst([judge(probe, value) for probe in each]) for name, each in probes.items()}
+        wrong = any(outcome.status == "fail" for outcome in outcomes.values())
+        culprits = find_culprits(subject.model, subject.loss_fn, subject.batch, seed) if wrong else []
     method = _METHOD.format(
         rows=min(rows, len(x)), place=place, directions=directions, coordinates=coordinates
     )
     return {
-        "parameters": {
-            name: _worst([judge(probe, value) for probe in each]).to_json() for name, each in probes.items()
-        },
+        "parameters": {name: outcome.to_json() for name, outcome in outcomes.items()},
+        "culprits": [culprit.to_json() for culprit in culprits],
         "h_sweep": _sweep(probes),
         "method": method,
     }
 
 
-def _probe_all(
-    subject: _Subject, value: float, seed: int, directions: int, coordinates: int
-) -> dict[str, list[_Probe]]:
+def _probe_all(subject: _Subject, seed: int, directions: int, coordinates: int) -> dict[str, list[Probe]]:
     generator = torch.Generator().manual_seed(seed)
     gradients = subject.gradients()
     if len(gradients) > _MANY_TENSORS:
         directions, coordinates = min(directions, 1), min(coordinates, 1)
     parameters = dict(subject.model.named_parameters())
-    found: dict[str, list[_Probe]] = {}
+    found: dict[str, list[Probe]] = {}
     for name in _spread(list(gradients)):
         found[name] = [
-            _Probe(
+            Probe(
                 float((gradients[name] * direction).sum()),
-                *subject.differences(parameters[name].data, direction, value),
+                *differences(subject.value, parameters[name].data, direction),
             )
-            for direction in _directions(gradients[name], generator, directions, coordinates)
+            for direction in directions_through(gradients[name], generator, directions, coordinates)
         ]
     return found
 
 
-def _sweep(probes: dict[str, list[_Probe]]) -> list[Json]:
+def _sweep(probes: dict[str, list[Probe]]) -> list[Json]:
     """One entry per h: median relative errors over all probes, and by parameter (central differences)."""
     everything = [probe for each in probes.values() for probe in each]
     central, forward = _curve(everything, "central"), _curve(everything, "forward")

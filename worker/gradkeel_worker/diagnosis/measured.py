@@ -9,6 +9,11 @@ from gradkeel_worker.diagnosis.evidence import Origin
 
 Json = dict[str, Any]
 
+AGREEMENT = 1e-5
+"""Largest relative error of central differences in float64: they reach about 1e-9 on smooth code, a wrong
+backward never does.
+"""
+
 
 @dataclass(frozen=True)
 class Start:

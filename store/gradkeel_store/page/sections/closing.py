@@ -86,7 +86,8 @@ def _plain(value: Any) -> Child:
         ]
     if items(value):
         return ", ".join(shorten(one, 80) for one in value[:20])
-    return tag("span", shorten(value, 200), cls="mono")
+    words = {True: "yes", False: "no"}.get(value, value) if isinstance(value, bool) else value
+    return tag("span", shorten(words, 200), cls="mono")
 
 
 def _config(view: View) -> Html | None:

@@ -9,7 +9,7 @@ from gradkeel_store.page.layout import laid_out
 from gradkeel_store.page.markup import Child, Html, details, escape, name, shorten, showable, table, tag
 from gradkeel_store.page.sections.section import Section, absent, further
 from gradkeel_store.page.source import View, items, mapping, number, text
-from gradkeel_store.page.wording import SEVERITIES, exact, place, rule_title, sentence_case
+from gradkeel_store.page.wording import SEVERITIES, place, prose, rule_title, sentence_case, setting
 
 MOST = 60  # findings drawn; the JSON beside the page holds them all
 _ANCHORS = {
@@ -75,7 +75,7 @@ def _marks(finding: dict[str, Any]) -> Html:
 def _body(view: View, finding: dict[str, Any], index: int) -> list[Child]:
     explanation = text(finding.get("explanation"))
     return [
-        tag("p", shorten(explanation, 4000), cls="explanation") if explanation else None,
+        tag("p", shorten(prose(explanation), 4000), cls="explanation") if explanation else None,
         _remedy(view, mapping(finding.get("remedy")), index),
         _evidence(finding, index),
         _others(finding),
@@ -102,7 +102,7 @@ def evidence_value(key: str, value: Any) -> Child:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if number(value) is not None:
-        return exact(value)
+        return setting(value)
     if key in _CODES and text(value):
         return shorten(text(value).replace("_", " "), 200)
     if key == "series":
@@ -166,9 +166,9 @@ def _confidence(finding: dict[str, Any]) -> Html | None:
 def _remedy(view: View, remedy: dict[str, Any], index: int) -> Html | None:
     if not remedy:
         return None
-    said = tag("p", shorten(remedy["text"], 2000)) if text(remedy.get("text")) else None
+    said = tag("p", shorten(prose(remedy["text"]), 2000)) if text(remedy.get("text")) else None
     patch = mapping(remedy.get("patch"))
-    parts = [tag("h4", "What to change"), said, patch_block(patch, index) if patch else None]
+    parts = [tag("h4", "What to change"), said, _patch(view, patch, index) if patch else None]
     if patch and index == _applied(view) and view.job.get("id"):
         parts.append(
             tag(
@@ -179,6 +179,16 @@ def _remedy(view: View, remedy: dict[str, Any], index: int) -> Html | None:
             )
         )
     return tag("div", *parts, _tried(mapping(remedy.get("tried")), index), cls="remedy")
+
+
+def _patch(view: View, patch: dict[str, Any], index: int) -> Html:
+    """The patch; where an earlier finding has the same, a reference to that one."""
+    known = [mapping(mapping(one.get("remedy")).get("patch")) for one in view.entries("findings")[:index]]
+    if patch not in known:
+        return patch_block(patch, index)
+    first = known.index(patch)
+    to = tag("a", rule_title(view.entries("findings")[first].get("rule")), href=f"#finding-{first}")
+    return tag("p", "The patch is that of the finding above: ", to, ".", cls="note")
 
 
 def _applied(view: View) -> int | None:

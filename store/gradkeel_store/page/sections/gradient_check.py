@@ -14,13 +14,14 @@ from gradkeel_store.page.source import (
     Number,
     Numbers,
     View,
+    items,
     mapping,
     number,
     present,
     records,
     text,
 )
-from gradkeel_store.page.wording import brief, count, exact, figure, listed, sentence_case
+from gradkeel_store.page.wording import brief, count, exact, figure, listed, prose, sentence_case, setting
 
 LEAD = (
     "A gradient can be checked without trusting the code that computes it: nudge a weight by a "
@@ -34,13 +35,17 @@ STATUS = {
     "dead": "both are zero: a dead path, not a pass",
 }
 _COUNTED = {
-    "pass": "agree with finite differences",
-    "fail": "do not",
-    "kink": "crossed a kink (no verdict)",
-    "dead": "lie on a dead path, where both numbers are zero (no verdict)",
+    # of one, of several
+    "pass": ("agrees with finite differences", "agree with finite differences"),
+    "fail": ("does not", "do not"),
+    "kink": ("crossed a kink (no verdict)", "crossed a kink (no verdict)"),
+    "dead": (
+        "lies on a dead path, where both numbers are zero (no verdict)",
+        "lie on a dead path, where both numbers are zero (no verdict)",
+    ),
 }
 LIMIT = 1e-5
-_MOST = 200
+_MOST, _MOST_CULPRITS = 200, 20
 
 
 def gradient_check_section(view: View) -> tuple[Section, dict[str, Any]]:
@@ -52,12 +57,15 @@ def gradient_check_section(view: View) -> tuple[Section, dict[str, Any]]:
     drawn, readings = _curve(check)
     said = _method(text(check.get("method")).rstrip("."))
     return Section(
-        "gradient-check", title, LEAD, [_verdict(check), drawn, _parameters(check, view.most(_MOST)), said]
+        "gradient-check",
+        title,
+        LEAD,
+        [_verdict(check), _culprits(check), drawn, _parameters(check, view.most(_MOST)), said],
     ), readings
 
 
 def _method(method: str) -> Html | None:
-    words = sentence_case(method) if " " not in method else method
+    words = sentence_case(method) if " " not in method else prose(method)
     return tag("p", f"Method: {shorten(words, 800)}.", cls="note") if method else None
 
 
@@ -73,8 +81,32 @@ def _verdict(check: dict[str, Any]) -> Html | None:
     states = [text(mapping(entry).get("status")) for entry in mapping(check.get("parameters")).values()]
     if not states:
         return None
-    parts = [f"{states.count(state):,} {words}" for state, words in _COUNTED.items() if state in states]
+    counts = {state: states.count(state) for state in _COUNTED if state in states}
+    parts = [f"{amount:,} {_COUNTED[state][amount > 1]}" for state, amount in counts.items()]
     return tag("p", f"Of {count(len(states), 'parameter tensor')}, ", listed(parts), ".", cls="result")
+
+
+def _culprits(check: dict[str, Any]) -> Html | None:
+    """Layers, or the loss, whose own backward was found wrong."""
+    given = records(check.get("culprits"))
+    if not given:
+        return None
+    rows = [
+        (
+            name(one.get("name"), 60),
+            name(one.get("kind"), 40),
+            listed([shorten(part, 40) for part in items(one.get("with_respect_to"))[:12]]),
+            setting(one.get("factor")),
+            exact(one.get("relative_error"), 3),
+        )
+        for one in given[:_MOST_CULPRITS]
+    ]
+    head = ("Layer or loss", "Class", "Derivative in", "Autograd ÷ measured", "Relative error")
+    return tag(
+        "div",
+        table(head, rows, caption="Whose backward is wrong, each checked by itself", cls="numbers"),
+        further(len(given) - _MOST_CULPRITS, "layer"),
+    )
 
 
 def sweep(check: dict[str, Any]) -> tuple[list[float], dict[str, Numbers]]:

@@ -6,7 +6,17 @@ from gradkeel.contract.config import target_text
 from gradkeel_store.page.markup import Child, Html, name, shorten, tag
 from gradkeel_store.page.sections.scores import headline
 from gradkeel_store.page.source import View, mapping, number, text
-from gradkeel_store.page.wording import VERDICTS, brief, count, duration, figure, listed, percent, rule_title
+from gradkeel_store.page.wording import (
+    VERDICTS,
+    brief,
+    count,
+    duration,
+    figure,
+    listed,
+    percent,
+    prose,
+    rule_title,
+)
 
 # Each verdict has a shape of its own, so that colour is never the only sign.
 _SIGNS = {
@@ -42,7 +52,7 @@ def header(view: View) -> Html:
     words = [
         tag("p", "Verdict", cls="eyebrow"),
         tag("p", word, cls="word"),
-        tag("p", said or meaning, cls="summary"),
+        tag("p", prose(said) or meaning, cls="summary"),
     ]
     also = tag("p", _worth(view, verdict), cls="meaning") if _worth(view, verdict) else None
     banner = tag(
