@@ -136,7 +136,7 @@ class Case:
     @cached_property
     def cause(self) -> str | None:
         """Most likely cause of an explosion or a non-finite value: data_cell, domain, inputs, target,
-        outliers, lr.
+        outliers, precision, lr.
 
         Where nothing blew up: inputs, target or lr if the run was strained and one of them explains it.
         """
@@ -150,7 +150,25 @@ class Case:
             return "domain"
         if not self.blown_up:
             return self._strain_cause()
+        if self.course.first_bad == 0:
+            return self._cause_before_any_step()
+        if self.bits_too_few and self.explosion is None:
+            return self._scale_cause() or "precision"
         return self._scale_cause() or ("outliers" if self.outliers_pull and not self.lr_is_high else "lr")
+
+    def _cause_before_any_step(self) -> str | None:
+        """What makes the first numbers too large: no step was taken, so it is not the learning rate."""
+        feed = self.feed
+        target = feed.target.rms if feed is not None and feed.target is not None else 0.0
+        inputs = feed.inflation if feed is not None else 0.0
+        if max(inputs, target) > INFLATED:
+            return "inputs" if inputs >= target else "target"
+        return "precision" if self.bits_too_few else None
+
+    @property
+    def bits_too_few(self) -> bool:
+        """Whether the first non-finite step, repeated in float32, was finite."""
+        return bool((self.evidence.readings.nonfinite_event or {}).get("finite_in_float32"))
 
     def _scale_cause(self) -> str | None:
         inputs, target = self.inputs_excess, self.target_excess

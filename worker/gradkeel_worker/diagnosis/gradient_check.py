@@ -81,7 +81,8 @@ class _Subject:
             raise ValueError("the loss of a fixed batch changes from one evaluation to the next")
 
     def _deterministic(self) -> bool:
-        return self.value() == self.value()
+        first, second = self.value(), self.value()
+        return first == second or (first != first and second != second)  # NaN is no chance
 
     @property
     def batch(self) -> tuple[Tensor, Tensor, Tensor]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 
+from gradkeel_worker.diagnosis.evidence import Origin
 from gradkeel_worker.diagnosis.provenance import trace_nonfinite
 from gradkeel_worker.engine.batches import Batch
 from gradkeel_worker.engine.objective import AlignedLoss
+from gradkeel_worker.engine.precision import Float32
 from gradkeel_worker.engine.run import Run
 from gradkeel_worker.losses import Loss
 from gradkeel_worker.probes.quiet import quiet
@@ -54,16 +58,24 @@ def _bad_inputs(run: Run, batch: Batch) -> dict[str, Any] | None:
 
 
 def _bad_operation(run: Run, batch: Batch) -> dict[str, Any]:
-    """Repeat the step's forward and backward pass beside it."""
-    with quiet(run.model, evaluate=False), run.precision.forward:
-        origin = trace_nonfinite(run.model, AlignedLoss(run.objective.loss), batch.x, batch.c, batch.y)
+    """Repeat the step's forward and backward pass beside it; where the matrix products are in fewer bits, in
+    float32 too, which tells whether it was the bits.
+    """
+    origin = _traced(run, batch, run.precision.forward)
+    reduced = type(run.precision) is not Float32
+    enough = {"finite_in_float32": _traced(run, batch, contextlib.nullcontext()) is None} if reduced else {}
     with quiet(run.model), torch.no_grad(), run.precision.forward:
         positions = _bad_rows(run, batch)
     if origin is None:
         return {"positions": positions}
     named = ("what", "kind", "operation", "producer", "largest_input")
     layer = None if origin.layer is None else _layer_name(run, origin.layer)
-    return {name: getattr(origin, name) for name in named} | {"layer": layer, "positions": positions}
+    return {name: getattr(origin, name) for name in named} | enough | {"layer": layer, "positions": positions}
+
+
+def _traced(run: Run, batch: Batch, form: AbstractContextManager[Any]) -> Origin | None:
+    with quiet(run.model, evaluate=False), form:
+        return trace_nonfinite(run.model, AlignedLoss(run.objective.loss), batch.x, batch.c, batch.y)
 
 
 def _layer_name(run: Run, module: str) -> str:

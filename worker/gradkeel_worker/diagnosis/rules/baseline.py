@@ -141,7 +141,7 @@ def _cause(case: Case, linear: bool) -> str:
             f"{number(float(case.course.losses[0]))} where the best constant has {number(case.constant_loss)}"
         )
     if linear:
-        return "the training, since a linear model on the same columns does clearly better"
+        return "the training, since a linear model on the same columns does better than the constant"
     return "the columns say little about the target; a linear model finds hardly more"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gradkeel.contract.patch import combine
+from gradkeel.contract.patch import combine, set_value
 from gradkeel.contract.states import Family, Severity
 from gradkeel_worker.diagnosis import remedies
 from gradkeel_worker.diagnosis.case import Case
@@ -50,10 +50,12 @@ def _severity(case: Case) -> Severity:
 
 
 def _cause(case: Case) -> str:
-    """data_cell, domain, loss_overflow, step_too_large or unknown."""
+    """data_cell, domain, fp16, loss_overflow, step_too_large or unknown."""
     origin = case.origin
     if case.cause in ("data_cell", "domain"):
         return str(case.cause)
+    if case.bits_too_few and case.explosion is None:
+        return "fp16"
     if _loss_overflows(case, origin):
         return "loss_overflow"
     if case.explosion is not None or _weights_ran_off(case):
@@ -133,6 +135,8 @@ def _because(case: Case, cause: str) -> str:
         "data_cell": "It came from a cell of the data.",
         "domain": "Most likely cause: an operation such as a logarithm, a root or a division got a value "
         "outside its domain.",
+        "fp16": f"The number does not fit into {case.config.precision}: the same step, repeated in float32, "
+        "was finite.",
         "loss_overflow": "Most likely cause: the loss itself is too large for 32-bit numbers.",
         "step_too_large": "Most likely cause: the steps before it were too large, and the weights ran off.",
         "unknown": "The readings do not show where it came from.",
@@ -163,16 +167,20 @@ def _afterwards(case: Case) -> str:
     bad = case.course.bad
     if case.lost:
         return " Training could not go on."
-    if len(bad) and not bad[-1]:
-        share = percent(float(bad.mean()))
-        return f" {int(bad.sum())} of {len(bad)} steps ({share}) were affected; training went on."
-    return ""
+    if not len(bad):
+        return ""
+    counted = f"{int(bad.sum())} of {len(bad)} steps ({percent(float(bad.mean()))})"
+    skipped = case.evidence.readings.skipped
+    if len(skipped) == len(bad) and bool(skipped[bad].all()):
+        return f" {counted} were skipped for it, and training went on with the others."
+    return "" if bad[-1] else f" {counted} were affected; training went on."
 
 
 def _alternatives(cause: str) -> tuple[str, ...]:
     return {
         "step_too_large": ("an overflow of the loss",),
         "loss_overflow": ("a step that was too large",),
+        "fp16": ("numbers that a smaller scale of inputs, target or weights would have kept small",),
         "unknown": ("an overflow of the loss", "a step that was too large", "a module of your own"),
     }.get(cause, ())
 
@@ -189,6 +197,15 @@ def _remedy(case: Case, cause: str) -> Remedy:
             "Correct the cell, or let missing and infinite cells be filled with the column's median.",
             remedies.fill_missing(case),
         )
+    if cause == "fp16" and case.cause == "precision":
+        text = "Train in bf16, which has the range of float32, or in float32."
+        return Remedy(text, set_value(("precision",), "bf16"))
+    if cause == "domain" and case.course.first_bad == 0:
+        text = (
+            "Keep the operation's input inside its domain, by a clamp or an offset before it: no step had "
+            "been taken, so that no change of the config mends it."
+        )
+        return Remedy(text, {})
     if cause == "domain":
         lr = remedies.calmer_lr(case)
         text = "Keep the operation's input inside its domain; a smaller step may also keep it there."

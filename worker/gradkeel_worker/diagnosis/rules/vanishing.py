@@ -8,7 +8,8 @@ from gradkeel_worker.diagnosis import remedies
 from gradkeel_worker.diagnosis.case import Case
 from gradkeel_worker.diagnosis.course import finite_median
 from gradkeel_worker.diagnosis.finding import Finding, Remedy
-from gradkeel_worker.diagnosis.words import finite, number
+from gradkeel_worker.diagnosis.units import affected_units
+from gradkeel_worker.diagnosis.words import finite, listed, number, plural
 
 VANISHED = 1e-3
 _TINY_UPDATE = 1e-6
@@ -33,9 +34,8 @@ def vanishing_gradient(case: Case) -> list[Finding]:
             severity=Severity.CRITICAL,
             confidence="high" if ratio < VANISHED / 10 else "medium",
             explanation=(
-                f"The gradient that reaches the first layer ({names[first]}) is {number(ratio)} of the last "
-                "layer's, per "
-                f"weight, and the model did no better than a constant. Most likely cause: {_cause(case)}."
+                f"{_seen(ratio, names[first])}, and the model did no better than a constant. "
+                f"Most likely cause: {_cause(case)}."
             ),
             remedy=Remedy(_advice(case), patch),
             evidence={
@@ -55,6 +55,13 @@ def vanishing_gradient(case: Case) -> list[Finding]:
             ),
         )
     ]
+
+
+def _seen(ratio: float, first: str) -> str:
+    if ratio == 0:
+        return f"No gradient reaches the first layer ({first})"
+    size = f"{number(ratio)} of the last layer's, per weight"
+    return f"The gradient that reaches the first layer ({first}) is {size}"
 
 
 def _layer_update(case: Case, layer: int) -> float | None:
@@ -84,12 +91,16 @@ def activations(case: Case) -> list[str]:
 
 
 def _cause(case: Case) -> str:
+    dead = affected_units(case.evidence.readings, "dead_fraction")
+    if dead:
+        places = listed([name for name, _, _ in dead])
+        return f"units that put out 0 on every row that was looked at, in {places}"
     saturating = [name for name in activations(case) if name in _SATURATING]
     depth = len(case.evidence.readings.layers)
     if saturating:
         return (
-            f"{' and '.join(saturating)} in {depth} layers: each layer passes on only a fraction of the "
-            "gradient"
+            f"{' and '.join(saturating)} in {plural(max(1, depth - 1), 'layer')}: each passes on only a "
+            "fraction of the gradient"
         )
     if not isinstance(case.config.model, contract.Linear) and case.config.model.init.kind in (
         "normal",
@@ -99,7 +110,7 @@ def _cause(case: Case) -> str:
             f"the initialisation ({case.config.model.init.kind}), which starts the weights too small for "
             "this depth"
         )
-    return f"a depth of {depth} layers without normalisation"
+    return f"a depth of {plural(depth, 'layer')}, of which each passes on less"
 
 
 def _advice(case: Case) -> str:
