@@ -68,10 +68,20 @@ def read_report(row: JobRow) -> dict[str, Any]:
 
 
 def _report_of_no_run(row: JobRow) -> dict[str, Any]:
-    if row.state == JobState.CANCELLED:
-        return empty_report(summary="The job was cancelled before its first step.")
-    reason = (row.error or {}).get("message", "no reason was recorded")
-    return empty_report(summary=f"The job failed before its first step was recorded: {reason}")
+    status = (row.error or {}).get("code") or str(row.state)
+    told: dict[str, Any] = {"status": status, "error": row.error, "rests_on": [], "attempts": row.attempt}
+    return empty_report(summary=_of_no_run(row)) | {"provenance": told}
+
+
+def _of_no_run(row: JobRow) -> str:
+    """What is known of a job that left no readings: one that was begun may have trained all the same."""
+    cancelled = row.state == JobState.CANCELLED
+    reason = str((row.error or {}).get("message") or "no reason was recorded").rstrip(".")
+    ended = "The job was cancelled" if cancelled else "The job failed"
+    if row.attempt == 0:
+        return f"{ended} before its first step{'' if cancelled else f': {reason}'}."
+    why = "" if cancelled else f": {reason}"
+    return f"{ended}{why}. No readings of its training are left, so that nothing can be said of that."
 
 
 @blueprint.route("/<job_id>/series", methods=["GET"])

@@ -62,6 +62,25 @@ def test_a_job_cancelled_while_queued_has_a_report_with_no_steps(
     assert pyarrow.parquet.read_table(io.BytesIO(series)).num_rows == 0
 
 
+def test_a_job_whose_worker_left_no_readings_says_no_more_than_that(
+    service: Service, client: httpx.Client
+) -> None:
+    """It was begun, and may have trained: nobody knows."""
+    job = service.running_job()
+    while job.state == "running":
+        lost = service.records.requeue_lost(job.id, job.fence)
+        assert lost is not None
+        job = service.records.claim_job(job.id, "test") or lost
+    report = client.get(f"/v1/jobs/{job.id}/report").json()
+    jsonschema.validate(report, client.get("/v1/schemas/report.json").json())
+    assert report["summary"].startswith(
+        "The job failed: the training process or its worker died. No readings"
+    )
+    assert "before its first step" not in report["summary"]
+    told = report["provenance"]
+    assert (told["status"], told["attempts"], told["rests_on"]) == ("worker_lost", 3, [])
+
+
 def test_a_job_whose_data_was_rejected_has_a_report(service: Service, client: httpx.Client) -> None:
     dataset = client.post("/v1/datasets", content=b"a,b\n1\n").json()
     job = client.post("/v1/jobs", json={"dataset_id": dataset["id"], "target": "b"}).json()

@@ -24,7 +24,7 @@ from gradkeel_worker.background import Background
 from gradkeel_worker.checkpoints import Checkpoints
 from gradkeel_worker.holdings import Holding
 from gradkeel_worker.joblog import JobLog
-from gradkeel_worker.kept import with_model_told
+from gradkeel_worker.kept import UNFINISHED, with_model_told
 from gradkeel_worker.limits import Bounds
 from gradkeel_worker.outcome import Outcome
 from gradkeel_worker.parts import Parts
@@ -282,12 +282,12 @@ class _Attempt:
             self.checkpoints.store()
             self._requeue(end, {})
             return
-        error = end.error if end.state is not None else _error(JobErrorCode(end.code), "")
+        error = end.error if end.state is not None else _error(JobErrorCode(end.code), _died(end.code))
         if not (self.work / outcome.REPORT).exists():
             found = self._report_what_is_known(end, error) or found
         verdict = found.verdict if found else None
-        if end.stopped is not None:
-            verdict = self._tell_of_model(end.stopped, bool(found and found.model))
+        if (how := end.stopped or (error or {}).get("code")) in UNFINISHED:
+            verdict = self._tell_of_model(how, bool(found and found.model))
         left: Json = self._store_files() | {
             "metrics": found.metrics if found else None,
             "verdict": verdict,
@@ -313,17 +313,12 @@ class _Attempt:
 
     def _requeue(self, end: End, left: Json, model: Json | None = None) -> None:
         """Back to the queue; after the last attempt this is the job's end, with what is `left` of it."""
-        message = (
-            failures.out_of_memory()["message"]
-            if end.code == JobErrorCode.OUT_OF_MEMORY
-            else "the training process died again and again"
-        )
         row = self._persist(
             lambda: self.parts.records.requeue_lost(
                 self.job.id,
                 self.job.fence,
                 code=end.code,
-                message=message,
+                message=_died(end.code),
                 model=model,
                 left=left,
                 events=self._told,
@@ -345,11 +340,13 @@ class _Attempt:
             if found is not None and (self.work / outcome.REPORT).exists():
                 return found
         self.joblog.add("no report could be drawn up from the readings")
-        outcome.write_json(self.work / outcome.REPORT, empty_report())
+        told: Json = {"status": status, "error": error if status != "cancelled" else None, "rests_on": []}
+        summary = f"The job ended ({status}), and no report on its training could be drawn up."
+        outcome.write_json(self.work / outcome.REPORT, empty_report(summary=summary) | {"provenance": told})
         return None
 
     def _tell_of_model(self, status: str, kept: bool) -> str | None:
-        """Only here is it known whether a stopped job's model came in time; the report's verdict."""
+        """Only here is it known whether an unfinished job's model came in time; the report's verdict."""
         path = self.work / outcome.REPORT
         report = with_model_told(json.loads(path.read_text(encoding="utf-8")), status, kept)
         outcome.write_json(path, report)
@@ -419,6 +416,13 @@ def _judge_words(found: Outcome, ending: Ending) -> End:
     return End(
         JobState.FAILED, found.error or _error(JobErrorCode.INTERNAL, f"the child ended as {found.status}")
     )
+
+
+def _died(code: str) -> str:
+    """Why a job ends whose process died at every attempt."""
+    if code == JobErrorCode.OUT_OF_MEMORY:
+        return str(failures.out_of_memory()["message"])
+    return "the training process died again and again"
 
 
 def _error(code: JobErrorCode, message: str) -> Json:

@@ -296,9 +296,10 @@ def report_from_readings(work: Path) -> Outcome:
 
 def _leave_word(readings: Readings, job: Json, work: Path) -> Outcome:
     """The report on readings alone, of a job that ended as its ``status`` says."""
+    rough = resolve(job["submitted"])
     report = partial_report(
         readings,
-        resolve(job["submitted"]),
+        resolve(job["submitted"], shape_of(rough, job["profile"])),
         job["submitted"],
         job["status"],
         job["error"],

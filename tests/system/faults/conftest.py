@@ -85,6 +85,11 @@ class Victim:
         key: str = json.loads((self.data / "profile.json").read_text())["api_key"]
         return key
 
+    @property
+    def url(self) -> str:
+        url: str = json.loads((self.data / "profile.json").read_text())["url"]
+        return url
+
     def client(self) -> Client:
         profile = json.loads((self.data / "profile.json").read_text())
         return Client(profile["url"], profile["api_key"], max_retries=8)

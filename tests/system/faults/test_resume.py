@@ -19,6 +19,7 @@ from gradkeel_store.settings import Settings
 from processes import wait_for_exit
 
 from .conftest import CONFIG, Victim, running_victim
+from .reports import assert_whole_report
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
 Json = dict[str, Any]
@@ -105,7 +106,7 @@ def assert_resumed(client: Client, job: Job, expected: Json, *, attempts: int = 
     resumed = [event.data for event in events if event.name == "log" and "resumed" in event.data["message"]]
     (step,) = [each["step"] for each in resumed]
     assert step > 0
-    provenance = job.report()["provenance"]
+    provenance = assert_whole_report(client.url, job, "succeeded")["provenance"]
     assert (provenance["resumed_at"], provenance["attempts"]) == ([step], attempts)
     assert provenance["interruptions"] == job.interruptions == attempts - 1
     assert f"resumed from the checkpoint at step {step}" in job.logs()

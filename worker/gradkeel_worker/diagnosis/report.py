@@ -21,6 +21,7 @@ from gradkeel_worker.diagnosis.rules import RULES
 from gradkeel_worker.diagnosis.rules.clipping import role_of
 from gradkeel_worker.diagnosis.series import numbers, series_of
 from gradkeel_worker.diagnosis.summary import summarise
+from gradkeel_worker.diagnosis.words import plural
 from gradkeel_worker.engine.readings import Readings
 
 Json = dict[str, Any]
@@ -327,18 +328,33 @@ def _provenance(case: Case, failed: list[str]) -> Json:
         "precision": config.precision,
         "steps": case.course.length,
         "status": evidence.status,
-        "error": evidence.error,
-        "reproducible": _reproducible(evidence),
+        "error": None if evidence.status == "cancelled" else evidence.error,
+        "rests_on": _rests_on(evidence),
         "config": to_json(config),
         "notes": [*case.measured.notes, *failed],
         **evidence.provenance,
+        "reproducible": _reproducible(evidence),
     }
+
+
+def _rests_on(evidence: Evidence) -> list[str]:
+    """What there was to judge the run by: a job whose process is gone has left readings alone, or nothing."""
+    there = {
+        f"readings of {plural(len(evidence.readings.steps), 'step')}": len(evidence.readings.steps) > 0,
+        "the data set's profile": evidence.profile is not None,
+        "the data as it was fed": evidence.prepared is not None,
+        "the model that is returned": evidence.model is not None,
+        "metrics of that model": evidence.evaluation is not None
+        and any(evidence.evaluation.metrics.values()),
+    }
+    return [words for words, given in there.items() if given]
 
 
 def _reproducible(evidence: Evidence) -> bool:
     """Whether the run's own config decided where it ended."""
     ended = evidence.readings.stopped_by, evidence.status
-    return not _FROM_OUTSIDE.intersection(ended)
+    decided = evidence.provenance.get("reproducible", True)
+    return bool(decided) and not _FROM_OUTSIDE.intersection(ended)
 
 
 # --------------------------------------------------------------------------------------------- JSON and size

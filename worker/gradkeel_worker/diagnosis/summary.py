@@ -15,7 +15,8 @@ _VERDICTS = {
     Verdict.UNSTABLE: "Training was unstable, and its result should not be relied on before this is mended.",
     Verdict.DIVERGED: "Training diverged: its numbers grew without bound or stopped being numbers.",
 }
-_UNTIL_THEN = "Until then none of the signs that this report looks for was seen."
+_UNTIL_THEN = "Until then none of the signs that this report looks for was seen"
+_READINGS_ALONE = "; the readings were all there was to judge it by"
 _STATUS = {
     "cancelled": "The job was cancelled",
     "deadline": "The job ran out of time",
@@ -24,6 +25,9 @@ _STATUS = {
     "bad_data": "The job could not use the data, and ended",
     "internal": "The job ended with an internal error",
 }
+
+_TELLING = ("bad_data", "out_of_memory", "internal")
+"""Endings whose error says more than that they came."""
 
 
 def summarise(verdict: Verdict | None, findings: Sequence[Finding], case: Case) -> str:
@@ -46,11 +50,19 @@ def _opening(verdict: Verdict | None, case: Case) -> str:
     steps = case.course.length
     ended = _STATUS.get(case.evidence.status)
     if not steps or verdict is None:
-        return f"{ended or 'The job ended'} before its first step."
+        return f"{ended or 'The job ended'} before its first step{_why(case)}."
     if ended is None:
         return _VERDICTS[verdict]
-    until = _UNTIL_THEN if verdict is Verdict.HEALTHY else _VERDICTS[verdict]
-    return f"{ended} after {plural(steps, 'recorded step')}. {until}"
+    alone = _READINGS_ALONE if case.evidence.prepared is None else ""
+    until = f"{_UNTIL_THEN}{alone}." if verdict is Verdict.HEALTHY else _VERDICTS[verdict]
+    return f"{ended} after {plural(steps, 'recorded step')}{_why(case)}. {until}"
+
+
+def _why(case: Case) -> str:
+    """What the error says besides the kind of ending, where it does."""
+    error = case.evidence.error or {}
+    message = str(error.get("message") or "").strip().rstrip(".")
+    return f": {message}" if message and case.evidence.status in _TELLING else ""
 
 
 def _lead(findings: Sequence[Finding]) -> Finding | None:

@@ -61,15 +61,24 @@ def provenance_section(view: View) -> Section:
         "provenance",
         "Where this comes from",
         lead,
-        [_origin(view), _config(view), missing if not_computed(view) else None],
+        [_origin(view), _config(view), _remarks(view), missing if not_computed(view) else None],
     )
+
+
+def _remarks(view: View) -> Html | None:
+    """What could not be measured or judged, and why."""
+    noted = [shorten(one, 400) for one in items(view.part("provenance").get("notes"))[:_MOST] if one]
+    if not noted:
+        return None
+    lines = [tag("li", sentence_case(one) if "_" not in one else one) for one in noted]
+    return tag("div", tag("h3", "Tried, and not done"), tag("ul", lines, cls="notes"))
 
 
 def _origin(view: View) -> Html:
     given = [
         (key, value)
         for key, value in view.part("provenance").items()
-        if value not in (None, {}, []) and key != "config"
+        if value not in (None, {}, []) and key not in ("config", "notes")
     ]
     rows = [(sentence_case(key), _plain(value)) for key, value in given[:_MOST]]
     if not rows:
