@@ -127,8 +127,8 @@ def test_what_is_linked_by_name_exists() -> None:
 def test_every_number_a_probe_reads_has_its_place_in_the_readings() -> None:
     held = {field.name for field in dataclasses.fields(Readings)}
     assert {name for name, probe in PROBES.items() if probe.shape != "series"} <= held
-    assert of_tier("standard") == tuple(PROBES)
-    assert set(of_tier("economy")) < set(PROBES)
+    assert of_tier("full") == tuple(PROBES)
+    assert set(of_tier("economy")) < set(of_tier("standard")) < set(PROBES)
 
 
 @pytest.mark.parametrize("preset", contract.PRESETS)

@@ -27,18 +27,42 @@ STEP_COLUMNS = {
     "nonfinite": "nonfinite",
     "skipped": "skipped",
 }
+HISTOGRAMS = ("gradient_histogram/", "weight_histogram/")
+MOST_COLUMNS = 500
+"""Names of a series of some steps that become columns; of more, the largest at the last of the steps."""
 LAYER_SERIES = ("layer_norm", "weight_norm", "update_ratio")
 
 
 def write_series(readings: Readings, path: Path) -> None:
-    """One row a step; a layer's quantities are named `layer_norm/NAME` and so on. Non-finite numbers stay."""
-    columns: dict[str, NDArray[Any]] = {name: getattr(readings, key) for name, key in STEP_COLUMNS.items()}
+    """One row a step; a layer's quantities are named `layer_norm/NAME` and so on. Non-finite numbers stay.
+
+    What was measured at some steps only is null at the others: `activation_std/LAYER`,
+    `gradient_noise/trace`, `input_gradient/COLUMN` and so on, and lists of counts in
+    `gradient_histogram/LAYER`.
+    """
+    columns: dict[str, Any] = {name: getattr(readings, key) for name, key in STEP_COLUMNS.items()}
     steps = len(readings.steps)
     for series in LAYER_SERIES:
         values = getattr(readings, series)
         if len(values) == steps:
             columns |= {f"{series}/{layer}": values[:, i] for i, layer in enumerate(readings.layers)}
+    if len(readings.cosine) == steps:
+        columns["cosine"] = readings.cosine
+    for name, (at, values, names) in readings.sparse.items():
+        places = np.searchsorted(readings.steps, at)
+        if name.startswith(HISTOGRAMS):
+            columns[name] = _spread_out(places, values.astype(np.int64).tolist(), steps)
+            continue
+        for i in np.sort(np.argsort(-np.nan_to_num(values[-1]), kind="stable")[:MOST_COLUMNS]).tolist():
+            columns[f"{name}/{names[i]}"] = _spread_out(places, values[:, i].tolist(), steps)
     pq.write_table(pa.table(columns), path, compression="zstd")
+
+
+def _spread_out(places: NDArray[np.int64], values: list[Any], steps: int) -> pa.Array:
+    """A column of ``steps`` rows with the values at their places and nulls elsewhere."""
+    rows = np.full(steps, -1)
+    rows[places] = np.arange(len(places))
+    return pa.array(values).take(pa.array(rows, mask=rows < 0))
 
 
 def write_predictions(predictions: Mapping[str, NDArray[Any]], prepared: Prepared, path: Path) -> None:

@@ -1364,11 +1364,12 @@ class Budget:
 class Health:
     """What is watched while training, and what is tried afterwards."""
 
-    tier: Literal["economy", "standard"] = option(
+    tier: Literal["economy", "standard", "full"] = option(
         "standard",
-        doc="How much is measured at every step.",
-        choices=("economy", "standard"),
-        planned=("full",),
+        doc="How much is measured. economy: loss, gradient norms, clips, learning rate. standard: also norms "
+        "by layer, and now and then how alive units and gradients are. full: also how gradients agree, how "
+        "noisy they are, how they and the weights spread, what each column adds, and the curvature.",
+        choices=("economy", "standard", "full"),
     )
     gradient_check: bool = option(True, doc="Compare autograd with finite differences in float64.")
     curvature: bool = option(False, doc="Largest curvature and local stability limit.", neutral=(False,))

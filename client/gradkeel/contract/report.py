@@ -52,6 +52,10 @@ def empty_report(*, verdict: str | None = None, summary: str = "") -> Json:
             "first_to_last_layer": [],
             "layers": {},
             "nonfinite": [],
+            "cosine": [],
+            "gradient_noise": None,
+            "input_gradient": None,
+            "histogram_bins": [],
         },
         "clipping": [],
         "interventions": [],
@@ -108,9 +112,23 @@ _FINDING = _record(
     }
 )
 
+_STEPS: Json = {"type": "array", "items": {"type": "integer"}}
+_HISTOGRAM = _record({"steps": _STEPS, "counts": {"type": "array", "items": _STEPS}})
+_GRADIENT_NOISE = _record(
+    {"steps": _STEPS} | dict.fromkeys(("squared_norm", "trace", "noise_scale"), _NUMBERS), nullable=True
+)
+_INPUT_GRADIENT = _record(
+    {
+        "steps": _STEPS,
+        "columns": {"type": "object", "additionalProperties": _NUMBERS},
+        "columns_of": {"type": "integer"},
+    },
+    nullable=True,
+)
+
 _SERIES = _record(
     {
-        "steps": {"type": "array", "items": {"type": "integer"}},
+        "steps": _STEPS,
         "loss": _NUMBERS,
         "lr": _NUMBERS,
         "global_norm": _NUMBERS,
@@ -123,7 +141,8 @@ _SERIES = _record(
             "type": "object",
             "additionalProperties": {
                 "type": "object",
-                "properties": {name: _NUMBERS for name in ("norm", "weight_norm", "update_ratio")},
+                "properties": dict.fromkeys(("norm", "weight_norm", "update_ratio"), _NUMBERS)
+                | dict.fromkeys(("gradient_histogram", "weight_histogram"), _HISTOGRAM),
             },
         },
         "nonfinite": {
@@ -136,8 +155,12 @@ _SERIES = _record(
                 }
             ),
         },
+        "cosine": _NUMBERS,
+        "gradient_noise": _GRADIENT_NOISE,
+        "input_gradient": _INPUT_GRADIENT,
+        "histogram_bins": {"type": "array", "items": {"type": "string"}},
     },
-    # z-scores and the ratio of layers came later: reports of before are without them
+    # z-scores, the ratio of layers and the full tier came later: reports of before are without them
     required=[
         "clip_coefficient",
         "clipped_norm",

@@ -137,7 +137,7 @@ def test_the_loss_follows_the_task() -> None:
         (WINDOWED | {"loss": {"kind": "quantile"}}, "/loss/kind", "conflict"),
         (WINDOWED | {"task": "quantile", "loss": {"kind": "quantile"}}, "/task", "conflict"),
         (WINDOWED | {"split": {"kind": "ordered", "folds": 3}}, "/split/folds", "conflict"),
-        ({"target": "y", "health": {"tier": "full"}}, "/health/tier", "not_built"),
+        ({"target": "y", "health": {"tier": "whole"}}, "/health/tier", "unknown_kind"),
         ({"target": "y", "health": {"repair": 2}}, "/health/repair", "not_built"),
         ({"target": "y", "budget": {"ema": 0}}, "/budget/ema", "out_of_range"),
         ({"target": "y", "budget": {"ema": 1.5}}, "/budget/ema", "out_of_range"),

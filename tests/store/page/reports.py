@@ -36,6 +36,7 @@ def _healthy() -> Json:
     report = small_training.regression()
     report["summary"] = "Training went well: the loss fell and settled, and clipping was rarely needed."
     report["fit"] |= {"residuals": RESIDUALS, "importance": importance_of(["s5", "bmi", "bp", "sex"], "rmse")}
+    report["series"] |= full_tier_of(["s5", "bmi", "bp", "sex"], report["series"]["steps"])
     few = {"rows": 442, "parameters": 929, "rows_per_parameter": 0.4758}
     report["findings"] = [
         finding(
@@ -48,6 +49,17 @@ def _healthy() -> Json:
         )
     ]
     return report
+
+
+def full_tier_of(names: list[str], steps: list[int]) -> Json:
+    """What the full tier adds to the series: noise of gradients, and the pull of columns, falling."""
+    at = steps[:: max(1, len(steps) // 12)]
+    scales = [None, *(20.0 * 1.3**i for i in range(1, len(at)))]
+    pulls = {name: [0.5 / (i + 1), 0.2 / (i + 1) ** 2] for i, name in enumerate(names)}
+    return {
+        "gradient_noise": {"steps": at, "noise_scale": scales, "squared_norm": scales, "trace": scales},
+        "input_gradient": {"steps": at[:2], "columns": pulls, "columns_of": len(names)},
+    }
 
 
 @cache
@@ -229,6 +241,7 @@ def _extreme() -> Json:
     kinds = ("norm", "weight_norm", "update_ratio", "zero_fraction")
     layers = {f"blocks.{i}.feed_forward": {key: _noise(rng, points) for key in kinds} for i in range(200)}
     report["series"]["layers"] = layers
+    report["series"] |= full_tier_of([f"column {i} " + "x" * 300 for i in range(500)], list(range(2400)))
     report["series"]["nonfinite"] = [{"series": "loss", "step": i, "kind": "nan"} for i in range(2000)]
     report["findings"] = report["findings"] * 60
     names = [f"column {i} " + "x" * 300 for i in range(500)]
@@ -259,6 +272,7 @@ def _hostile() -> Json:
     layer = report["series"]["layers"]["layers.0"]
     report["series"]["layers"] = {HOSTILE: layer, f"{HOSTILE} again": layer}
     report["series"]["nonfinite"] = [{"series": HOSTILE, "step": 1, "kind": HOSTILE}]
+    report["series"] |= full_tier_of([HOSTILE], [0, 1])
     clip = {"kind": HOSTILE, "limit": HOSTILE, "fired_steps": 1, "fraction": 0.5, "role": HOSTILE}
     report["clipping"] = [clip]
     checked = {HOSTILE: {"relative_error": 1.0, "status": HOSTILE}}

@@ -186,6 +186,21 @@ def test_a_healthy_training_of_a_worthless_model_says_that_these_are_two_things(
     assert "The verdict is about the numbers of the training, not about what the model is worth" in said
 
 
+def test_the_noise_scale_stands_beside_the_batch_size_and_columns_by_their_pull() -> None:
+    report, job = report_named("healthy"), job_of("healthy")
+    job["config"]["budget"] = {"batch_size": 64}
+    scale = report["series"]["gradient_noise"]["noise_scale"][-1]
+    said = words(render_report(report, title="x", job=job))
+    assert f"{scale:.3g} rows, {scale / 64:.2g} times the batch size" in said
+    pulls = said[said.index("The pull of each column on the loss") :]
+    places = [pulls.index(f" {name} ") for name in ("s5", "bmi", "bp", "sex")]
+    assert places == sorted(places)
+    report["series"]["gradient_noise"]["noise_scale"] = [None]
+    assert "The gradient noise scale could not be told" in words(render_report(report, title="x", job=job))
+    report["series"] |= {"gradient_noise": None, "input_gradient": None}
+    assert "full-tier" not in render_report(report, title="x", job=job)
+
+
 @pytest.mark.parametrize("key", list(empty_report()))
 @pytest.mark.parametrize("value", [None, [], {}, "text", 7, [None], {"a": None}, [[1, 2], "x"], True])
 def test_any_part_may_be_missing_or_of_another_kind(key: str, value: Any) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from torch import Tensor, nn
 
@@ -16,8 +18,11 @@ from gradkeel.contract.report import REPORT_SCHEMA
 from gradkeel.contract.resolve import resolve
 from gradkeel_worker.data import Table
 from gradkeel_worker.diagnosis import partial_report
+from gradkeel_worker.diagnosis.series import series_of
 from gradkeel_worker.engine import train
 from gradkeel_worker.engine.readings import Readings
+from gradkeel_worker.probes.spread import BINS
+from gradkeel_worker.series import write_series
 from worker.diagnosis.runs import RAW, SGD, VALIDATOR, breast_cancer, diabetes, lead, trained
 from worker.diagnosis.test_gradient_check import WrongLoss
 from worker.diagnosis.test_rules import readings
@@ -55,6 +60,69 @@ def test_classes_show_the_probability_given_to_the_right_one() -> None:
     report = trained(breast_cancer(), SGD).report
     assert all(0 <= chance <= 1 for _, chance in report["fit"]["predictions_sample"])
     assert report["fit"]["mean_residual"] is None
+
+
+FULL = merge_patch(SGD, {"health": {"tier": "full"}})
+
+
+def test_the_full_tier_reaches_the_report() -> None:
+    columns = {("output" if name == "bmi" else name): values for name, values in diabetes().items()}
+    result = trained(columns, FULL)
+    report, found = result.report, result.report["series"]
+    assert not list(VALIDATOR.iter_errors(report))
+    assert len(found["cosine"]) == len(found["steps"])
+    assert found["cosine"][0] is None
+    assert all(-1.0001 < value < 1.0001 for value in found["cosine"][1:])
+    noise = found["gradient_noise"]
+    assert len(noise["steps"]) == len(noise["noise_scale"]) == len(noise["trace"]) >= 3
+    pull = found["input_gradient"]
+    assert set(pull["columns"]) == set(columns) - {"target"}
+    assert all(len(values) == len(pull["steps"]) for values in pull["columns"].values())
+    for name, size in zip(result.readings.layers, result.readings.layer_sizes, strict=True):
+        for kind in ("gradient_histogram", "weight_histogram"):
+            histogram = found["layers"][name][kind]
+            assert {sum(counts) for counts in histogram["counts"]} == {size}
+            assert {len(counts) for counts in histogram["counts"]} == {len(found["histogram_bins"])}
+    assert "input_gradient" not in found["layers"]["output"]  # a column of that name is no layer
+    assert report["verdict"] == "healthy"
+
+
+def test_every_measurement_is_in_the_parquet_series(tmp_path: Path) -> None:
+    readings = trained(diabetes(), FULL).readings
+    write_series(readings, tmp_path / "series.parquet")
+    table = pq.read_table(tmp_path / "series.parquet")
+    assert table.num_rows == len(readings.steps)
+    np.testing.assert_array_equal(table["cosine"].to_numpy(), readings.cosine)
+    for name, (steps, values, names) in readings.sparse.items():
+        if name.startswith(("gradient_histogram/", "weight_histogram/")):
+            column = table[name].to_pylist()
+            assert [column[step] for step in steps] == values.astype(int).tolist()
+            assert sum(each is not None for each in column) == len(steps)
+            continue
+        for i, each in enumerate(names):
+            column = table[f"{name}/{each}"].to_pylist()
+            np.testing.assert_array_equal([column[step] for step in steps], values[:, i])
+            assert sum(cell is not None for cell in column) == len(steps)
+
+
+def test_very_many_layers_and_columns_still_fit() -> None:
+    steps, layers, draw = 2000, 150, np.random.default_rng(0)
+    norms = draw.random((steps, layers)).astype(np.float32)
+    found = readings(loss=np.ones(steps))
+    found.layers = tuple(f"layers.{i}" for i in range(layers))
+    found.layer_sizes = (100,) * layers
+    found.layer_norm = found.weight_norm = found.update_ratio = norms
+    at = np.arange(0, steps, 10)
+    counts = draw.integers(0, 1000, (len(at), 20)).astype(np.float32)
+    for kind in ("gradient_histogram", "weight_histogram"):
+        found.sparse |= {f"{kind}/{name}": (at, counts, BINS) for name in found.layers}
+    names = tuple(f"a rather long name of a column, number {i}" for i in range(3000))
+    found.sparse["input_gradient"] = (at, draw.random((len(at), 3000)).astype(np.float32), names)
+    series = series_of(found)
+    assert len(json.dumps(series)) < 4_000_000
+    assert series["input_gradient"]["columns_of"] == 3000
+    assert len(series["input_gradient"]["columns"]) == 500
+    assert len(series["layers"]["layers.7"]["weight_histogram"]["steps"]) >= 2
 
 
 def test_a_custom_loss_with_a_wrong_backward_is_found_in_training() -> None:

@@ -76,6 +76,18 @@ CASES: dict[str, tuple[Table, Json]] = {
         diabetes(),
         {"model": NORMS[1], "health": {"tier": "economy", "gradient_check": False}},
     ),
+    "full tier, batch norm": (
+        diabetes(),
+        {"model": NORMS[0], "health": {"tier": "full", "gradient_check": False}},
+    ),
+    "full tier, ensemble": (
+        diabetes(),
+        {
+            "model": {"kind": "tabm", "members": 2, "blocks": 2, "width": 8},
+            "health": {"tier": "full", "gradient_check": False},
+            "budget": {"epochs": 6, "batch_size": 32, "patience": 0},
+        },
+    ),
     "embedded numbers, dropout, averaged weights": (
         diabetes(),
         {

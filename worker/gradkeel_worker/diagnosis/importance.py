@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from gradkeel_worker.data.preparation import NEIGHBORS
 from gradkeel_worker.diagnosis.metrics import row_log_loss
 from gradkeel_worker.diagnosis.pinball import pinball_losses
 from gradkeel_worker.diagnosis.sampling import sample
+from gradkeel_worker.probes.columns import entered_vectors
 
 if TYPE_CHECKING:
     from gradkeel_worker.data import Part, Prepared
@@ -267,7 +267,7 @@ def input_gradients(model: nn.Module, prepared: Prepared, part: Part) -> dict[st
     """
     x, c = map(torch.from_numpy, part.fed(slice(0, GRADIENT_ROWS)))
     x = x.clone().requires_grad_(True)
-    with _watched(model) as vectors:
+    with entered_vectors(model) as vectors:
         out = model(x, c).reshape(len(x), -1)
         entered = [x, *vectors] if len(vectors) == part.c.shape[1] else [x]
         by_output = (
@@ -286,23 +286,6 @@ def input_gradients(model: nn.Module, prepared: Prepared, part: Part) -> dict[st
         if shown is not None:
             found[name]["gradient_by_class"] = dict(zip(shown, each, strict=True))
     return found
-
-
-@contextmanager
-def _watched(model: nn.Module) -> Iterator[list[Tensor]]:
-    """The vectors of embedded categories, as the model makes them."""
-    vectors: list[Tensor] = []
-    tables = getattr(model, "embeddings", ())
-
-    def watch(_: nn.Module, __: object, made: Tensor) -> None:
-        vectors.append(made if made.requires_grad else made.requires_grad_(True))  # of a frozen table
-
-    hooks = [table.register_forward_hook(watch) for table in tables]
-    try:
-        yield vectors
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def _moves(output: Tensor, entered: list[Tensor]) -> list[Array]:

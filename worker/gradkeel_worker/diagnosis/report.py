@@ -331,7 +331,7 @@ def _provenance(case: Case, failed: list[str]) -> Json:
         "error": None if evidence.status == "cancelled" else evidence.error,
         "rests_on": _rests_on(evidence),
         "config": to_json(config),
-        "notes": [*case.measured.notes, *failed],
+        "notes": [*evidence.readings.notes, *case.measured.notes, *failed],
         **evidence.provenance,
         "reproducible": _reproducible(evidence),
     }
@@ -382,7 +382,7 @@ def _bounded(report: Json) -> Json:
 
 def _halve(series: Json) -> None:
     for name, values in series.items():
-        if isinstance(values, list) and name != "nonfinite":
+        if isinstance(values, list) and name not in ("nonfinite", "histogram_bins"):
             series[name] = values[::2]
     for layer in series["layers"].values():
         for name, values in layer.items():

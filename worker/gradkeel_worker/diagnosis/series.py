@@ -21,6 +21,12 @@ _MAX_LISTED = 2_000
 _GLOBAL = ("loss", "lr", "global_norm", "clipped_norm", "clip_coefficient")
 _Z_WINDOW, _Z_FEWEST = 128, 16
 """Steps before a step that its z-score is told against, and how many of them at least."""
+_BY_LAYER = ("zero_fraction", "activation_mean", "activation_std", "dead_fraction", "saturated_fraction")
+_HISTOGRAMS = ("gradient_histogram", "weight_histogram")
+_HISTOGRAM_NUMBERS, _COLUMN_NUMBERS, _MOST_COLUMNS = 60_000, 20_000, 500
+"""Numbers of all histograms together at most, of all columns, and columns."""
+_MOST_MOMENTS = 200
+"""Steps of what was measured at some steps only."""
 _LAYERED = {"norm": "layer_norm", "weight_norm": "weight_norm", "update_ratio": "update_ratio"}
 
 
@@ -37,7 +43,55 @@ def series_of(readings: Readings) -> Json:
         layer: _layer(readings, index, layer, keep) for index, layer in enumerate(readings.layers)
     }
     found["nonfinite"] = nonfinite_places(readings)
+    found["cosine"] = numbers(readings.cosine[keep]) if len(readings.cosine) else []
+    found["gradient_noise"] = _noise(readings)
+    found["input_gradient"] = _input_gradient(readings)
+    found["histogram_bins"] = _bins(readings)
     return found
+
+
+def _some(steps: Array, most: int) -> Array:
+    """Positions of at most ``most`` of the steps, evenly spread, first and last among them."""
+    return np.linspace(0, len(steps) - 1, min(len(steps), max(2, most))).astype(int)
+
+
+def _noise(readings: Readings) -> Json | None:
+    """Trace of the gradient's covariance, squared norm of its mean, and the ratio of their means."""
+    if "gradient_noise" not in readings.sparse:
+        return None
+    steps, values, names = readings.sparse["gradient_noise"]
+    some = _some(steps, _MOST_MOMENTS)
+    columns = {name: numbers(values[some, i]) for i, name in enumerate(names)}
+    scale = readings.sparse["noise_scale"][1][some, 0]
+    return {"steps": steps[some].tolist(), **columns, "noise_scale": numbers(scale)}
+
+
+def _input_gradient(readings: Readings) -> Json | None:
+    """By column of the file; of very many those that moved the loss most at the last measurement."""
+    if "input_gradient" not in readings.sparse:
+        return None
+    steps, values, names = readings.sparse["input_gradient"]
+    largest = np.argsort(-np.nan_to_num(values[-1]), kind="stable")[:_MOST_COLUMNS]
+    some = _some(steps, min(_MOST_MOMENTS, _COLUMN_NUMBERS // max(1, len(largest))))
+    columns = {names[i]: numbers(values[some, i]) for i in sorted(largest.tolist())}
+    return {"steps": steps[some].tolist(), "columns": columns, "columns_of": len(names)}
+
+
+def _bins(readings: Readings) -> list[str]:
+    """What the counts of every histogram count."""
+    prefixes = tuple(f"{kind}/" for kind in _HISTOGRAMS)
+    return next(
+        (list(names) for key, (_, _, names) in readings.sparse.items() if key.startswith(prefixes)), []
+    )
+
+
+def _histogram(readings: Readings, kind: str, layer: str) -> Json | None:
+    steps, values, names = readings.sparse.get(f"{kind}/{layer}", (np.zeros(0), np.zeros(0), ()))
+    if not names:
+        return None
+    each = len(_HISTOGRAMS) * len(readings.layers) * len(names)
+    some = _some(steps, min(_MOST_MOMENTS, _HISTOGRAM_NUMBERS // each))
+    return {"steps": steps[some].tolist(), "counts": values[some].astype(np.int64).tolist()}
 
 
 def kept_positions(readings: Readings, most: int = MAX_POINTS) -> Array:
@@ -45,7 +99,7 @@ def kept_positions(readings: Readings, most: int = MAX_POINTS) -> Array:
     norm and clip coefficient.
     """
     count = len(readings.steps)
-    arrays = len(_GLOBAL) + 4 + 8 * len(readings.layers)
+    arrays = len(_GLOBAL) + 5 + 8 * len(readings.layers)
     points = int(max(50, min(most, _MAX_NUMBERS // arrays)))
     if count <= points:
         return np.arange(count)
@@ -95,10 +149,14 @@ def _layer(readings: Readings, index: int, name: str, keep: Array) -> Json:
     for key, attribute in _LAYERED.items():
         values = getattr(readings, attribute)
         found[key] = numbers(values[keep, index]) if len(values) else []
-    for key, (steps, values, names) in readings.sparse.items():
+    for key in _BY_LAYER:
+        steps, values, names = readings.sparse.get(key, (np.zeros(0), np.zeros(0), ()))
         if name in names:
-            some = np.linspace(0, len(steps) - 1, min(len(steps), 200)).astype(int)
+            some = _some(steps, _MOST_MOMENTS)
             found[key] = {"steps": steps[some].tolist(), "values": numbers(values[some, names.index(name)])}
+    for kind in _HISTOGRAMS:
+        if (histogram := _histogram(readings, kind, name)) is not None:
+            found[kind] = histogram
     return found
 
 

@@ -17,31 +17,33 @@ from gradkeel.contract import config as contract
 from gradkeel.contract.config import TrainConfig
 from gradkeel.contract.errors import ConfigError, FieldError
 from gradkeel_worker.data import Part, Prepared
+from gradkeel_worker.diagnosis.importance import source_columns
 from gradkeel_worker.diagnosis.pinball import pinball_losses
 from gradkeel_worker.engine.averaging import Averaged
-from gradkeel_worker.engine.batches import Batches, Tensors
+from gradkeel_worker.engine.batches import Batches, Taken, Tensors
 from gradkeel_worker.engine.checkpoint import bond
 from gradkeel_worker.engine.keeper import Keeper
 from gradkeel_worker.engine.last_good import LastGood
-from gradkeel_worker.engine.monitor import Monitor, interval
+from gradkeel_worker.engine.monitor import Monitor
 from gradkeel_worker.engine.objective import Objective, as_model, takes_weight
 from gradkeel_worker.engine.parameters import Parameters, flatten
 from gradkeel_worker.engine.precision import PRECISIONS
 from gradkeel_worker.engine.run import Hooks, Run
-from gradkeel_worker.engine.view import SideBatch, StepView
+from gradkeel_worker.engine.view import StepView
 from gradkeel_worker.losses import LOSSES, OwnLossOfMembers
 from gradkeel_worker.models import MODELS, NUMERIC_EMBEDDINGS, Ensemble, Inputs, Network
 from gradkeel_worker.models.ensemble import Link
 from gradkeel_worker.models.numeric import NumericEmbedding
 from gradkeel_worker.optimizers import OPTIMIZERS, Optimizer
 from gradkeel_worker.probes import PROBES, of_tier
+from gradkeel_worker.probes.work import Work
 from gradkeel_worker.schedules import SCHEDULES
 from gradkeel_worker.stabilizers import CLIPS, GUARDS
 from gradkeel_worker.stabilizers.clips import LIMITS
 from gradkeel_worker.stabilizers.guards import NEEDS
 
 SIDE_ROWS = 128
-"""Rows of the fixed batch that activations are measured on."""
+"""Rows of the fixed batch that probes run passes of their own over."""
 
 _LOSSES_OF_TASK = {
     "regression": contract.REGRESSION_LOSSES,
@@ -82,12 +84,20 @@ def build(
         raise _refusal("/split", "too_few_rows", f"{len(train.y)} training rows are too few for this model")
     batches = Batches(train, config.budget.batch_size, config.seed, smallest)
     parameters = flatten(module)
-    view = StepView(module, parameters, _side_batch(train, config.seed))
     optimizer: Optimizer = OPTIMIZERS[config.optimizer.kind](
         config.optimizer, parameters.values, parameters.gradient
     )
     if config.budget.ema is not None:
         optimizer = Averaged(optimizer, parameters.values, config.budget.ema)
+    view = StepView(
+        module,
+        parameters,
+        _side_batch(train, config.seed),
+        objective=Objective(module, function),
+        columns={name: (place.x, place.c) for name, place in source_columns(prepared).items()},
+        optimizer=optimizer,
+        seed=config.seed,
+    )
     goes_back = any(isinstance(guard, contract.Rollback) for guard in config.guards)
     steps = config.budget.epochs * len(batches)
     precision = PRECISIONS[config.precision](device)
@@ -95,7 +105,7 @@ def build(
     monitor = Monitor(
         view,
         _needed(config, of_tier(config.health.tier) if probes is None else probes),
-        interval(steps),
+        Work(steps, batches.sizes[0], SIDE_ROWS, parameters.values.numel(), len(parameters.layers)),
         [(clip.kind, LIMITS[clip.kind](clip)) for clip in config.clips],
     )
     return Run(
@@ -259,11 +269,10 @@ def _needed(config: TrainConfig, chosen: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name for name in PROBES if name in wanted)
 
 
-def _side_batch(train: Tensors, seed: int) -> SideBatch:
+def _side_batch(train: Tensors, seed: int) -> Taken:
     """A fixed choice of training rows, drawn from a generator of its own."""
     chosen = np.random.default_rng((seed, SIDE_ROWS)).permutation(len(train.y))[:SIDE_ROWS]
-    rows = train.take(torch.from_numpy(np.sort(chosen)).to(train.x.device))
-    return SideBatch(rows.x, rows.c)
+    return train.take(torch.from_numpy(np.sort(chosen)).to(train.x.device))
 
 
 def _score(prepared: Prepared) -> Callable[[NDArray[np.float64]], dict[str, float]]:

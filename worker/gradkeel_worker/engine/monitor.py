@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from gradkeel_worker.engine.actions import Action, SkipStep
-from gradkeel_worker.engine.readings import Readings
+from gradkeel_worker.engine.readings import Readings, Sparse
 from gradkeel_worker.engine.view import StepView
 from gradkeel_worker.probes import PROBES
+from gradkeel_worker.probes.work import Due, Work
 
 _TIMED_STEPS, _TIMED_EVERY = 64, 64
 """Probes are timed at the first 64 steps and at every 64th after those."""
@@ -31,32 +32,32 @@ _CLOCK = float(np.median([-(time.perf_counter() - time.perf_counter()) for _ in 
 Ask = tuple[Callable[[StepView], Any], Callable[[Any], None], str]
 
 
-def interval(steps: int) -> int:
-    """Every how many steps series are taken in a run of ``steps``: 10 times or more, every 10 to 100 steps.
-
-    A side pass costs about a quarter of a step, so that it stays under 1 % of runs that matter. It
-    depends on the planned number of steps alone, never on a clock, so that a rerun reports the same.
-    """
-    return min(100, max(10, steps // 10))
-
-
 class Monitor:
-    """``probes``: names in PROBES, in the order they are asked. ``every``: steps between series."""
+    """``probes``: names in PROBES, in the order they are asked. ``work``: what the steps at which series are
+    taken are planned from, once and for the whole run."""
 
     def __init__(
-        self, view: StepView, probes: Sequence[str], every: int, clips: Iterable[tuple[str, float]]
+        self, view: StepView, probes: Sequence[str], work: Work, clips: Iterable[tuple[str, float]]
     ) -> None:
-        self._every = every
+        layers = len(view.parameters.layers)
         self._clips = tuple(clips)
         self._numbers = {n: array(_TYPES.get(n, "d")) for n in probes if PROBES[n].shape == "number"}
-        self._rows: dict[str, list[Any]] = {n: [] for n in probes if PROBES[n].shape == "layers"}
-        self._blocks = {name: _Blocks() for name in self._rows}
-        self._series: dict[str, tuple[tuple[str, ...], list[int], list[list[float]]]] = {}
+        self._blocks = {
+            n: _Blocks(layers if PROBES[n].shape == "layers" else 1)
+            for n in probes
+            if PROBES[n].shape in ("layers", "scalar")
+        }
+        self._series: dict[str, _Series] = {}
         self._steps, self._epochs, self._skipped = array("q"), array("q"), array("b")
         self._coefficients = array("d")
         self._interventions: list[dict[str, Any]] = []
         self._asks = {moment: self._plan(probes, moment) for moment in ("measured", "stepped")}
-        self._rare = [name for name in probes if PROBES[name].shape == "series"]
+        self._rare = {n: PROBES[n].due(work) for n in probes if PROBES[n].shape == "series"}
+        self._notes = [
+            f"{name} was not measured: one call would cost too much of so short a training"
+            for name, due in self._rare.items()
+            if due is None
+        ]
         self._timed = {name: array("d") for name in probes}
         self._readings = Readings(
             layers=tuple(layer.name for layer in view.parameters.layers),
@@ -67,7 +68,7 @@ class Monitor:
 
     def _plan(self, probes: Sequence[str], moment: str) -> list[Ask]:
         chosen = [n for n in probes if PROBES[n].moment == moment and PROBES[n].shape != "series"]
-        columns: dict[str, Any] = {**self._numbers, **self._rows}
+        columns: dict[str, Any] = {**self._numbers, **self._blocks}
         return [(PROBES[name].look, columns[name].append, name) for name in chosen]
 
     # ------------------------------------------------------------------------------------ during a step
@@ -75,8 +76,9 @@ class Monitor:
     def measured(self, view: StepView) -> None:
         """After backward, before guards and clips."""
         self._ask("measured", view)
-        if self._rare and view.step % self._every == 0:
-            self._ask_rare(view)
+        for name, due in self._rare.items():
+            if due is not None and due.at(view.step):
+                self._ask_rare(name, view)
 
     def stepped(self, view: StepView, coefficients: Sequence[float]) -> None:
         """After the optimizer step, or after it was skipped."""
@@ -99,15 +101,20 @@ class Monitor:
             keep(look(view))
             self._timed[name].append(time.perf_counter() - start)
 
-    def _ask_rare(self, view: StepView) -> None:
-        for name in self._rare:
-            start = time.perf_counter()
-            for series, (names, values) in PROBES[name].look(view).items():
-                if names:
-                    _, steps, rows = self._series.setdefault(series, (names, [], []))
-                    steps.append(view.step)
-                    rows.append(values)
-            self._timed[name].append(time.perf_counter() - start)
+    def _ask_rare(self, name: str, view: StepView) -> None:
+        start = time.perf_counter()
+        try:
+            found = PROBES[name].look(view)
+        except RuntimeError as error:
+            # A caller's own layer or loss may have no second derivative, or memory be short: the training
+            # goes on without the probe, and the report says so.
+            self._rare[name] = None
+            self._notes.append(f"{name} was not measured from step {view.step} on: {error}")
+            return
+        for series, (names, values) in found.items():
+            if names:
+                self._series.setdefault(series, _Series(names)).append(view.step, values)
+        self._timed[name].append(time.perf_counter() - start)
 
     def intervened(self, view: StepView, action: Action) -> dict[str, Any]:
         """Note an action that was carried out; its record comes back."""
@@ -120,14 +127,12 @@ class Monitor:
 
     def state(self) -> dict[str, Any]:
         """Everything measured so far, as it was measured."""
-        layers = len(self._readings.layers)
         return {
             "columns": {name: np.array(column) for name, column in self._columns().items()},
-            "layers": {n: blocks.with_rows(self._rows[n], layers) for n, blocks in self._blocks.items()},
-            "series": {
-                name: {"names": list(names), "steps": steps, "rows": np.asarray(rows, np.float64)}
-                for name, (names, steps, rows) in self._series.items()
-            },
+            "layers": {name: blocks.rows() for name, blocks in self._blocks.items()},
+            "series": {name: each.state() for name, each in self._series.items()},
+            "schedule": {n: None if due is None else [due.first, due.every] for n, due in self._rare.items()},
+            "notes": list(self._notes),
             "interventions": list(self._interventions),
         }
 
@@ -137,10 +142,9 @@ class Monitor:
             column.frombytes(state["columns"][name].tobytes())
         for name, blocks in self._blocks.items():
             blocks.load(state["layers"][name])
-        self._series = {
-            name: (tuple(each["names"]), list(each["steps"]), each["rows"].tolist())
-            for name, each in state["series"].items()
-        }
+        self._series = {name: _Series.load(each) for name, each in state["series"].items()}
+        self._rare = {name: None if due is None else Due(*due) for name, due in state["schedule"].items()}
+        self._notes = list(state["notes"])
         self._interventions = list(state["interventions"])
         if view.updates is not None:
             view.updates()  # changes count from the weights as they are now
@@ -167,11 +171,10 @@ class Monitor:
         for name, column in self._numbers.items():
             setattr(result, name, np.array(column))
         for name, blocks in self._blocks.items():
-            setattr(result, name, blocks.with_rows(self._rows[name], len(result.layers)))
-        result.sparse = {
-            name: (np.asarray(steps, np.int64), np.asarray(rows, np.float32), names)
-            for name, (names, steps, rows) in self._series.items()
-        }
+            rows = blocks.rows()
+            setattr(result, name, rows[:, 0].astype(np.float64) if PROBES[name].shape == "scalar" else rows)
+        result.sparse = {name: each.reading() for name, each in self._series.items()}
+        result.notes = list(self._notes)
         result.clipping = self._clipping()
         result.interventions = list(self._interventions)
         result.seconds_by_probe = {name: self._seconds(name) for name in self._timed}
@@ -205,23 +208,67 @@ class Monitor:
 
 
 class _Blocks:
-    """Rows of one number per layer, packed to float32 blocks as they come in from ``readings``."""
+    """Rows of ``width`` numbers, one a step: wherever they lie until ``rows`` packs them to float32."""
 
-    def __init__(self) -> None:
-        self._packed: list[np.ndarray[Any, np.dtype[np.float32]]] = []
+    def __init__(self, width: int) -> None:
+        self._width = width
+        self._packed = [np.zeros((0, width), np.float32)]
+        self._new: list[Any] = []
+        self.append = self._new.append
 
     def load(self, rows: np.ndarray[Any, np.dtype[np.float32]]) -> None:
         """Begin with rows from before."""
         self._packed = [rows.copy()]
 
-    def with_rows(self, rows: list[Any], layers: int) -> np.ndarray[Any, np.dtype[np.float32]]:
-        """All rows so far, [s, layers]; ``rows`` is emptied."""
-        if rows:
-            new = torch.stack(rows).cpu().numpy() if isinstance(rows[0], Tensor) else np.asarray(rows)
+    def rows(self) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """All rows so far, [s, width]."""
+        if self._new:
             with np.errstate(over="ignore"):
-                self._packed.append(new.astype(np.float32).reshape(-1, layers))
-            rows.clear()
-        if not self._packed:
-            return np.zeros((0, layers), np.float32)
-        self._packed = [np.concatenate(self._packed)]
+                self._packed.append(_on_host(self._new).astype(np.float32).reshape(-1, self._width))
+            self._new.clear()
+            self._packed = [np.concatenate(self._packed)]
         return self._packed[0]
+
+
+class _Series:
+    """What was measured of ``names`` at some steps, float64 [m, names]."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self.names, self.steps = names, array("q")
+        self._packed = [np.zeros((0, len(names)))]
+        self._new: list[Tensor] = []
+
+    def append(self, step: int, values: Tensor) -> None:
+        self.steps.append(step)
+        self._new.append(values)
+
+    def rows(self) -> np.ndarray[Any, np.dtype[np.float64]]:
+        if self._new:
+            self._packed = [np.concatenate([*self._packed, _on_host(self._new)])]
+            self._new.clear()
+        return self._packed[0]
+
+    def reading(self) -> Sparse:
+        with np.errstate(over="ignore"):
+            return np.array(self.steps, np.int64), self.rows().astype(np.float32), self.names
+
+    def state(self) -> dict[str, Any]:
+        return {"names": list(self.names), "steps": list(self.steps), "rows": self.rows()}
+
+    @classmethod
+    def load(cls, state: dict[str, Any]) -> _Series:
+        """One that goes on from a ``state``."""
+        series = cls(tuple(state["names"]))
+        series.steps.extend(state["steps"])
+        series._packed = [state["rows"].copy()]
+        return series
+
+
+def _on_host(rows: list[Any]) -> np.ndarray[Any, Any]:
+    """Rows as one array; in one copy where they lie on a device. Numbers may stand among tensors."""
+    tensors = [row for row in rows if isinstance(row, Tensor)]
+    if not tensors:
+        return np.asarray(rows)
+    like = tensors[0]
+    together = [row if isinstance(row, Tensor) else torch.full_like(like, row) for row in rows]
+    return torch.stack(together).detach().cpu().numpy()

@@ -64,7 +64,8 @@ class Parameters:
             raise ValueError("the model has no trainable parameter")
         if any(tensor.dtype != torch.float32 for tensor in tensors):
             raise ValueError("every trainable parameter of the model must be float32")
-        self._tensors = tensors
+        self.tensors = tensors
+        """The model's own parameters, in the order of the buffers."""
         self.values = torch.cat([tensor.detach().flatten() for tensor in tensors])
         self.gradient = torch.zeros_like(self.values)
         self.layers = tuple(_layers(named))
@@ -74,7 +75,7 @@ class Parameters:
 
     def _share(self) -> None:
         start = 0
-        for tensor in self._tensors:
+        for tensor in self.tensors:
             stop = start + tensor.numel()
             tensor.data = self.values[start:stop].view(tensor.shape)
             tensor.grad = self.gradient[start:stop].view(tensor.shape)
@@ -82,7 +83,7 @@ class Parameters:
 
     def release(self) -> None:
         """Give every parameter memory of its own and no gradient."""
-        for tensor in self._tensors:
+        for tensor in self.tensors:
             tensor.data = tensor.data.clone()
             tensor.grad = None
 
@@ -141,6 +142,10 @@ class Parameters:
         """Norm of each layer's weight matrices."""
         raise NotImplementedError
 
+    def product(self, other: Tensor, largest: float) -> float | Tensor:
+        """Product of the gradient with another vector [n], which is at most ``largest`` in size."""
+        raise NotImplementedError
+
     def track_updates(self) -> Callable[[], Values]:
         """A function giving the norm of each layer's change of weights since it was last called."""
         raise NotImplementedError
@@ -180,6 +185,12 @@ class HostParameters(Parameters):
             view *= singles[first : first + len(view), None]
             first += len(view)
         self._norm = None
+
+    def product(self, other: Tensor, largest: float) -> float | Tensor:
+        one, two = self._flat_gradient, other.numpy()
+        if not _SMALLEST_SQUARE < largest < _LARGEST_SQUARE:
+            one, two = one.astype(np.float64), two.astype(np.float64)
+        return float(one.dot(two))
 
     def track_updates(self) -> Callable[[], Values]:
         values, kept = self._flat_values, self._flat_values.copy()
@@ -241,6 +252,9 @@ class DeviceParameters(Parameters):
             view.mul_(singles[first : first + len(view)].unsqueeze(1))
             first += len(view)
         self._norm = None
+
+    def product(self, other: Tensor, largest: float) -> float | Tensor:
+        return torch.dot(self.gradient.double(), other.double())
 
     def track_updates(self) -> Callable[[], Values]:
         kept = self.values.clone()

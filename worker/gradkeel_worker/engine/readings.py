@@ -53,6 +53,9 @@ class Readings:
     """clipped_norm / global_norm; 1 where no clip changed anything, [s]."""
     nonfinite: NDArray[np.int64] = field(default_factory=_integers)
     """Number of NaN or infinite entries in the gradient, [s]."""
+    cosine: Floats = field(default_factory=_floats)
+    """Full tier: cosine between the gradient before clips and that of the step before, [s]; NaN where there
+    is none. Of other tiers [0]."""
     skipped: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
     """True where the optimizer step was not taken, [s]."""
     layers: tuple[str, ...] = ()
@@ -66,7 +69,12 @@ class Readings:
     update_ratio: NDArray[np.float32] = field(default_factory=_layered)
     """‖change of the weight matrices by this step‖ / ‖weight matrices after it‖, [s, L]."""
     sparse: dict[str, Sparse] = field(default_factory=dict)
-    """Series measured every n steps: name → (steps [m], values [m, K], K names)."""
+    """Series measured at some steps: name → (steps [m], values [m, K], K names). By layer: zero_fraction,
+    activation_mean, activation_std, dead_fraction, saturated_fraction. In the full tier also gradient_noise,
+    noise_scale, input_gradient (by column), and gradient_histogram/LAYER and weight_histogram/LAYER (by
+    bin)."""
+    notes: list[str] = field(default_factory=list)
+    """What could not be measured, and why."""
     epochs: list[dict[str, Any]] = field(default_factory=list)
     """One entry per finished epoch: epoch, step, train_loss, validation_loss, global_norm, lr, metric …"""
     clipping: list[dict[str, Any]] = field(default_factory=list)

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from gradkeel_worker.probes import activity, layers, step
+from gradkeel_worker.probes import activity, columns, direction, layers, noise, spread, step
+from gradkeel_worker.probes.work import Due, Work
 
 
 @dataclass(frozen=True)
@@ -14,18 +15,21 @@ class Probe:
     """``look`` is called with the StepView at ``moment``: after backward and before clips ("measured"), or
     after the optimizer step ("stepped").
 
-    ``shape``: a "number" or one value per layer ("layers") at every step, or whole "series" every n steps.
+    ``shape``: at every step a "number" on the host, a "scalar" that may still lie on the device or one value
+    per layer ("layers"); or whole "series" at some steps.
     """
 
-    tier: Literal["economy", "standard"]
+    tier: Literal["economy", "standard", "full"]
     moment: Literal["measured", "stepped"]
-    shape: Literal["number", "layers", "series"]
+    shape: Literal["number", "scalar", "layers", "series"]
     look: Callable[[Any], Any]
     needs: tuple[str, ...] = ()
     """Probes that have to be asked before it, at the same steps."""
+    due: Callable[[Work], Due | None] = Work.regularly
+    """Of series: at which steps, from the run's counted work; None where no call of it can be afforded."""
 
 
-TIERS = ("economy", "standard")
+TIERS = ("economy", "standard", "full")
 
 PROBES: dict[str, Probe] = {
     "loss": Probe("economy", "measured", "number", step.loss),
@@ -35,6 +39,11 @@ PROBES: dict[str, Probe] = {
     "layer_norm": Probe("standard", "measured", "layers", layers.layer_norm),
     "zero_fraction": Probe("standard", "measured", "series", activity.zero_fraction),
     "activation": Probe("standard", "measured", "series", activity.activation),
+    "cosine": Probe("full", "measured", "scalar", direction.cosine),
+    "gradient_noise": Probe("full", "measured", "series", noise.gradient_noise, due=noise.due),
+    "gradient_histogram": Probe("full", "measured", "series", spread.gradient_histogram, due=spread.due),
+    "weight_histogram": Probe("full", "measured", "series", spread.weight_histogram, due=spread.due),
+    "input_gradient": Probe("full", "measured", "series", columns.input_gradient, due=columns.due),
     "clipped_norm": Probe("economy", "stepped", "number", step.clipped_norm),
     "clip_coefficient": Probe("economy", "stepped", "number", step.clip_coefficient),
     "weight_norm": Probe("standard", "stepped", "layers", layers.weight_norm),

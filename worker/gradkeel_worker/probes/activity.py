@@ -1,12 +1,12 @@
 """Standard tier, every n steps: how alive gradients and units are.
 
 Gradients are those of the step. Activations come from a side forward pass over a fixed batch of training rows
-in eval mode. Numbers that are not finite are left out of means and deviations.
+in eval mode. Numbers that are not finite are left out of means and deviations. Nothing here waits for a
+device: what was measured stays there until the readings are asked for.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -19,8 +19,8 @@ from gradkeel_worker.probes.quiet import quiet
 if TYPE_CHECKING:
     from gradkeel_worker.engine.view import StepView
 
-Series = dict[str, tuple[tuple[str, ...], list[float]]]
-"""Series name → (layer names, one number per layer)."""
+Series = dict[str, tuple[tuple[str, ...], Tensor]]
+"""Series name → (names of what was measured, such as layers; one number for each of them, float64)."""
 
 _ACTIVATIONS = (nn.ReLU, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.ELU, nn.SELU, nn.Tanh, nn.Sigmoid)
 _SATURATED = 0.97
@@ -31,9 +31,9 @@ def zero_fraction(view: StepView) -> Series:
     """Share of each layer's gradient entries that are exactly 0, before clips."""
     layers, gradient = view.parameters.layers, view.parameters.gradient
     shares = [
-        1 - torch.count_nonzero(gradient[layer.start : layer.stop]).item() / layer.size for layer in layers
+        1 - torch.count_nonzero(gradient[layer.start : layer.stop]).double() / layer.size for layer in layers
     ]
-    return {"zero_fraction": (tuple(layer.name for layer in layers), shares)}
+    return {"zero_fraction": (tuple(layer.name for layer in layers), torch.stack(shares))}
 
 
 def activation(view: StepView) -> Series:
@@ -55,11 +55,15 @@ def activation(view: StepView) -> Series:
     }
     moments = {name: _moments(output) for name, output in outputs.items()}
     return {
-        "activation_mean": (tuple(moments), [mean for mean, _ in moments.values()]),
-        "activation_std": (tuple(moments), [std for _, std in moments.values()]),
-        "dead_fraction": (tuple(dead), list(dead.values())),
-        "saturated_fraction": (tuple(ends), list(ends.values())),
+        "activation_mean": _series({name: mean for name, (mean, _) in moments.items()}),
+        "activation_std": _series({name: std for name, (_, std) in moments.items()}),
+        "dead_fraction": _series(dead),
+        "saturated_fraction": _series(ends),
     }
+
+
+def _series(values: dict[str, Tensor]) -> tuple[tuple[str, ...], Tensor]:
+    return tuple(values), torch.stack([*values.values()]) if values else torch.zeros(0)
 
 
 def _taps(model: nn.Module) -> Iterable[tuple[str, nn.Module]]:
@@ -87,25 +91,19 @@ def _recorded(taps: dict[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
             handle.remove()
 
 
-def _dead(output: Tensor) -> float:
-    return (output.flatten(0, -2).amax(dim=0) <= 0).float().mean().item()
+def _dead(output: Tensor) -> Tensor:
+    return (output.flatten(0, -2).amax(dim=0) <= 0).double().mean()
 
 
-def _saturated(output: Tensor, module: nn.Module) -> float:
+def _saturated(output: Tensor, module: nn.Module) -> Tensor:
     centred = 2 * output - 1 if isinstance(module, nn.Sigmoid) else output  # σ(z) = (1 + tanh(z/2)) / 2
-    return (centred.abs() > _SATURATED).float().mean().item()
+    return (centred.abs() > _SATURATED).double().mean()
 
 
-def _moments(output: Tensor) -> tuple[float, float]:
-    mean, std = _two_moments(output)
-    if math.isfinite(std):
-        return mean, std
-    finite = output[torch.isfinite(output)]
-    return _two_moments(finite.double()) if len(finite) else (math.nan, math.nan)
-
-
-def _two_moments(values: Tensor) -> tuple[float, float]:
-    """Mean and standard deviation in two passes; torch.std_mean takes five times as long."""
-    mean = values.mean()
-    std = torch.linalg.vector_norm(values - mean) / math.sqrt(values.numel())
-    return mean.item(), std.item()
+def _moments(output: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of the finite numbers, in two passes; NaN where there are none."""
+    sound = torch.isfinite(output)
+    count = sound.sum()
+    mean = torch.where(sound, output, 0).sum(dtype=torch.float64) / count
+    around = torch.where(sound, output - mean, 0)
+    return mean, torch.linalg.vector_norm(around, dtype=torch.float64) / count.double().sqrt()

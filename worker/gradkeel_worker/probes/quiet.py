@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from gradkeel_worker.models.ensemble import Ensemble
+
 
 @contextmanager
 def quiet(model: nn.Module, *, evaluate: bool = True) -> Iterator[None]:
@@ -30,3 +32,18 @@ def quiet(model: nn.Module, *, evaluate: bool = True) -> Iterator[None]:
             with torch.no_grad():
                 for buffer, before in buffers:
                     buffer.copy_(before)
+
+
+@contextmanager
+def still(model: nn.Module) -> Iterator[None]:
+    """``quiet``, for backward passes: an ensemble's members each have a loss of their own, as in training,
+    and recurrent layers do without cuDNN, which takes no backward pass in eval mode."""
+    apart = model.apart if isinstance(model, Ensemble) else None
+    with quiet(model), torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
+        try:
+            if isinstance(model, Ensemble):
+                model.apart = True
+            yield
+        finally:
+            if isinstance(model, Ensemble) and apart is not None:
+                model.apart = apart

@@ -8,6 +8,7 @@ from gradkeel_store.page.sections.closing import cost_section, provenance_sectio
 from gradkeel_store.page.sections.counterfactual import counterfactual_section
 from gradkeel_store.page.sections.data import data_section
 from gradkeel_store.page.sections.findings import findings_section
+from gradkeel_store.page.sections.full_tier import full_tier_section
 from gradkeel_store.page.sections.gradient_check import gradient_check_section
 from gradkeel_store.page.sections.importance import importance_section
 from gradkeel_store.page.sections.intervals import intervals_section
@@ -34,6 +35,7 @@ def all_sections(view: View) -> tuple[list[Section], dict[str, Any]]:
         intervals_section(view),
         training_section(view, readings),
         layers_section(view, readings),
+        full_tier_section(view, readings),
         stabilizers_section(view),
         counterfactual_section(view, readings),
         check,
