@@ -73,6 +73,12 @@ class Report(Document):
         return list((self._fit.get("importance") or {}).get("columns") or ())
 
     @property
+    def repairs(self) -> list[dict[str, Any]]:
+        """What the job tried by itself, in order: ``rule``, ``text``, ``patch``, ``before``, ``after``,
+        ``gained`` and ``status``, which is applied, reverted or refused, with the ``reason``."""
+        return list(self._raw.get("repair") or ())
+
+    @property
     def learning_curve(self) -> list[dict[str, Any]]:
         """A row an epoch (at most 500): epoch, step, train_loss, validation_loss and metric, as far as
         measured. ``pandas.DataFrame(report.learning_curve)`` makes a table of it."""

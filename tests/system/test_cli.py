@@ -143,6 +143,7 @@ def test_a_diverged_job_is_a_document_and_its_patch_mends_it(
     assert done.returncode == 0, done.stderr
     assert mended["job"]["state"] == "succeeded"
     assert mended["job"]["dataset_id"] == document["job"]["dataset_id"]
+    assert "Applying the patch for" in done.stderr and " → " in done.stderr  # what it changes, beforehand
     assert mended["job"]["config"]["budget"]["epochs"] == 4
 
 
@@ -355,3 +356,21 @@ def test_a_broken_cell_is_named_before_anything_is_trained(stack: Any, tmp_path:
     said, _, _ = done.stderr.partition("prepare")
     assert "look at column 'size'" in said
     assert "'n.a.m2' in row 40, line 42" in said
+
+
+def test_a_job_mends_itself_and_shows_it(stack: Any, diabetes: Path, tmp_path: Path) -> None:
+    health = {"repair": 2, "repair_allow": ["target", "loss"]}
+    config = config_file(tmp_path, DIVERGES | {"health": health})
+    code, document, said = train(stack, diabetes, "--config", config, "--out", tmp_path / "out")
+    assert code == 0, said
+    assert (document["job"]["state"], document["verdict"]) == ("succeeded", "healthy")
+    assert "Now repair 1 (feature_scale)" in said
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    (entry,) = report["repair"]
+    assert (entry["status"], entry["from"]) == ("applied", "start")
+    assert entry["after"]["rmse"] == pytest.approx(document["metrics"]["validation"]["rmse"])
+    resolved = document["job"]["config"]  # what was trained in the end, with reasons
+    assert resolved["prepare"]["numeric"] == {"kind": "standard"}
+    assert "repair 1" in resolved["chosen"]["/prepare/numeric"]
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Repairs tried" in page and "Re-run with this change from its start" in page

@@ -104,6 +104,8 @@ class Remarks:
             return "(some events may be missing here; the job is not affected)"
         if event.name == "log" and "counterfactual" in event.data:
             return str(event.data.get("message"))
+        if is_repair(event):
+            return str(event.data.get("message") or "")
         if event.name != "intervention":
             return None
         kind = f"{event.data.get('action')}: {event.data.get('reason')}"
@@ -112,6 +114,11 @@ class Remarks:
             return None
         line = intervention_line(event.data)
         return line if self._seen[kind] < REMARKS_A_KIND else f"{line} (more of these are not shown)"
+
+
+def is_repair(event: Event) -> bool:
+    """Whether an event tells that a repair begins, or what came of one."""
+    return event.name == "log" and "repair" in event.data
 
 
 def intervention_line(data: Mapping[str, Any]) -> str:
@@ -189,6 +196,8 @@ class LineView:
 
     def show(self, event: Event) -> None:
         before, self._readout = self._readout, self._readout.after(event)
+        if is_repair(event):
+            self._shown = -1  # another training begins, and its epochs count from one
         if line := self._remarks.on(event):
             self._print(line)
         elif event.name == "epoch" and self._due():

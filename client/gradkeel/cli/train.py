@@ -16,8 +16,8 @@ from gradkeel.cli.screen import Screen
 from gradkeel.client import Client
 from gradkeel.contract.ids import JOB, is_id
 from gradkeel.errors import GradkeelError
-from gradkeel.resources.jobs import Job, model_id_of
-from gradkeel.sansio.configs import overlaid, patched_config
+from gradkeel.resources.jobs import Job, ended_or_refused, model_id_of, remedy_of
+from gradkeel.sansio.configs import change_lines, overlaid, patched_config
 
 Json = dict[str, Any]
 INTERRUPTED = 130
@@ -157,13 +157,14 @@ def _earlier_model(client: Client, name: str) -> str:
 
 
 def _mended(client: Client, screen: Screen, job_id: str) -> Json:
-    """The submitted config of a job with its report's first patch merged in."""
+    """The submitted config of a job with its report's first patch merged in; says what that changes."""
     job = client.jobs.get(job_id)
-    remedy = job.report().remedy
-    if remedy is None or remedy.patch is None:
-        raise GradkeelError(f"The report of {job_id} proposes no change of the config")
+    ended_or_refused(job.raw)
+    remedy = remedy_of(job.raw, job.report())
     screen.say(f"Applying the patch for {remedy.rule}: {remedy.remedy.get('text')}")
-    return patched_config(job.raw, remedy.patch)
+    for line in change_lines(job.config, remedy.patch or {}):
+        screen.say(f"  {line}")
+    return patched_config(job.raw, remedy.patch or {})
 
 
 def _upload(client: Client, screen: Screen, file: Path) -> str:

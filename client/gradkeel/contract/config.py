@@ -1380,9 +1380,22 @@ class Health:
         "without all of these. What came of each stands in the report; the job's model is the same either "
         "way. Each takes a tenth of max_seconds at most, beside the training.",
     )
-    repair: int = option(0, doc="How many repairs may be tried.", neutral=(0,))
-    repair_allow: tuple[str, ...] = option(
-        (), doc="What a repair may change beyond the default.", neutral=((),)
+    repair: int = option(
+        0,
+        doc="How many repairs may be tried. On a critical finding the training is run again with the change "
+        "that the finding proposes, from the last good weights or from the start; it is kept unless it is "
+        "worse on the same validation rows, in target units. All share budget.max_seconds. Needs a "
+        "validation part; not together with folds. 0: none.",
+        minimum=0,
+        maximum=10,
+    )
+    repair_allow: tuple[Literal["loss", "target", "rows", "columns"], ...] = option(
+        (),
+        doc="What a repair may change although it changes what is estimated or from what: loss; target, its "
+        "scaling or transform; rows, leaving some out; columns, leaving some out or reading them otherwise. "
+        "Anything else of a finding's change needs no leave.",
+        choices=("loss", "target", "rows", "columns"),
+        max_items=4,
     )
 
 

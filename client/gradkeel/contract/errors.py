@@ -15,6 +15,11 @@ def escape_pointer(key: str) -> str:
     return key.replace("~", "~0").replace("/", "~1")
 
 
+def unescape_pointer(token: str) -> str:
+    """The key that a reference token names."""
+    return token.replace("~1", "/").replace("~0", "~")
+
+
 @dataclass(frozen=True)
 class FieldError:
     """One fault and its place.

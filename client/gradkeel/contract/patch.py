@@ -8,6 +8,8 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
+from gradkeel.contract.errors import escape_pointer, unescape_pointer
+
 Json = dict[str, Any]
 
 
@@ -48,6 +50,40 @@ def combine(*patches: Json) -> Json:
     for patch in patches:
         _fold(result, patch)
     return result
+
+
+def difference(before: Any, after: Any) -> Json:
+    """The patch that turns ``before`` into ``after``; what is null in both stays as it is.
+
+    An object of ``after`` where ``before`` has none comes without its nulls, as every merge patch has it.
+    """
+    gone: Json = {key: None for key in before if key not in after}
+    changed: Json = {}
+    for key, value in after.items():
+        held = before.get(key)
+        if isinstance(value, dict) and isinstance(held, dict):
+            if inner := difference(held, value):
+                changed[key] = inner
+        elif key not in before or held != value or type(held) is not type(value):
+            changed[key] = copy.deepcopy(value)
+    return gone | changed
+
+
+def changes(patch: Json) -> dict[str, Any]:
+    """What a patch sets, by JSON pointer: objects without a kind key by key, others whole; null removes."""
+    found: dict[str, Any] = {}
+    for key, value in patch.items():
+        pointer = f"/{escape_pointer(key)}"
+        if isinstance(value, dict) and "kind" not in value and value:
+            found |= {pointer + below: each for below, each in changes(value).items()}
+        else:
+            found[pointer] = value
+    return found
+
+
+def dotted(pointer: str) -> str:
+    """An option's pointer as people write it: ``optimizer.lr``."""
+    return ".".join(unescape_pointer(token) for token in pointer.split("/")[1:])
 
 
 def _fold(into: Json, patch: Json) -> None:

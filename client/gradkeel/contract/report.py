@@ -222,6 +222,26 @@ _INTERVENTION = _record(
     {"step": _INTEGER, "action": {"type": "string"}, "reason": {"type": "string"}, "effect": _TEXT}
 )
 
+_REPAIR = _record(
+    {
+        "attempt": {"type": "integer", "description": "from 1; a refused change has the next one's number"},
+        "rule": {"enum": list(RULES)},
+        "text": {"type": "string"},
+        "patch": {"type": "object", "description": "against the config of the run before, as submitted"},
+        "from": {"enum": ["last_good", "start"]},
+        "step": {"type": "integer", "description": "the step that the attempt began at"},
+        "stopped_at": {"type": "integer", "description": "steps that the run before had taken"},
+        "failed": {"type": "string", "description": "what was critical in the run before"},
+        "metric": _TEXT,
+        "before": _OBJECT_OR_NULL,
+        "after": _OBJECT_OR_NULL,
+        "gained": _NUMBER | {"description": "before − after of the metric, on the same validation rows"},
+        "steps": _INTEGER | {"description": "that the attempt took"},
+        "status": {"enum": ["applied", "reverted", "refused"]},
+        "reason": {"type": "string"},
+    }
+)
+
 _CROSS_VALIDATION = _record(
     {
         "kind": {"type": "string"},
@@ -453,7 +473,7 @@ REPORT_SCHEMA: Json = {
             "data": _OBJECT_OR_NULL,
             "preflight": {"type": "array", "items": {"type": "object"}},
             "counterfactual": _COUNTERFACTUAL,
-            "repair": {"type": "array", "items": {"type": "object"}},
+            "repair": {"type": "array", "items": _REPAIR},
             "fit": _FIT,
             "cost": _record({"monitoring_fraction": _NUMBER, "by_probe": {"type": "object"}}, nullable=True),
             "provenance": _OBJECT_OR_NULL,

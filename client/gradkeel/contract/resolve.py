@@ -116,6 +116,7 @@ def _cross_checks(config: c.TrainConfig, submitted: Json) -> Iterator[FieldError
     yield from _check_model(config)
     yield from _check_neighbors(config)
     yield from _check_windows(config)
+    yield from _check_repair(config)
 
 
 def target_pointers(config: c.TrainConfig) -> dict[str, str]:
@@ -280,6 +281,21 @@ _CLASSES, _TWO = ("binary", "multiclass"), ("binary",)
 
 def _validates(split: c.Split) -> bool:
     return bool(split.validation)
+
+
+def _check_repair(config: c.TrainConfig) -> Iterator[FieldError]:
+    """Repairs are compared on the validation part, and change the config that folds would have judged."""
+    if not config.health.repair:
+        return
+    if not _validates(config.split):
+        detail = "repairs are compared on the validation part, and the split leaves none; use 0"
+        yield FieldError("/health/repair", "conflict", detail)
+    if fold_count(config.split):
+        detail = (
+            "scores by folds are those of one config, and a repair changes it: repair without folds, then "
+            "submit the repaired config with them"
+        )
+        yield FieldError("/health/repair", "conflict", detail)
 
 
 def _check_levels(levels: tuple[float, ...]) -> Iterator[FieldError]:

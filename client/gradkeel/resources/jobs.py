@@ -12,12 +12,12 @@ from gradkeel.contract.config import target_text
 from gradkeel.contract.states import TERMINAL, JobState, Verdict
 from gradkeel.documents import Document, Field, flag, mapping, moment, optional, text, whole
 from gradkeel.errors import GradkeelError, JobCancelled, JobFailed
-from gradkeel.reports import Report
+from gradkeel.reports import Finding, Report
 from gradkeel.resources.datasets import DatasetData
 from gradkeel.resources.models import MODELS, AsyncModel, Model
 from gradkeel.sansio import flows
 from gradkeel.sansio.commands import Flow, Request
-from gradkeel.sansio.configs import overlaid
+from gradkeel.sansio.configs import overlaid, patched_config
 from gradkeel.sansio.flows import Event
 from gradkeel.sansio.retry import RetryPolicy
 from gradkeel.sinks import file_sink
@@ -173,6 +173,43 @@ def list_params(
     return {**asked, "limit": limit, "order": order}
 
 
+def remedy_of(job: Json, report: Report) -> Finding:
+    """The finding whose patch is to be applied to a job.
+
+    Raises:
+        GradkeelError: the report proposes no change; says why.
+    """
+    remedy = report.remedy
+    if remedy is not None and remedy.patch is not None:
+        return remedy
+    if not report.findings:
+        raise GradkeelError(f"The report of {job['id']} is {report.verdict} and proposes no change")
+    found = ", ".join(dict.fromkeys(finding.rule for finding in report.findings))
+    raise GradkeelError(
+        f"The report of {job['id']} proposes no change of the config that would mend what it found ({found})"
+    )
+
+
+def ended_or_refused(job: Json) -> Json:
+    """The job, if it has a report. Raises ``GradkeelError`` before its end."""
+    if not ended(job):
+        raise GradkeelError(
+            f"The job {job['id']} is {job['state']}: it has no report yet; wait for its end, then apply it"
+        )
+    return job
+
+
+def apply_flow(
+    job_id: str, given: Mapping[str, Any], policy: RetryPolicy, idempotency_key: str | None
+) -> Flow[Json]:
+    """Submit a job anew with the first patch of its report, and with what was given on top."""
+    job = ended_or_refused((yield from flows.document_of(flows.get(path_of(job_id)), policy)))
+    report = yield from flows.document_of(report_request(job_id, "application/json"), policy)
+    patch = remedy_of(job, Report(report)).patch or {}
+    document = overlaid(patched_config(job, patch), given)
+    return (yield from flows.document_of(flows.post(PATH, document, key=idempotency_key), policy))
+
+
 def model_id_of(document: Json) -> str:
     if document.get("model_id") is None:
         raise GradkeelError(f"The job {document['id']} is {document['state']} and has no model")
@@ -305,6 +342,15 @@ class Jobs:
         document = create_document(data, target, config, blocks)
         request = flows.post(PATH, document, params={"validate_only": True})
         return self._client.run(flows.document_of(request, self._client.policy))
+
+    def apply(self, job: JobData | str, *, idempotency_key: str | None = None, **blocks: Any) -> Job:
+        """Submit a job again with the first patch of its report: a warning's before a note's.
+
+        ``report.remedy`` shows it beforehand. ``blocks`` are keys of the config that stand over it. Raises
+        ``GradkeelError`` where the job has not ended or its report proposes no change.
+        """
+        name = job.id if isinstance(job, JobData) else job
+        return self._bind(self._client.run(apply_flow(name, blocks, self._client.policy, idempotency_key)))
 
     def get(self, job_id: str) -> Job:
         request = flows.get(path_of(job_id))
@@ -440,6 +486,14 @@ class AsyncJobs:
         document = create_document(data, target, config, blocks)
         request = flows.post(PATH, document, params={"validate_only": True})
         return await self._client.run(flows.document_of(request, self._client.policy))
+
+    async def apply(
+        self, job: JobData | str, *, idempotency_key: str | None = None, **blocks: Any
+    ) -> AsyncJob:
+        """See ``Jobs.apply``."""
+        name = job.id if isinstance(job, JobData) else job
+        flow = apply_flow(name, blocks, self._client.policy, idempotency_key)
+        return self._bind(await self._client.run(flow))
 
     async def get(self, job_id: str) -> AsyncJob:
         request = flows.get(path_of(job_id))

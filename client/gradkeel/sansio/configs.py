@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
-from gradkeel.contract.patch import merge_patch
+from gradkeel.contract.errors import unescape_pointer
+from gradkeel.contract.patch import changes, dotted, merge_patch
 
 Json = dict[str, Any]
 
@@ -38,6 +40,20 @@ def _merge_kinds(document: Json, patch: Mapping[str, Any]) -> Json:
 
 def _another_kind(held: Mapping[str, Any], patch: Mapping[str, Any]) -> bool:
     return "kind" in patch and patch["kind"] != held.get("kind")
+
+
+def change_lines(config: Mapping[str, Any], patch: Mapping[str, Any]) -> list[str]:
+    """What a patch changes of a resolved config, a line an option: ``optimizer.lr: 10 → 0.01``."""
+    lines = []
+    for pointer, value in changes(dict(patch)).items():
+        held: Any = config
+        for key in pointer[1:].split("/"):
+            held = held.get(unescape_pointer(key)) if isinstance(held, Mapping) else None
+        given = {k: v for k, v in value.items() if v is not None} if isinstance(value, Mapping) else value
+        after = "as the preset has it" if value is None else json.dumps(given, ensure_ascii=False)
+        before = "nothing" if held is None else json.dumps(held, ensure_ascii=False)
+        lines.append(f"{dotted(pointer)}: {before} → {after}")
+    return lines
 
 
 def overlaid(config: Mapping[str, Any] | None, given: Mapping[str, Any]) -> Json:

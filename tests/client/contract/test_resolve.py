@@ -138,7 +138,22 @@ def test_the_loss_follows_the_task() -> None:
         (WINDOWED | {"task": "quantile", "loss": {"kind": "quantile"}}, "/task", "conflict"),
         (WINDOWED | {"split": {"kind": "ordered", "folds": 3}}, "/split/folds", "conflict"),
         ({"target": "y", "health": {"tier": "whole"}}, "/health/tier", "unknown_kind"),
-        ({"target": "y", "health": {"repair": 2}}, "/health/repair", "not_built"),
+        ({"target": "y", "health": {"repair": 11}}, "/health/repair", "out_of_range"),
+        (
+            {"target": "y", "health": {"repair_allow": ["loss", "all"]}},
+            "/health/repair_allow/1",
+            "unknown_kind",
+        ),
+        (
+            {"target": "y", "health": {"repair": 1}, "split": {"kind": "random", "validation": 0}},
+            "/health/repair",
+            "conflict",
+        ),
+        (
+            {"target": "y", "health": {"repair": 1}, "split": {"kind": "random", "folds": 3}},
+            "/health/repair",
+            "conflict",
+        ),
         ({"target": "y", "budget": {"ema": 0}}, "/budget/ema", "out_of_range"),
         ({"target": "y", "budget": {"ema": 1.5}}, "/budget/ema", "out_of_range"),
         (

@@ -70,7 +70,7 @@ def _probabilities(raw: Array) -> Array:
 
 def _metrics(prepared: Prepared, part: Part, predicted: Array) -> Metrics:
     kept = part.finite_rows()
-    found = _judged(prepared, part.y_raw[kept], predicted[kept])
+    found = score(prepared, part.y_raw[kept], predicted[kept])
     return found | _scaled(found, scale_of_changes(prepared))
 
 
@@ -79,7 +79,9 @@ def metrics_on(model: nn.Module, prepared: Prepared, part: Part) -> Metrics:
     return _metrics(prepared, part, predict(model, part, prepared))
 
 
-def _judged(prepared: Prepared, actual: Array, predicted: Array) -> Metrics:
+def score(prepared: Prepared, actual: Array, predicted: Array) -> Metrics:
+    """The task's metrics of predictions, as ``predict`` gives them, for values as ``Part.y_raw`` holds
+    them."""
     if prepared.classes is not None:
         return classification_metrics(actual, predicted, prepared.decision)
     if prepared.levels:

@@ -11,12 +11,13 @@ import numpy as np
 
 from gradkeel.contract import config as contract
 from gradkeel.contract.report import DETAILS, empty_report
-from gradkeel.contract.resolve import to_json
+from gradkeel.contract.resolve import resolve, to_json
 from gradkeel_worker.diagnosis.case import Case
 from gradkeel_worker.diagnosis.evidence import Evidence
 from gradkeel_worker.diagnosis.finding import Finding
 from gradkeel_worker.diagnosis.order import arrange, verdict_of
 from gradkeel_worker.diagnosis.pinball import MEDIAN
+from gradkeel_worker.diagnosis.repaired import asked_after, with_repairs
 from gradkeel_worker.diagnosis.rules import RULES
 from gradkeel_worker.diagnosis.rules.clipping import role_of
 from gradkeel_worker.diagnosis.series import numbers, series_of
@@ -88,10 +89,11 @@ def partial_report(
 
     ``status``: diverged, cancelled, deadline, out_of_memory, worker_lost, bad_data or internal.
     """
-    return diagnose(
+    asked = asked_after(submitted, readings.repairs)
+    report = diagnose(
         Evidence(
-            config=_with_a_rate(config),
-            submitted=submitted,
+            config=_with_a_rate(config if asked == submitted else resolve(asked)),
+            submitted=asked,
             readings=readings,
             status=status,
             profile=profile,
@@ -100,6 +102,7 @@ def partial_report(
             seconds=seconds,
         )
     )
+    return with_repairs(report, submitted, readings.repairs)
 
 
 def _with_a_rate(config: contract.TrainConfig) -> contract.TrainConfig:

@@ -122,6 +122,17 @@ def folds_through(data: bytes | bytearray) -> int:
         return 0
 
 
+def repairs_of(data: bytes | bytearray) -> dict[str, Any] | None:
+    """The state of the repairs when a checkpoint was made; None where there are none, also for bytes that are
+    no checkpoint. Whether it is one of this training is ``resume``'s to say."""
+    try:
+        arrays = _arrays(data if isinstance(data, bytearray) else bytearray(data))[1]
+        state = json.loads(arrays[_TREE].tobytes()).get("repairs")
+        return None if state is None else _unpacked(state, arrays)
+    except (UnusableCheckpoint, AttributeError, KeyError, TypeError, ValueError):
+        return None
+
+
 def bond(prepared: Prepared, config: TrainConfig, own: str = "") -> str:
     """What a checkpoint has to belong to, as a digest. ``own``: names the caller's own model and loss."""
     digest = hashlib.blake2b(digest_size=32)
@@ -168,6 +179,7 @@ def _state(run: Run) -> dict[str, Any]:
         "view": run.view.state(),
         "folds": None if run.folds is None else run.folds.state(),
         "arms": run.arms,
+        "repairs": None if run.repairs is None else run.repairs.state(),
         "random": torch.get_rng_state(),
         "random_device": torch.cuda.get_rng_state(run.device) if run.device.type == "cuda" else None,
     }
@@ -199,6 +211,8 @@ def _load(run: Run, state: dict[str, Any]) -> None:
     if run.folds is not None:
         run.folds.load(state["folds"])
     run.arms = state["arms"]
+    if run.repairs is not None:
+        run.repairs.load(state["repairs"])
     run.keeper.load(state["keeper"])
     run.view.load(state["view"])
     run.monitor.load(state["monitor"], run.view)

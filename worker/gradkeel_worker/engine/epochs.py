@@ -30,7 +30,8 @@ class EpochEnds:
         self._deadline = math.inf if run.hooks.deadline is None else run.hooks.deadline
         self._ends_at = run.ends_at
         self._checkpoint_at = self._epoch_checkpoint_at = 0.0
-        self._saved_step = -1 if run.folds is not None and run.folds.done else 0  # before it lies nothing
+        begun = (run.folds is not None and run.folds.done) or (run.repairs is not None and run.repairs.begun)
+        self._saved_step = -1 if begun else 0  # before it lies nothing
         self._plan_checkpoints(time.monotonic(), 0.0)
 
     # -------------------------------------------------------------------------------------- every step
@@ -114,9 +115,19 @@ class EpochEnds:
         patience = run.budget.patience
         if run.validation is not None and patience and run.keeper.epochs_since_best >= patience:
             run.ending = "patience"
+        if run.ending is None and run.watch is not None and self._is_critical(epoch):
+            run.ending = "critical"
         if time.monotonic() >= self._epoch_checkpoint_at:
             self._checkpoint()
         return run.ending
+
+    def _is_critical(self, epoch: int) -> bool:
+        """Whether the run is to end for a repair; not every epoch asks, for asking reads all readings."""
+        run = self._run
+        if run.watch is None or epoch + 1 == run.budget.epochs or not is_due(epoch):
+            return False
+        self._gather()
+        return run.watch(run)
 
     def _close(self, epoch: int) -> None:
         run = self._run
@@ -167,8 +178,16 @@ class EpochEnds:
         run.readings = run.monitor.readings()
         run.readings.epochs = run.epochs
         run.readings.nonfinite_event = run.nonfinite_event
+        run.readings.repairs = [] if run.repairs is None else list(run.repairs.entries)
         run.readings.best_epoch = None if run.keeper.best is None else run.keeper.best.epoch
         run.readings.seconds_training = run.seconds
+
+
+def is_due(epoch: int) -> bool:
+    """Whether the readings are judged after this epoch, from 0: after each of the first eight, then four
+    times while their number doubles, so that all judging together costs a few times the last."""
+    stretch = 1 << max(0, (epoch + 1).bit_length() - 3)
+    return (epoch + 1) % stretch == 0
 
 
 def _json_number(value: Any) -> Any:

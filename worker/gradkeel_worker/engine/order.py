@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -56,6 +56,8 @@ class Order:
     """What an earlier model had fitted and learnt, where the training goes on from that."""
     chosen: Json | None = None
     """What a precision of "auto" stands for, once that is known: it is measured once a job."""
+    repaired: Mapping[str, str] = field(default_factory=dict)
+    """What repairs have changed, and why, by JSON pointer."""
 
     def ready(self, hooks: Hooks, resume: bytes | bytearray | None = None, fold: int | None = None) -> Ready:
         """Prepare, and decide what rests on the data.
@@ -77,6 +79,8 @@ class Order:
         if self.loss is None:
             stop, deadline = hooks.should_stop, hooks.deadline
             config = with_delta(prepared, config, model=self.model, should_stop=stop, deadline=deadline)
+        for pointer, reason in self.repaired.items():
+            config = because(config, pointer, reason)
         return Ready(dataclasses.replace(prepared, config=config), config, found, chosen)
 
     def run(self, ready: Ready, hooks: Hooks) -> Run:

@@ -90,7 +90,10 @@ class Readings:
     best_epoch: int | None = None
     """Epoch whose weights are returned; None while there is no usable checkpoint."""
     stopped_by: str | None = None
-    """Why training ended: epochs, patience, max_seconds, cancelled, deadline or diverged; None before."""
+    """Why training ended: epochs, patience, max_seconds, cancelled, deadline, diverged, or critical where a
+    critical finding ended it for a repair; None before."""
+    repairs: list[dict[str, Any]] = field(default_factory=list)
+    """The repairs tried up to now, as the report lists them; the last one may still be under way."""
     seconds_monitoring: float = 0.0
     """Estimated wall time spent on probes (sampled, see ``Monitor``)."""
     seconds_by_probe: dict[str, float] = field(default_factory=dict)

@@ -27,6 +27,7 @@ from gradkeel_worker.engine.objective import Objective
 from gradkeel_worker.engine.parameters import Parameters
 from gradkeel_worker.engine.precision import Float32
 from gradkeel_worker.engine.readings import Readings
+from gradkeel_worker.engine.repairs import Repairs
 from gradkeel_worker.engine.view import StepView
 from gradkeel_worker.optimizers import Optimizer
 from gradkeel_worker.schedules import Schedule
@@ -106,6 +107,10 @@ class Run:
     """Of the cross-validation that this run is a part of, or that came before it."""
     arms: list[dict[str, Any]] = field(default_factory=list)
     """Of the counterfactual: those that are through, as the report has them."""
+    repairs: Repairs | None = None
+    """Of the job that this run is an attempt of, where it may be repaired."""
+    watch: Callable[[Run], bool] | None = None
+    """Asked at ends of epochs whether something critical is to end the run for a repair."""
     resumed_at: list[int] = field(default_factory=list)
     """Steps at which an interrupted run went on."""
     nonfinite_event: dict[str, Any] | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
+import functools
 import platform
 import time
 from collections.abc import Callable
@@ -34,6 +35,8 @@ from gradkeel_worker.engine.folds import Folds
 from gradkeel_worker.engine.order import Order, Ready
 from gradkeel_worker.engine.range_test import Found
 from gradkeel_worker.engine.readings import Readings
+from gradkeel_worker.engine.repair import StaleCheckpoint, Trained, begun, ended, is_critical, repaired
+from gradkeel_worker.engine.repairs import Repairs
 from gradkeel_worker.engine.run import Emit, Hooks, Run, silent
 from gradkeel_worker.engine.trainer import fit
 from gradkeel_worker.interrupts import Interrupted, Released
@@ -45,7 +48,7 @@ _FINISHED = (SUCCEEDED, DIVERGED)
 _STOPPED = ("cancelled", "deadline")
 _PROMPT = 250_000
 """Parameters of a model that is examined at its first weights even though somebody waits for a cancel."""
-_STATUS = {"epochs": SUCCEEDED, "patience": SUCCEEDED, "max_seconds": SUCCEEDED}
+_STATUS = dict.fromkeys(("epochs", "patience", "max_seconds", "critical"), SUCCEEDED)
 """Status by what ended the fit; the other endings are their own status."""
 
 
@@ -136,6 +139,24 @@ def train(
     hooks.emit("progress", _phase("prepare", 0.0))
     asked = config if isinstance(config, dict) else submitted
     order = Order(data, config, asked, profile, loss, model, interruptible, earlier)
+    result = repaired(order, hooks, resume, functools.partial(_trained, started, provenance or {}))
+    for finding in result.report["findings"]:
+        hooks.emit("finding", {key: finding[key] for key in ("rule", "family", "severity", "where")})
+    return dataclasses.replace(result, predictions=with_folds(result.predictions, result))
+
+
+def _trained(
+    started: float,
+    provenance: Json,
+    order: Order,
+    hooks: Hooks,
+    resume: bytes | bytearray | None,
+    repairs: Repairs | None,
+    status: str | None = None,
+) -> Trained:
+    """Train once. ``status`` asks for a training that is through already, told anew from its last checkpoint:
+    as that status or, where that is empty, as it ended and with the studies that are asked for."""
+    asked, profile, loss = order.asked, order.profile, order.loss
     ready = order.ready(hooks, resume)
     prepared, config, found = ready.prepared, ready.config, ready.found
     order = dataclasses.replace(order, chosen=ready.chosen)
@@ -143,23 +164,31 @@ def train(
     folds = Folds(fold_count(config.split)) if fold_count(config.split) else None
     with torch.random.fork_rng():
         resume = _cross_validated(folds, order, hooks, resume)
-        run = _run(order, ready, hooks, folds)
+        run = _run(order, ready, hooks, folds, repairs)
         initial = copy.deepcopy(run.model).cpu()
         if resume is not None and not _resumed(run, resume):
+            if repairs is not None:
+                raise StaleCheckpoint
             _cross_validated(folds, order, hooks, None)
-            run = _run(order, ready, hooks, folds)
+            run = _run(order, ready, hooks, folds, repairs)
+        if status is not None:
+            run.resumed_at.pop()  # it was only looked at again
+        if repairs is not None:
+            run.watch = _watch(order, ready, initial)
         ending = fit(run)
         if ending == RELEASED:
             raise Released(run.step)
+        left = None if repairs is None else ended(run, ending)
         trained = time.monotonic()
-        without = _counterfactual(order, ready, run, initial, hooks, ending)
+        studied = repairs is None or status == ""  # a training that is yet to be repaired is not studied
+        without = _counterfactual(order, ready, run, initial, hooks, ending) if studied else None
     best = returned_model(run)
     hooks.emit("progress", _phase("diagnose", 1.0, run))
     evidence = Evidence(
         config=config,
         submitted=to_json(config) if asked is None else asked,
         readings=run.readings,
-        status=_status(ending, best),
+        status=status or _status(ending, best),
         prepared=prepared,
         initial_model=lambda: copy.deepcopy(initial),
         loss_fn=build_loss(prepared, config, loss),
@@ -168,20 +197,16 @@ def train(
         profile=profile,
         evaluation=Evaluation(),
         seconds=time.monotonic() - started + _seconds_before(run),
-        provenance=_provenance(run, config, ending, found)
-        | {"neighbors": prepared.neighbors}
-        | (provenance or {}),
+        provenance=_provenance(run, config, ending, found) | {"neighbors": prepared.neighbors} | provenance,
         cross_validation=_scores(folds, config),
         counterfactual=without,
         study_seconds={} if without is None else {"counterfactual": time.monotonic() - trained},
     )
     try:
-        with interruptible():
+        with order.interruptible():
             evidence, report = _examined(evidence, best, run)
     except Interrupted as stop:
         evidence, report = _told(dataclasses.replace(evidence, status=str(stop)), run)
-    for finding in report["findings"]:
-        hooks.emit("finding", {key: finding[key] for key in ("rule", "family", "severity", "where")})
     evaluation = evidence.evaluation or Evaluation()
     result = Result(
         status=evidence.status,
@@ -198,7 +223,27 @@ def train(
         folds=folds,
         intervals=evaluation.intervals,
     )
-    return dataclasses.replace(result, predictions=with_folds(result.predictions, result))
+    return Trained(result, evidence, left, ready.chosen)
+
+
+def _watch(order: Order, ready: Ready, initial: nn.Module) -> Callable[[Run], bool]:
+    """What a run asks at ends of epochs where it may be repaired."""
+
+    def watch(run: Run) -> bool:
+        evidence = Evidence(
+            config=ready.config,
+            submitted=to_json(ready.config) if order.asked is None else order.asked,
+            readings=run.readings,
+            prepared=ready.prepared,
+            initial_model=lambda: copy.deepcopy(initial),
+            loss_fn=build_loss(ready.prepared, ready.config, order.loss),
+            custom_loss=order.loss is not None,
+            batch=run.nonfinite_batch,
+            profile=order.profile,
+        )
+        return is_critical(run, evidence, ready.config.health.repair_allow, order)
+
+    return watch
 
 
 # -------------------------------------------------------------------------------------------------- folds
@@ -211,8 +256,10 @@ def _cross_validated(
     return resume if folds is None else cross_validate(folds, order, hooks, resume, _resumed)
 
 
-def _run(order: Order, ready: Ready, hooks: Hooks, folds: Folds | None) -> Run:
+def _run(order: Order, ready: Ready, hooks: Hooks, folds: Folds | None, repairs: Repairs | None) -> Run:
     """The run that makes the job's own model."""
+    if repairs is not None:
+        return begun(order, ready, hooks, repairs)
     if folds is None:
         return order.run(ready, hooks)
     told = progress_of(hooks.emit, folds.count, folds.count + 1)
@@ -256,7 +303,8 @@ def with_folds(predictions: dict[str, NDArray[Any]], result: Result) -> dict[str
 
 def _seconds_before(run: Run) -> float:
     """Seconds of training of earlier attempts."""
-    return run.seconds_before + (0.0 if run.folds is None else run.folds.seconds_before)
+    others = (each.seconds_before for each in (run.folds, run.repairs) if each is not None)
+    return run.seconds_before + sum(others)
 
 
 # ------------------------------------------------------------------------------------------------ outcome

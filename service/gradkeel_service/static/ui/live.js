@@ -3,7 +3,7 @@
 
 const KEPT = 1200; // points of a chart; every second one is dropped when there are more
 const AGAIN_MS = 3000;
-const NAMES = ["state", "progress", "epoch", "reading", "intervention", "gap", "end"];
+const NAMES = ["state", "progress", "epoch", "reading", "intervention", "log", "gap", "end"];
 
 class Chart {
   // Values on a logarithmic scale; those that have no logarithm are left out.
@@ -119,6 +119,7 @@ class Live {
     if (name === "epoch") this.epoch(data);
     if (name === "reading") this.reading(data);
     if (name === "intervention") say("remark", "step " + data.step + ": " + (data.reason || data.action));
+    if (name === "log" && data.repair) say("remark", data.message);
     if (name === "gap") say("remark", "Some events may be missing here; the job is not affected.");
     this.later();
   }

@@ -16,6 +16,7 @@ from gradkeel_store.page.sections.layers import layers_section
 from gradkeel_store.page.sections.outputs import outputs_section
 from gradkeel_store.page.sections.predictions import predictions_section
 from gradkeel_store.page.sections.probabilities import probabilities_section
+from gradkeel_store.page.sections.repairs import repairs_section
 from gradkeel_store.page.sections.result import result_section
 from gradkeel_store.page.sections.section import Section
 from gradkeel_store.page.sections.stabilizers import stabilizers_section
@@ -30,6 +31,7 @@ def all_sections(view: View) -> tuple[list[Section], dict[str, Any]]:
     check, sweep = gradient_check_section(view)
     sections: list[Section | None] = [
         findings_section(view),
+        repairs_section(view),
         result_section(view),
         outputs_section(view),
         intervals_section(view),

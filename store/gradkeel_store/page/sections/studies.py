@@ -1,4 +1,4 @@
-"""Studies a job may ask for: curvature, preflight, repairs. The counterfactual has a section of its own."""
+"""Studies a job may ask for: curvature and preflight. Those that have sections of their own are not here."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ def studies_section(view: View) -> Section | None:
     parts = [
         _pairs(view.part("curvature"), "Curvature against the learning rate"),
         _rows(view.entries("preflight"), "Preflight: which scaling allows which learning rate"),
-        _rows(view.entries("repair"), "Repairs tried"),
     ]
     there = [part for part in parts if part]
     lead = (
