@@ -74,6 +74,11 @@ FAULTS: dict[str, tuple[Any, Json, str]] = {
         _changed(SGD, {"model": {"widths": [32] * 8, "init": {"kind": "normal", "std": 0.01}}}),
         "vanishing_gradient",
     ),
+    "first layer frozen": (
+        diabetes,
+        _changed(SGD, {"model": {"freeze": ["layers.0"]}}),
+        "vanishing_gradient",
+    ),
     "biases at −10": (diabetes, _changed(SGD, {"model": {"bias_init": -10.0}}), "dead_units"),
     "biases at −10, adamw": (diabetes, _changed(ADAMW, {"model": {"bias_init": -10.0}}), "dead_units"),
     "clip at 1e-4": (
@@ -98,6 +103,31 @@ def test_the_cause_stands_first_and_its_patch_mends_the_run(name: str) -> None:
     assert rule not in serious(mended.report)
     constant = mended.metrics["baselines"]["constant"]["mae"]
     assert mended.metrics["test"]["mae"] < constant
+
+
+@pytest.mark.parametrize(("depth", "std", "cause"), [(3, 40.0, "fp16"), (6, 1e6, "start")])
+def test_numbers_that_only_fp16_cannot_hold_are_told_from_those_that_nothing_holds(
+    depth: int, std: float, cause: str
+) -> None:
+    model = {"widths": [64] * depth, "init": {"kind": "normal", "std": std}}
+    given = _changed(SGD, {"precision": "fp16", "clips": [], "model": model, "budget": {"epochs": 2}})
+    report = trained(diabetes(), given).report
+    assert found(report, "non_finite")["evidence"]["most_likely_cause"] == cause
+    # No step had been taken yet.
+    assert "lr_too_high" not in [finding["rule"] for finding in report["findings"]]
+
+
+def test_a_frozen_layer_of_an_earlier_model_is_no_fault() -> None:
+    config = _changed(SGD, {"model": {"freeze": ["layers.1"]}})
+    assert "vanishing_gradient" not in serious(trained(diabetes(), config).report)
+
+
+def test_targets_that_were_mixed_up_in_a_stretch_of_the_file_are_named() -> None:
+    target = housing()["target"].copy()
+    target[400:800] = np.random.default_rng(0).permutation(target[400:800])
+    finding = lead(trained({**housing(), "target": target}, ADAMW).report)
+    assert finding["evidence"]["issue"] == "block_unlike_the_rest"
+    assert finding["where"]["row"] == pytest.approx(400, abs=60)
 
 
 def test_raw_units_diverge_and_the_report_shows_how_it_knows() -> None:

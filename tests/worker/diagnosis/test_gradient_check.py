@@ -191,3 +191,25 @@ def test_a_wrong_backward_is_caught_at_any_depth(activation: type[nn.Module], fa
             layers += [nn.Linear(width, 32), activation()]
         result = check_gradients(_Net(*layers, nn.Linear(32, 1)), WrongLoss(factor), *_batch(64))
         assert _statuses(result) == {"fail"}
+
+
+def _log_of_a_margin(model: _Net, margin: float) -> Any:
+    """A loss of log(prediction − least prediction + margin): a larger step leaves its domain."""
+    x, c, y = _batch()
+    least = float(model.double().eval()(x.double(), c).min().detach())
+    model.float().train()
+    return lambda prediction, target: (prediction - least + margin).log().mean(), (x, c, y)
+
+
+def test_steps_that_leave_the_domain_of_a_logarithm_tell_of_no_mismatch() -> None:
+    model = _Net(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 1))
+    loss, batch = _log_of_a_margin(model, 1e-3)
+    assert "fail" not in _statuses(check_gradients(model, loss, *batch))
+
+
+def test_autograd_that_gives_nan_where_the_loss_is_finite_fails() -> None:
+    def loss(prediction: Tensor, target: Tensor) -> Tensor:
+        zero = (prediction - prediction).abs()
+        return (prediction**2).mean() + torch.where(zero > 0, zero.sqrt(), 0 * zero).mean()
+
+    assert "fail" in _statuses(check_gradients(_net(nn.Tanh), loss, *_batch()))

@@ -13,7 +13,7 @@ from gradkeel.contract.resolve import resolve
 from gradkeel.contract.states import Severity
 from gradkeel_worker.diagnosis.case import Case
 from gradkeel_worker.diagnosis.course import Course
-from gradkeel_worker.diagnosis.evidence import Evidence
+from gradkeel_worker.diagnosis.evidence import Evaluation, Evidence
 from gradkeel_worker.diagnosis.feed import robust_z
 from gradkeel_worker.diagnosis.rules import RULES
 from gradkeel_worker.diagnosis.series import MAX_POINTS, series_of
@@ -77,6 +77,14 @@ def test_growth_in_the_first_steps(factor: float, expected: str | None) -> None:
     norms = readings().global_norm.copy()
     norms[0], norms[5] = 1.0, factor
     explosion = Course(readings(global_norm=norms)).explosion
+    assert (explosion.sign if explosion else None) == expected
+
+
+@pytest.mark.parametrize(("after", "expected"), [(0.3, None), (5.0, "early_loss")])
+def test_a_first_batch_that_happens_to_fit_is_no_growth(after: float, expected: str | None) -> None:
+    losses = np.full(STEPS, after)
+    losses[0] = 1e-3
+    explosion = Course(readings(loss=losses), best_constant=0.5).explosion
     assert (explosion.sign if explosion else None) == expected
 
 
@@ -237,3 +245,16 @@ def test_layers_without_a_finite_norm_are_listed() -> None:
     norms[7, 1] = np.inf
     places = series_of(readings(layer_norm=norms))["nonfinite"]
     assert places == [{"series": "layers.output.norm", "step": 7, "kind": "inf"}]
+
+
+@pytest.mark.parametrize(("spread", "alike"), [(1e-3, True), (0.05, False)])
+@pytest.mark.parametrize("classes", [False, True])
+def test_predictions_that_hardly_vary_are_one_constant(spread: float, alike: bool, classes: bool) -> None:
+    rng = np.random.default_rng(0)
+    told = 0.5 + spread * rng.normal(size=100)
+    actual = rng.choice(["a", "b"], 100) if classes else rng.normal(size=100)
+    predictions = {"actual": actual, "prediction": told}
+    if classes:
+        predictions["probabilities"] = np.stack([told, 1 - told], axis=1)
+    given = case(readings(), evaluation=Evaluation(predictions=predictions))
+    assert given.answers_alike == alike

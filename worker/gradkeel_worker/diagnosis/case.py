@@ -25,6 +25,8 @@ INFLATED = 10.0
 CLIPS_DOMINATE = 0.30
 """Share of clipped steps above which, under SGD, the clip sets the length of the steps."""
 _FEWEST_STEPS = 5
+_ALIKE = 0.01
+"""Spread of the predictions over that of the targets below which they are one constant."""
 
 ADAPTIVE = ("adam", "adamw", "nadam", "radam", "rmsprop", "adagrad")
 
@@ -114,12 +116,35 @@ class Case:
     def useless(self) -> bool | None:
         """Whether the result cannot be told from the best constant; None when unknown.
 
-        On validation and test part together: no metric is better beyond chance, and none by 5 % or more.
+        On validation and test part together: no metric is better beyond chance, and none by 5 % or more. Or
+        it gives every row the same answer: another constant may lie nearer to these rows by chance.
         """
         over_constant = self.held_out_gains.get("constant")
         if over_constant:
-            return not any(gain.certain or gain.relative >= 0.05 for gain in over_constant.values())
+            return self.answers_alike or not any(
+                gain.certain or gain.relative >= 0.05 for gain in over_constant.values()
+            )
         return None if self.learnt is None else not self.learnt
+
+    @cached_property
+    def answers_alike(self) -> bool:
+        """Whether the predictions of the test part vary by less than a hundredth of what they are to tell."""
+        evaluation = self.evidence.evaluation
+        told = evaluation.predictions if evaluation is not None else {}
+        if self.task == "quantile" or len(told.get("actual", ())) < _FEWEST_STEPS:
+            return False
+        if "probabilities" in told:
+            _, counts = np.unique(told["actual"].astype(str), return_counts=True)
+            spread = float(np.sqrt(np.max(counts / counts.sum() * (1 - counts / counts.sum()))))
+            return float(told["probabilities"].std(axis=0).max()) < _ALIKE * spread
+        spreads = told["actual"].std(axis=0), told["prediction"].std(axis=0)
+        return bool(np.all(spreads[1] < _ALIKE * spreads[0]))
+
+    @property
+    def behind_linear(self) -> bool:
+        """Whether the linear model is better on held-out rows beyond chance."""
+        over_ridge = self.held_out_gains.get("ridge") or {}
+        return bool(over_ridge) and next(iter(over_ridge.values())).high < 0
 
     @cached_property
     def learnt(self) -> bool | None:

@@ -96,6 +96,11 @@ class Course:
         return min(found, key=lambda one: one.index) if found else None
 
     def _early(self) -> Explosion | None:
+        """Loss or norm × EARLY_FACTOR, and the loss above what the best constant has: a first batch of few
+        rows may happen to fit.
+        """
+        if self.best_constant is not None and not self._early_loss_is_high(self.best_constant):
+            return None
         best: Explosion | None = None
         for sign, values in (("loss", self.losses), ("norm", self.norms)):
             early = values[:EARLY_STEPS]
@@ -105,6 +110,14 @@ class Course:
             if len(grown) and (best is None or grown[0] < best.index):
                 best = Explosion(int(grown[0]), f"early_{sign}", float(early.max() / early[0]))
         return best
+
+    def _early_loss_is_high(self, constant: float) -> bool:
+        """Whether three early losses in a row, or the last before the run was lost, rose beyond 3 × the best
+        constant's.
+        """
+        high = self.losses[:EARLY_STEPS] > 3 * abs(constant)
+        lasting = bool((high[:-2] & high[1:-1] & high[2:]).any()) if len(high) > 2 else bool(high.any())
+        return lasting or (self.sound <= EARLY_STEPS and bool(high[-1:].any()))
 
     def _above_median(self) -> Explosion | None:
         """Norm beyond 10 × its running median three times in a row, growing to more than any norm that the

@@ -96,21 +96,31 @@ def _has_kink(probe: Probe, floor: np.ndarray[Any, Any], size: float) -> bool:
 
 def judge(probe: Probe, value: float) -> Outcome:
     """pass, fail, kink or dead for one directional derivative of a loss of size ``value``."""
-    floor = _floor(value)
+    inside = np.isfinite(probe.forward) & np.isfinite(probe.backward)
+    if not inside.any():
+        return Outcome("kink", float("inf"), float("inf"), STEPS[0])
+    if not np.isfinite(probe.analytic):
+        return Outcome("fail", float("inf"), float("inf"), STEPS[int(np.flatnonzero(inside)[-1])])
+    if not inside.all():
+        # Steps that leave the domain of f, of a logarithm say, tell nothing of its derivative.
+        probe = Probe(probe.analytic, probe.forward[inside], probe.backward[inside])
+    return _judge(probe, _floor(value)[inside], np.array(STEPS)[inside])
+
+
+def _judge(probe: Probe, floor: np.ndarray[Any, Any], steps: np.ndarray[Any, Any]) -> Outcome:
+    """The same for differences that are finite, ``steps`` the h of each."""
     error = np.abs(probe.analytic - probe.central)
     sizes = np.maximum(abs(probe.analytic), np.abs(probe.central))
     size = float(max(abs(probe.analytic), np.median(np.abs(probe.central))))
-    if not np.isfinite(error).all():
-        return Outcome("fail", float("inf"), float("inf"), STEPS[0])
     if np.all(sizes <= floor * 1.0000001) or size == 0.0:
-        return Outcome("dead", 0.0, float(error.min()), STEPS[int(error.argmin())])
+        return Outcome("dead", 0.0, float(error.min()), float(steps[error.argmin()]))
     relative = error / np.where(sizes > 0, sizes, 1.0)
     informative = floor <= _INFORMATIVE * sizes
     trusted = informative if informative.any() else np.ones_like(informative)
     best = int(np.where(trusted, relative, np.inf).argmin())
     agrees = bool((trusted & (error <= AGREEMENT * sizes + floor)).any())
     status = "pass" if agrees else _disagreement(probe, floor, size)
-    return Outcome(status, float(relative[best]), float(error[best]), STEPS[best])
+    return Outcome(status, float(relative[best]), float(error[best]), float(steps[best]))
 
 
 def _disagreement(probe: Probe, floor: np.ndarray[Any, Any], size: float) -> str:

@@ -11,6 +11,7 @@ from torch import nn
 
 from gradkeel_worker.data.decision import Decision
 from gradkeel_worker.diagnosis.baselines import Baselines, fit_baselines
+from gradkeel_worker.diagnosis.block import answers_of
 from gradkeel_worker.diagnosis.details import decide, detail
 from gradkeel_worker.diagnosis.evidence import Evaluation, Metrics
 from gradkeel_worker.diagnosis.forecasts import naive_forecasts, scale_of_changes
@@ -25,6 +26,7 @@ from gradkeel_worker.diagnosis.metrics import (
     targets_metrics,
 )
 from gradkeel_worker.diagnosis.pinball import pinball_losses
+from gradkeel_worker.diagnosis.sampling import sample
 
 if TYPE_CHECKING:
     from gradkeel_worker.data import Part, Prepared
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 _CHUNK = 16_384
 _FEWEST = 256
+_SEEN_ROWS = 4_096
+"""Training rows that the returned model is judged on."""
 _METRICS_OF_TASK = {"regression": REGRESSION, "quantile": ("pinball",)}
 
 
@@ -130,6 +134,10 @@ def evaluate(
     predicted = {name: decision.probabilities(given) for name, given in raw.items()}
     if model is not None and detailed and len(parts[judged].rows):
         blocks |= detail(model, prepared, parts[judged], predicted[judged], predict, seed)
+    seen = []
+    if model is not None and detailed:
+        part = prepared.train.take(sample(len(prepared.train.rows), _SEEN_ROWS, seed))
+        seen = [(part, predict(model, part, prepared))]
     names = _METRICS_OF_TASK.get(prepared.task, CLASSIFICATION)
     nothing: Metrics = dict.fromkeys(names, None)
     return Evaluation(
@@ -159,6 +167,7 @@ def evaluate(
                 if len(part.rows)
             ]
         ),
+        answers=answers_of(prepared, [*zip(parts.values(), predicted.values(), strict=False), *seen]),
         decision=decision,
         details=blocks,
     )

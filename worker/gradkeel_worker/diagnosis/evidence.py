@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradkeel.contract.config import TrainConfig
+from gradkeel_worker.diagnosis.block import Answers
 from gradkeel_worker.engine.readings import Readings
 
 if TYPE_CHECKING:
@@ -58,6 +59,9 @@ class Evaluation:
     """Prediction intervals: margins by level, and what they hold of the test part."""
     held_out: dict[str, dict[str, np.ndarray[Any, Any]]] = field(default_factory=dict)
     """``errors`` of validation and test part together: twice the rows, for what needs the power."""
+    answers: Answers | None = None
+    """Targets and predictions of validation and test part and a sample of training rows, in the order of the
+    file."""
     decision: Decision | None = None
     """What the validation part decided about a classifier's answers; everything above is by it."""
     details: Json = field(default_factory=dict)

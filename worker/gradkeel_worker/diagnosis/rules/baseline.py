@@ -26,7 +26,8 @@ def no_better_than_baseline(case: Case) -> list[Finding]:
     either.
     """
     over_constant, over_ridge = case.gains.get("constant", {}), case.gains.get("ridge", {})
-    if over_constant and case.useless and not any(gain.certain for gain in over_constant.values()):
+    lucky = not case.answers_alike and any(gain.certain for gain in over_constant.values())
+    if over_constant and case.useless and not lucky:
         return [_like_constant(case, over_constant)]
     if (found := _like_naive(case)) is not None:
         return [found]
@@ -122,14 +123,18 @@ def _like_constant(case: Case, each: dict[str, Gain]) -> Finding:
             f"{number(gain.model)}; always "
             f"predicting one constant gives {number(gain.baseline)}. The gain of {number(gain.value)} (95 % "
             "interval "
-            f"{number(gain.low)} to {number(gain.high)}) cannot be told from none. Most likely cause: "
-            f"{_cause(case, linear)}.{_earlier_values(case)}"
+            f"{number(gain.low)} to {number(gain.high)}) cannot be told from none.{_alike(case)} Most likely "
+            f"cause: {_cause(case, linear)}.{_earlier_values(case)}"
         ),
         remedy=_remedy(case, linear),
         evidence=_evidence(case, metric, gain, "constant"),
         where={"phase": "diagnose"},
         also_consistent_with=_alternatives(linear, few),
     )
+
+
+def _alike(case: Case) -> str:
+    return " The model gives nearly the same answer for every row." if case.answers_alike else ""
 
 
 def _cause(case: Case, linear: bool) -> str:

@@ -17,6 +17,7 @@ from gradkeel_worker.diagnosis.words import number, percent
 Json = dict[str, Any]
 
 _IDLE = 0.001
+_STARVING = 0.1
 _MILD = 0.5
 """Share of the steps' length above which a clip is a brake and no fault."""
 
@@ -73,8 +74,14 @@ def _severity(case: Case, clip: Json) -> Severity:
         return Severity.INFO
     if case.useless and (case.starved or case.cause in ("inputs", "target")):
         return Severity.CRITICAL
-    mild = _kept_length(case, clip) > _MILD and not case.blown_up
-    return Severity.INFO if mild else Severity.WARNING
+    kept = _kept_length(case, clip)
+    mild = kept > _MILD or (kept > _STARVING and _did_no_harm(case))
+    return Severity.INFO if mild and not case.blown_up else Severity.WARNING
+
+
+def _did_no_harm(case: Case) -> bool:
+    """Whether the model is better than a constant and not clearly worse than a linear model."""
+    return case.useless is False and case.learnt is not False and not case.behind_linear
 
 
 def _kept_length(case: Case, clip: Json) -> float:
@@ -118,9 +125,11 @@ def _text(case: Case, clip: Json, share: float) -> str:
             "changes its steps; what is left is that batches with large gradients count for less."
         )
     if _severity(case, clip) is Severity.INFO:
+        kept = _kept_length(case, clip)
+        strength = "no stronger than halving it" if kept > _MILD else "without harm that can be seen"
         return (
-            f"{seen}. The steps kept {percent(_kept_length(case, clip))} of their length: the clip "
-            "acts as a brake on the learning rate, no stronger than halving it."
+            f"{seen}. The steps kept {percent(kept)} of their length: the clip acts as a brake on the "
+            f"learning rate, {strength}."
         )
     if case.starts_alike:
         return (

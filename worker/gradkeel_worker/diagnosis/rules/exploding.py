@@ -22,6 +22,7 @@ _CAUSES = {
     "lr": "a learning rate above what the model and the data allow",
     "data_cell": "a cell of the data that is not a finite number",
     "domain": "an operation outside its domain",
+    "precision": "numbers that do not fit into fp16",
 }
 _ALTERNATIVES = {
     "inputs": ("a learning rate too high for inputs of this size",),
@@ -38,7 +39,7 @@ def exploding_gradient(case: Case) -> list[Finding]:
     depth.
     """
     explosion = case.explosion or _jump(case)
-    if explosion is not None and case.cause not in ("data_cell", "domain"):
+    if explosion is not None and case.cause not in ("data_cell", "domain", "precision"):
         return [_exploded(case, explosion)]
     return _with_depth(case)
 

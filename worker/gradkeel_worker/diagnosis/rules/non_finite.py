@@ -50,7 +50,7 @@ def _severity(case: Case) -> Severity:
 
 
 def _cause(case: Case) -> str:
-    """data_cell, domain, fp16, loss_overflow, step_too_large or unknown."""
+    """data_cell, domain, fp16, loss_overflow, start, step_too_large or unknown."""
     origin = case.origin
     if case.cause in ("data_cell", "domain"):
         return str(case.cause)
@@ -60,7 +60,7 @@ def _cause(case: Case) -> str:
         return "loss_overflow"
     if case.explosion is not None or _weights_ran_off(case):
         return "step_too_large"
-    return "unknown"
+    return "start" if case.course.first_bad == 0 else "unknown"
 
 
 def _loss_overflows(case: Case, origin: Origin | None) -> bool:
@@ -137,6 +137,8 @@ def _because(case: Case, cause: str) -> str:
         "outside its domain.",
         "fp16": f"The number does not fit into {case.config.precision}: the same step, repeated in float32, "
         "was finite.",
+        "start": "Most likely cause: the initial weights, which put out numbers too large before any step "
+        "was taken.",
         "loss_overflow": "Most likely cause: the loss itself is too large for 32-bit numbers.",
         "step_too_large": "Most likely cause: the steps before it were too large, and the weights ran off.",
         "unknown": "The readings do not show where it came from.",
@@ -181,6 +183,7 @@ def _alternatives(cause: str) -> tuple[str, ...]:
         "step_too_large": ("an overflow of the loss",),
         "loss_overflow": ("a step that was too large",),
         "fp16": ("numbers that a smaller scale of inputs, target or weights would have kept small",),
+        "start": ("inputs that were not scaled", "a module of your own"),
         "unknown": ("an overflow of the loss", "a step that was too large", "a module of your own"),
     }.get(cause, ())
 
@@ -200,6 +203,8 @@ def _remedy(case: Case, cause: str) -> Remedy:
     if cause == "fp16" and case.cause == "precision":
         text = "Train in bf16, which has the range of float32, or in float32."
         return Remedy(text, set_value(("precision",), "bf16"))
+    if cause == "start":
+        return Remedy("Use he initialisation.", remedies.he(case))
     if cause == "domain" and case.course.first_bad == 0:
         text = (
             "Keep the operation's input inside its domain, by a clamp or an offset before it: no step had "

@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
+
 from gradkeel.contract import config as contract
 from gradkeel.contract.patch import combine, replace_block
 from gradkeel.contract.states import Family, Severity
 from gradkeel_worker.diagnosis import remedies
-from gradkeel_worker.diagnosis.case import Case
-from gradkeel_worker.diagnosis.feed import FAR_OUT, FEW_ROWS
+from gradkeel_worker.diagnosis.case import INFLATED, Case
+from gradkeel_worker.diagnosis.feed import FAR_OUT, FEW_ROWS, ColumnFeed, robust_z
 from gradkeel_worker.diagnosis.finding import Finding, Remedy
 from gradkeel_worker.diagnosis.measured import OutlierShare
 from gradkeel_worker.diagnosis.words import number, percent, plural
 
 DOMINANT = 0.5
+_SOUND = 3.0
 
 
 def outliers(case: Case) -> list[Finding]:
-    """Rows with robust z > 8 whose share of Σ‖gradient of a row‖ is above a half, or that set the unit of a
-    standardised target.
+    """Rows with robust z > 8 whose share of Σ‖gradient of a row‖ is above a half, that set the unit of a
+    standardised target, or that alone make a column as fed too large.
     """
     share = case.measured.outliers
     if share is None or share.share_of_rows > FEW_ROWS:
         return []
-    if share.share <= DOMINANT and not case.target_stretched:
+    if share.share <= DOMINANT and not case.target_stretched and not _swollen(case):
         return []
     prepared = case.evidence.prepared
     assert prepared is not None
+    share = _at_the_swollen_column(case, share)
     in_target = share.column < 0
     column = case.config.targets[-1 - share.column] if in_target else prepared.inputs[share.column].source
     part, at = prepared.train, share.position
@@ -58,6 +64,24 @@ def outliers(case: Case) -> list[Finding]:
             ),
         )
     ]
+
+
+def _swollen(case: Case) -> list[ColumnFeed]:
+    """Columns whose size as fed is made by outlying cells alone, largest first: the others would suit."""
+    columns = case.feed.columns if case.feed is not None else ()
+    chosen = [c for c in columns if c.rms > INFLATED and c.core_rms <= _SOUND]
+    return sorted(chosen, key=lambda column: -column.rms)
+
+
+def _at_the_swollen_column(case: Case, share: OutlierShare) -> OutlierShare:
+    """The same with the place of the largest cell of the column that is swollen most, if any is."""
+    swollen, prepared = _swollen(case), case.evidence.prepared
+    if not swollen or prepared is None:
+        return share
+    column = next(i for i, one in enumerate(prepared.inputs) if one.name == swollen[0].name)
+    z = np.abs(robust_z(prepared.train.x[:, column]))
+    at = int(z.argmax())
+    return replace(share, column=column, position=at, z=float(z[at]))
 
 
 def _severity(case: Case) -> Severity:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from gradkeel.contract.patch import combine, set_value
 from gradkeel.contract.states import ColumnType, Family, Severity
 from gradkeel_worker.diagnosis import remedies
+from gradkeel_worker.diagnosis.block import strange_block
 from gradkeel_worker.diagnosis.case import Case
 from gradkeel_worker.diagnosis.finding import Finding, Remedy
 from gradkeel_worker.diagnosis.words import listed, number, percent, plural
@@ -15,6 +17,7 @@ from gradkeel_worker.diagnosis.words import listed, number, percent, plural
 Json = dict[str, Any]
 
 MIXED_TYPES = "mixed_types"
+BLOCK = "block_unlike_the_rest"
 _MOST = 20
 _MANY_DUPLICATES = 0.05
 _FEW_ODD_CELLS = 0.05
@@ -23,10 +26,11 @@ _LONGEST_MARKER = 199
 
 
 def data_quality(case: Case) -> list[Finding]:
-    """Constant, empty and duplicate columns, duplicate rows, few rows per parameter, what preparation
-    noticed.
+    """Constant, empty and duplicate columns, duplicate rows, few rows per parameter, a stretch of the file
+    whose targets are unlike the rest's, what preparation noticed.
     """
     found = [*_mixed(case), *_columns(case), *_duplicate_rows(case), *_few_rows(case), *_noticed(case)]
+    found = [*_strange_block(case), *found]
     return found[:_MOST]
 
 
@@ -166,6 +170,36 @@ def _duplicate_rows(case: Case) -> Iterator[Finding]:
         Remedy("Remove repeated rows from the file; no change of the config does it.", _same(case)),
         duplicate_rows=count,
         rows=rows,
+    )
+
+
+def _strange_block(case: Case) -> Iterator[Finding]:
+    """A stretch of the file whose targets belong to other rows, as it seems."""
+    evaluation = case.evidence.evaluation
+    answers = evaluation.answers if evaluation is not None else None
+    block = strange_block(answers) if answers is not None and not case.useless else None
+    if block is None:
+        return
+    by_line = block.first["line"] is not None and block.last["line"] is not None
+    named, unit = ("line", "lines") if by_line else ("row", "records")
+    yield replace(
+        _finding(
+            case,
+            BLOCK,
+            f"Between {unit} {block.first[named]:,} and {block.last[named]:,} of the file the predictions "
+            f"have nothing to do with the target (correlation {number(block.inside)} over "
+            f"{plural(block.rows, 'row')}), elsewhere they have (correlation {number(block.outside)}). The "
+            "targets of these rows may have been mixed up; rows of another kind look the same.",
+            Remedy("Look at these rows; no change of the config mends a target.", _same(case)),
+            severity=Severity.WARNING,
+            rows=block.rows,
+            correlation_inside=block.inside,
+            correlation_outside=block.outside,
+            chance=block.chance,
+        ),
+        confidence="medium",
+        where={**block.first, "phase": "prepare"},
+        also_consistent_with=("rows of another kind, another source or time",),
     )
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
+
 from gradkeel.contract import config as contract
+from gradkeel.contract.patch import set_value
+from gradkeel.contract.resolve import layer_names
 from gradkeel.contract.states import Family, Severity
 from gradkeel_worker.diagnosis import remedies
 from gradkeel_worker.diagnosis.case import Case
@@ -12,18 +16,24 @@ from gradkeel_worker.diagnosis.units import affected_units
 from gradkeel_worker.diagnosis.words import finite, listed, number, plural
 
 VANISHED = 1e-3
+_BEHIND = "clearly worse than a linear model"
 _TINY_UPDATE = 1e-6
 _SATURATING = ("sigmoid", "tanh")
 
 
 def vanishing_gradient(case: Case) -> list[Finding]:
-    """First over last layer's size-normalised norm < 1e-3 and no gain over the best constant."""
+    """First over last layer's size-normalised norm < 1e-3 and no gain over the best constant, or less than a
+    linear model has; or a first layer that is frozen at weights nobody trained.
+    """
+    if frozen := _frozen(case):
+        return [_frozen_layers(case, frozen)]
     found = case.course.layer_ratio
     if found is None or case.blown_up:
         return []
     ratio, first, last = found
     still = _stands_still(case, first, last)
-    if not (ratio < VANISHED or still) or case.useless is False or case.useless is None:
+    behind = ratio < VANISHED and case.behind_linear
+    if not (ratio < VANISHED or still) or not (case.useless or behind):
         return []
     names = case.evidence.readings.layers
     patch = remedies.relu_and_he(case)
@@ -31,10 +41,11 @@ def vanishing_gradient(case: Case) -> list[Finding]:
         Finding(
             rule="vanishing_gradient",
             family=Family.GRADIENT,
-            severity=Severity.CRITICAL,
+            severity=Severity.CRITICAL if case.useless else Severity.WARNING,
             confidence="high" if ratio < VANISHED / 10 else "medium",
             explanation=(
-                f"{_seen(ratio, names[first])}, and the model did no better than a constant. "
+                f"{_seen(ratio, names[first])}, and the model did "
+                f"{'no better than a constant' if case.useless else _BEHIND}. "
                 f"Most likely cause: {_cause(case)}."
             ),
             remedy=Remedy(_advice(case), patch),
@@ -62,6 +73,33 @@ def _seen(ratio: float, first: str) -> str:
         return f"No gradient reaches the first layer ({first})"
     size = f"{number(ratio)} of the last layer's, per weight"
     return f"The gradient that reaches the first layer ({first}) is {size}"
+
+
+def _frozen(case: Case) -> list[str]:
+    """The first hidden layers that are frozen at their random initial weights: no earlier model's."""
+    frozen = getattr(case.config.model, "freeze", ())
+    if not frozen or case.evidence.submitted.get("model_id") is not None:
+        return []
+    return list(takewhile(frozen.__contains__, layer_names(case.config.model)))
+
+
+def _frozen_layers(case: Case, frozen: list[str]) -> Finding:
+    return Finding(
+        rule="vanishing_gradient",
+        family=Family.GRADIENT,
+        severity=Severity.CRITICAL if case.useless and case.linear_finds_more else Severity.WARNING,
+        confidence="high",
+        explanation=(
+            f"No gradient reaches {listed(frozen)}: the config freezes "
+            f"{'them' if len(frozen) > 1 else 'it'}, and no earlier model's weights were taken over, so that "
+            "the rest of the net has to do with random features. Most likely cause: a frozen layer that was "
+            "meant to be trained."
+        ),
+        remedy=Remedy("Train every layer.", set_value(("model", "freeze"), [])),
+        evidence={"frozen_layers": len(frozen), "layers": len(layer_names(case.config.model))},
+        where={"layer": frozen[0], "phase": "train"},
+        also_consistent_with=("random features that are meant to stay as they are",),
+    )
 
 
 def _layer_update(case: Case, layer: int) -> float | None:
