@@ -1,6 +1,7 @@
 """Run a benchmark and keep what it prints in docs/benchmarks.md: ``page.py SECTION -- COMMAND …``.
 
-The text between the two markers of the section becomes: when, on what machine, which command, its output.
+The text between the two markers of the section becomes: when, on what machine, which command, its output; in
+docs/diagnosis.md, whose benchmark prints Markdown, as it is.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+DOCS = Path(__file__).parent.parent / "docs"
+MARKDOWN = {"faults": "diagnosis.md"}
+"""Sections on pages of their own, whose output is Markdown."""
 
 
 def machine() -> str:
@@ -45,7 +48,7 @@ def with_section(page: str, section: str, text: str) -> str:
     before, found, rest = page.partition(begin)
     _, closed, after = rest.partition(end)
     if not (found and closed):
-        raise ValueError(f"{PAGE} has no section between {begin} and {end}")
+        raise ValueError(f"the page has no section between {begin} and {end}")
     return f"{before}{begin}\n{text}\n{end}{after}"
 
 
@@ -57,8 +60,10 @@ def main(arguments: Sequence[str]) -> None:
     printed = output_of(command)
     shown = " ".join(Path(word).name if word == command[0] else word for word in command)
     head = f"{dt.date.today():%Y-%m-%d}, {machine()}, load {load:.1f} before. `{shown}`"
-    text = with_section(PAGE.read_text(encoding="utf-8"), section, f"{head}\n\n```\n{printed}\n```")
-    PAGE.write_text(text, encoding="utf-8")
+    page = DOCS / MARKDOWN.get(section, "benchmarks.md")
+    output = printed if section in MARKDOWN else f"```\n{printed}\n```"
+    text = with_section(page.read_text(encoding="utf-8"), section, f"{head}\n\n{output}")
+    page.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
