@@ -3,6 +3,7 @@
 import importlib
 import io
 import json
+from collections.abc import Callable
 from typing import Any
 
 from flask import Response
@@ -17,7 +18,7 @@ from gradkeel_service.openapi import Blueprint
 from gradkeel_service.parts import parts
 from gradkeel_service.queries import Nothing
 from gradkeel_store.errors import NotFound
-from gradkeel_store.page import content_security_policy, render_report
+from gradkeel_store.page import content_security_policy, render_markdown, render_report
 from gradkeel_store.records import JobRow
 
 blueprint = Blueprint("outcomes", __name__, url_prefix="/v1/jobs", description="What ended jobs left.")
@@ -26,20 +27,29 @@ PARQUET = "application/vnd.apache.parquet"
 CSV = "text/csv; charset=utf-8"
 JSON_LINES = "application/jsonl"
 HTML = "text/html; charset=utf-8"
+MARKDOWN = "text/markdown; charset=utf-8"
+PNG = "image/png"
+
+FORMS = ("application/json", "text/html", "text/markdown", PNG)
+"""What a report comes as, the first where nobody asks."""
 
 
 @blueprint.route("/<job_id>/report", methods=["GET"])
 @blueprint.arguments(Nothing, location="query")
 @blueprint.answers(200, "Report", "The report.")
 @blueprint.also_answers(200, "text/html", "The report as one self-contained page.")
+@blueprint.also_answers(200, "text/markdown", "The report as Markdown.")
+@blueprint.also_answers(200, PNG, "The report as one picture: verdict, curves, layers, result.")
 def report(query: dict[str, Any], job_id: str) -> ResponseReturnValue:
-    """The gradient-health report of an ended job, as JSON or as a page."""
+    """The gradient-health report of an ended job, as JSON, page, Markdown or picture: Accept chooses."""
     row = ended(job_id)
-    if negotiated(["application/json", "text/html"]) == "application/json":
-        if row.report_digest is not None:
-            return object_response(row.report_digest, "application/json")
-        return json_response(read_report(row))
-    return report_page(row)
+    return _SHOWN[negotiated(FORMS)](row)
+
+
+def _report_json(row: JobRow) -> ResponseReturnValue:
+    if row.report_digest is not None:
+        return object_response(row.report_digest, "application/json")
+    return json_response(read_report(row))
 
 
 def report_page(row: JobRow) -> Response:
@@ -48,6 +58,27 @@ def report_page(row: JobRow) -> Response:
     response = body_response(page.encode(), HTML)
     response.headers["Content-Security-Policy"] = f"{content_security_policy()}; frame-ancestors 'none'"
     return response
+
+
+def report_markdown(row: JobRow) -> Response:
+    """The report of an ended job as Markdown."""
+    words = render_markdown(read_report(row), title=_title(row), job=row.to_json())
+    return body_response(words.encode(), MARKDOWN)
+
+
+def report_picture(row: JobRow) -> Response:
+    """The report of an ended job as a PNG."""
+    # Pillow is loaded on first use only, as pyarrow is.
+    picture = importlib.import_module("gradkeel_store.page.picture")
+    return body_response(picture.render_picture(read_report(row), title=_title(row), job=row.to_json()), PNG)
+
+
+_SHOWN: dict[str, Callable[[JobRow], ResponseReturnValue]] = {
+    "application/json": _report_json,
+    "text/html": report_page,
+    "text/markdown": report_markdown,
+    PNG: report_picture,
+}
 
 
 def _title(row: JobRow) -> str:

@@ -43,6 +43,16 @@ def test_the_report_as_a_page(service: Service, client: httpx.Client) -> None:
     assert "frame-ancestors 'none'" in policy
 
 
+def test_the_report_as_markdown_and_as_a_picture(service: Service, client: httpx.Client) -> None:
+    job = service.ended_job()
+    words = client.get(f"/v1/jobs/{job.id}/report", headers={"Accept": "text/markdown"})
+    assert words.headers["Content-Type"] == "text/markdown; charset=utf-8"
+    assert words.text.startswith("# ") and "All went well." in words.text
+    picture = client.get(f"/v1/jobs/{job.id}/report", headers={"Accept": "image/png"})
+    assert picture.headers["Content-Type"] == "image/png"
+    assert picture.content.startswith(b"\x89PNG\r\n")
+
+
 def test_a_job_cancelled_while_queued_has_a_report_with_no_steps(
     service: Service, client: httpx.Client
 ) -> None:
@@ -96,7 +106,7 @@ def test_a_job_whose_data_was_rejected_has_a_report(service: Service, client: ht
 def test_impossible_accept(service: Service, client: httpx.Client) -> None:
     job = service.ended_job()
     for path in ("report", "events"):
-        answer = client.get(f"/v1/jobs/{job.id}/{path}", headers={"Accept": "image/png"})
+        answer = client.get(f"/v1/jobs/{job.id}/{path}", headers={"Accept": "image/gif"})
         assert_problem(answer, 406, "not_acceptable")
 
 

@@ -239,6 +239,9 @@ def test_a_job_is_found_again(stack: Any, trained: tuple[dict[str, Any], Path], 
     page = tmp_path / "r.html"
     assert stack.gradkeel("report", job["id"], "--html", page).returncode == 0
     assert "<html" in page.read_text()
+    words, picture = tmp_path / "r.md", tmp_path / "r.png"
+    assert stack.gradkeel("report", job["id"], "--markdown", words, "--png", picture).returncode == 0
+    assert words.read_text().startswith("# ") and picture.read_bytes().startswith(b"\x89PNG")
 
 
 def test_detach_then_cancel(stack: Any, diabetes: Path, tmp_path: Path) -> None:

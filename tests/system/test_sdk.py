@@ -76,6 +76,7 @@ def test_a_training_without_its_stabilizers(stack: Any, access: tuple[str, str],
         data = client.datasets.upload(diabetes)
         job = client.jobs.create(data, target="progression", config=asked).wait(on_event=seen.append)
         report, page = job.report(), job.report_html()
+        assert job.report_markdown().startswith("# ") and job.report_png().startswith(b"\x89PNG")
     found = report.counterfactual
     assert found is not None
     arms = {arm["without"]: arm for arm in found["arms"]}

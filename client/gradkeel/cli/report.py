@@ -19,9 +19,28 @@ from gradkeel.cli.screen import Screen
     type=click.Path(dir_okay=False, path_type=Path),
     help="Save the report as one self-contained page.",
 )
+@click.option(
+    "--markdown",
+    "markdown_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Save the report as Markdown.",
+)
+@click.option(
+    "--png",
+    "png_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Save the report as one picture.",
+)
 @json_option
 @service_options
-def report(access: Access, job_id: str, html_file: Path | None, as_json: bool) -> None:
+def report(
+    access: Access,
+    job_id: str,
+    html_file: Path | None,
+    markdown_file: Path | None,
+    png_file: Path | None,
+    as_json: bool,
+) -> None:
     """Show the gradient-health report of JOB: verdict, findings with their patches, metrics."""
     screen = Screen(as_json)
     with access.client() as client:
@@ -29,10 +48,14 @@ def report(access: Access, job_id: str, html_file: Path | None, as_json: bool) -
         found = job.report()
         if html_file is not None:
             html_file.write_text(job.report_html(), "utf-8")
+        if markdown_file is not None:
+            markdown_file.write_text(job.report_markdown(), "utf-8")
+        if png_file is not None:
+            png_file.write_bytes(job.report_png())
     show_report(screen, found)
     show_metrics(screen, job.metrics)
     show_details(screen, found)
-    if html_file is not None:
+    for written in filter(None, (html_file, markdown_file, png_file)):
         screen.say()
-        screen.say(f"Report: {html_file}")
+        screen.say(f"Report: {written}")
     screen.document(found.raw)

@@ -266,6 +266,14 @@ class Job(JobData):
         """The report as one self-contained page."""
         return self._client.run(flows.text_of(report_request(self.id, "text/html"), self._client.policy))
 
+    def report_markdown(self) -> str:
+        """The report as Markdown."""
+        return self._client.run(flows.text_of(report_request(self.id, "text/markdown"), self._client.policy))
+
+    def report_png(self) -> bytes:
+        """The report as one picture, a PNG."""
+        return self._client.run(flows.bytes_of(report_request(self.id, "image/png"), self._client.policy))
+
     def predictions(self) -> str:
         """The predictions of the test part, as CSV."""
         return self._client.run(
@@ -413,6 +421,18 @@ class AsyncJob(JobData):
         """The report as one self-contained page."""
         return await self._client.run(
             flows.text_of(report_request(self.id, "text/html"), self._client.policy)
+        )
+
+    async def report_markdown(self) -> str:
+        """The report as Markdown."""
+        return await self._client.run(
+            flows.text_of(report_request(self.id, "text/markdown"), self._client.policy)
+        )
+
+    async def report_png(self) -> bytes:
+        """The report as one picture, a PNG."""
+        return await self._client.run(
+            flows.bytes_of(report_request(self.id, "image/png"), self._client.policy)
         )
 
     async def predictions(self) -> str:

@@ -145,6 +145,11 @@ def text_of(request: Request, policy: RetryPolicy) -> Flow[str]:
     return answer.content.decode("utf-8")
 
 
+def bytes_of(request: Request, policy: RetryPolicy) -> Flow[bytes]:
+    answer = yield from answer_of(request, policy)
+    return answer.content
+
+
 def nothing_of(request: Request, policy: RetryPolicy) -> Flow[None]:
     yield from answer_of(request, policy)
 

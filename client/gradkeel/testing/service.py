@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
@@ -35,6 +36,11 @@ from gradkeel.testing.tables import (
 Json = dict[str, Any]
 T = TypeVar("T")
 PAGE = 50
+
+NO_PICTURE = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNkYAAAAAYAAjCB0C8AAAAASUVORK5CYII="
+)
+"""A PNG of one pixel."""
 
 
 @dataclass(frozen=True)
@@ -441,6 +447,10 @@ class FakeService(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
         job = self._ended(job_id)
         report = empty_report(verdict=job.document["verdict"], summary=NOTHING_TRAINED)
         report["findings"] = [dict(finding) for finding in job.outcome.findings]
+        if "text/markdown" in seen.headers.get("accept", ""):
+            return 200, f"# {NOTHING_TRAINED}\n".encode(), {"Content-Type": "text/markdown"}
+        if "image/png" in seen.headers.get("accept", ""):
+            return 200, NO_PICTURE, {"Content-Type": "image/png"}
         if "text/html" in seen.headers.get("accept", ""):
             page = f"<!doctype html><html><title>{NOTHING_TRAINED}</title><p>{NOTHING_TRAINED}</p></html>"
             return 200, page.encode(), {"Content-Type": "text/html"}

@@ -2,9 +2,10 @@
 
 import re
 import secrets
+from collections.abc import Callable
 from typing import Any
 
-from flask import request
+from flask import Response, request
 from flask.typing import ResponseReturnValue
 
 from gradkeel.contract.config import target_text
@@ -14,7 +15,15 @@ from gradkeel_service.auth import project
 from gradkeel_service.conditional import json_response, object_response
 from gradkeel_service.errors import Refusal, invalid
 from gradkeel_service.jobs import ended, find, label_of, last_event_id
-from gradkeel_service.outcomes import CSV, JSON_LINES, PARQUET, read_report, report_page
+from gradkeel_service.outcomes import (
+    CSV,
+    JSON_LINES,
+    PARQUET,
+    read_report,
+    report_markdown,
+    report_page,
+    report_picture,
+)
 from gradkeel_service.parts import parts
 from gradkeel_service.ui import layout
 from gradkeel_service.ui.forms import field, query_of, read_form
@@ -43,6 +52,13 @@ FILES: dict[str, tuple[str, str, str]] = {
     "log.jsonl": ("logs_digest", JSON_LINES, "Log (JSON lines)"),
 }
 """File of an ended job → the field that names its bytes, media type, words."""
+
+REPORTS: dict[str, tuple[Callable[[JobRow], Response], str]] = {
+    "report.json": (lambda row: json_response(read_report(row)), "Report (JSON)"),
+    "report.md": (report_markdown, "Report (Markdown)"),
+    "report.png": (report_picture, "Report (picture)"),
+}
+"""Forms of the report to take along."""
 
 
 # -------------------------------------------------------------------------------------------------- list
@@ -269,7 +285,7 @@ def _metrics(row: JobRow) -> Html | None:
 
 
 def _files(row: JobRow) -> Html:
-    links = [tag("li", link("Report (JSON)", f"{PATH}/{row.id}/files/report.json"))]
+    links = [tag("li", link(words, f"{PATH}/{row.id}/files/{file}")) for file, (_, words) in REPORTS.items()]
     links += [
         tag("li", link(words, f"{PATH}/{row.id}/files/{file}"))
         for file, (field, _, words) in FILES.items()
@@ -295,9 +311,9 @@ def report(job_id: str) -> ResponseReturnValue:
 
 def file(job_id: str, file: str) -> ResponseReturnValue:
     row = ended(job_id)
-    if file == "report.json":
-        response = json_response(read_report(row))
-        response.headers["Content-Disposition"] = f'attachment; filename="{row.id}-report.json"'
+    if file in REPORTS:
+        response = REPORTS[file][0](row)
+        response.headers["Content-Disposition"] = f'attachment; filename="{row.id}-{file}"'
         return response
     field, media_type, _ = FILES.get(file, ("", "", ""))
     digest = getattr(row, field) if field else None

@@ -29,6 +29,8 @@ def assert_whole_report(url: str, job: Job, status: str) -> Json:
     assert page.startswith("<!doctype html>") and len(page.encode()) <= 1_000_000
     assert html.escape(prose(report["summary"])) in page
     assert f"Verdict: {VERDICTS[report['verdict'] or 'none'][0]}" in page
+    assert job.report_markdown().splitlines()[0].startswith("# ")
+    assert job.report_png().startswith(b"\x89PNG\r\n")
     _assert_true(job, report, status)
     return report
 

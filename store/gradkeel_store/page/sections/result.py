@@ -58,7 +58,7 @@ def _bars(view: View) -> Html | None:
         return None
     entries: list[tuple[str, Number, str]] = [("This model", best.model, "accent")]
     for key, parts in baseline_scores(view).items():
-        entries.append((_baseline_name(key), parts.get(best.part, {}).get(best.metric), "quiet"))
+        entries.append((baseline_name(key), parts.get(best.part, {}).get(best.metric), "quiet"))
     scale = linear([value for _, value, _ in entries], zero=True, pad=0.0)
     rows = [(words, bar_cell(value, scale, cls), exact(value)) for words, value, cls in entries]
     way = METRICS[best.metric][1]
@@ -71,13 +71,14 @@ def _bars(view: View) -> Html | None:
     )
 
 
-def _baseline_name(key: str) -> str:
+def baseline_name(key: str) -> str:
+    """What a baseline is called on the page."""
     return _BASELINES.get(key) or sentence_case(key)
 
 
 def _all_metrics(scores: dict[str, Scores], baselines: dict[str, dict[str, Scores]]) -> Html:
     columns: list[tuple[str, dict[str, Scores]]] = [("This model", scores)]
-    columns += [(_baseline_name(key), given) for key, given in baselines.items()]
+    columns += [(baseline_name(key), given) for key, given in baselines.items()]
     shown = [(words, part, given[part]) for words, given in columns for part in PARTS if part in given]
     every = {metric for _, _, given in shown for metric in given}
     names = [metric for metric in METRICS if metric in every] + sorted(every - set(METRICS))
@@ -115,9 +116,14 @@ def _folds(view: View) -> Html | None:
     )
 
 
+def metric_words(metric: str) -> str:
+    """A metric as people call it."""
+    return METRICS[metric][0] if metric in METRICS else sentence_case(metric)
+
+
 def _metric_name(metric: str) -> list[Child]:
-    words, way = METRICS.get(metric, (sentence_case(metric), ""))
-    return [words, tag("span", f" {way} is better", cls="unit") if way else None]
+    way = METRICS.get(metric, ("", ""))[1]
+    return [metric_words(metric), tag("span", f" {way} is better", cls="unit") if way else None]
 
 
 def _remarks(view: View) -> Html | None:

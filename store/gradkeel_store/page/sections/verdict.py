@@ -115,15 +115,21 @@ def _moment(stamp: object) -> str | None:
 
 def key_figures(view: View) -> Html | None:
     """A strip of at most five figures, each with what it means in a few words."""
-    found = [figure_of(view) for figure_of in (_quality, _length, _clipped, _checked, _cost)]
     boxes = [
         tag("div", tag("dt", term), tag("dd", tag("b", value), tag("span", more)))
-        for term, value, more in filter(None, found)
+        for term, value, more in figures_of(view)
     ]
     return tag("dl", boxes, cls="figures") if boxes else None
 
 
-Figure = tuple[str, str, Child]
+Figure = tuple[str, str, str]
+"""What it is, its value, and what that means in a few words."""
+
+
+def figures_of(view: View) -> list[Figure]:
+    """The figures that matter most, as far as there are any."""
+    found = [figure_of(view) for figure_of in (_quality, _length, _clipped, _checked, _cost)]
+    return [one for one in found if one is not None]
 
 
 def _quality(view: View) -> Figure | None:
