@@ -114,12 +114,13 @@ def test_a_job_is_watched_live_and_cancelled(visitor: Visitor, running: Job) -> 
     visitor.sign_in()
     page.get_by_role("link", name="houses.csv").first.click()
     page.goto(f"{visitor.stack.url}/ui/jobs/{running.id}")
-    loss, norm = page.locator("#charts polyline.line-a").all()
-    for line in (loss, norm):
-        expect(line).to_have_attribute("points", _many_points(), timeout=PATIENCE_MS)
-    expect(page.locator("#charts polyline.line-b")).to_have_attribute(
-        "points", _many_points(), timeout=PATIENCE_MS
-    )
+    for title in ("Loss", "Gradient norm"):
+        drawn = page.locator("#charts figure", has=page.get_by_role("heading", name=title, exact=True))
+        for line in (0, 1):
+            path = drawn.locator(f"path[data-line='{line}']")
+            expect(path).to_have_attribute("d", _many_points(), timeout=PATIENCE_MS)
+    expect(page.locator("#charts .heat path").nth(2)).to_be_attached(timeout=PATIENCE_MS)
+    expect(page.get_by_text("0.001, a rule of thumb, not a target")).to_be_visible()
     first = page.locator("#now-step").inner_text()
     expect(page.locator("#now-step")).not_to_have_text(first, timeout=PATIENCE_MS)
     expect(page.locator("#state")).to_have_text("running")
@@ -132,7 +133,7 @@ def test_a_job_is_watched_live_and_cancelled(visitor: Visitor, running: Job) -> 
 
 
 def _many_points() -> re.Pattern[str]:
-    return re.compile(r"(\S+,\S+ ){5}")
+    return re.compile(r"^M(\S+ \S+L){5}")
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 360)])

@@ -37,6 +37,10 @@ def test_a_result_has_everything() -> None:
     assert {name for name, _ in told} - {"resolved"} <= set(EventName)
     assert {"progress", "epoch", "reading", "resolved"} <= {name for name, _ in told}
     json.dumps([told, result.report], allow_nan=False)
+    layers = next(data["layers"] for name, data in told if name == "reading" and "layers" in data)
+    assert layers["names"] == list(result.readings.layers)
+    np.testing.assert_allclose(layers["norm"], result.readings.layer_norm[0], rtol=1e-6)
+    np.testing.assert_allclose(layers["update_ratio"], result.readings.update_ratio[0], rtol=1e-6)
     assert next(d["phase"] for n, d in told if n == "progress") == "prepare"
     assert result.config.task == "regression"
     assert result.config.prepare.target.kind == "standard"

@@ -14,6 +14,9 @@ _READING_SECONDS = 0.1
 _EPOCH_SECONDS = 0.05
 """Between two epoch events: tiny epochs would flood those who listen. The report has every epoch."""
 _SPOOL_SECONDS, _SHORTEST_SPOOL_SECONDS = 2.0, 0.5
+_LAYERS_SECONDS, _TOLD_LAYERS = 2.0, 48
+"""So often so many layers, evenly spread, are told of while a job runs; the report has every one."""
+_LAYERED = {"norm": "layer_norm", "update_ratio": "update_ratio"}
 _AT_EPOCHS = 0.1
 """Checkpoints at ends of epochs may follow one another after this part of ``checkpoint_seconds``."""
 _PAUSE = 20.0
@@ -25,7 +28,7 @@ class EpochEnds:
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._next_reading = self._next_epoch = self._last_spool = 0.0
+        self._next_reading = self._next_epoch = self._next_layers = self._last_spool = 0.0
         self._should_stop = run.hooks.should_stop
         self._deadline = math.inf if run.hooks.deadline is None else run.hooks.deadline
         self._ends_at = run.ends_at
@@ -63,7 +66,11 @@ class EpochEnds:
     def _tell(self, view: StepView, now: float) -> None:
         run = self._run
         names = ("step", "epoch", "loss", "global_norm", "clipped_norm", "lr")
-        run.hooks.emit("reading", {name: _json_number(getattr(view, name)) for name in names})
+        told: dict[str, Any] = {name: _json_number(getattr(view, name)) for name in names}
+        if now >= self._next_layers:
+            self._next_layers = now + _LAYERS_SECONDS
+            told |= _by_layer(run)
+        run.hooks.emit("reading", told)
         run.hooks.emit("progress", self._progress(now))
         if now - self._last_spool >= _SPOOL_SECONDS:
             self._spool(now)
@@ -188,6 +195,15 @@ def is_due(epoch: int) -> bool:
     times while their number doubles, so that all judging together costs a few times the last."""
     stretch = 1 << max(0, (epoch + 1).bit_length() - 3)
     return (epoch + 1) % stretch == 0
+
+
+def _by_layer(run: Run) -> dict[str, Any]:
+    """The latest gradient norm and update ratio of each layer; nothing where none was read."""
+    names = run.readings.layers
+    chosen = sorted({round(i * (len(names) - 1) / (_TOLD_LAYERS - 1)) for i in range(_TOLD_LAYERS)})
+    latest = {key: run.monitor.latest(probe) for key, probe in _LAYERED.items()}
+    told = {key: [_json_number(row[i]) for i in chosen] for key, row in latest.items() if row}
+    return {"layers": {"names": [names[i] for i in chosen], **told}} if told else {}
 
 
 def _json_number(value: Any) -> Any:

@@ -123,6 +123,10 @@ class Monitor:
             self._interventions.append(record)
         return record
 
+    def latest(self, probe: str) -> list[float]:
+        """What a probe by layer last read, [layers]; empty where it has read nothing."""
+        return self._blocks[probe].latest() if probe in self._blocks else []
+
     # ----------------------------------------------------------------------------------- for checkpoints
 
     def state(self) -> dict[str, Any]:
@@ -228,6 +232,11 @@ class _Blocks:
             self._new.clear()
             self._packed = [np.concatenate(self._packed)]
         return self._packed[0]
+
+    def latest(self) -> list[float]:
+        """The row of the latest step; empty before the first."""
+        row = _on_host(self._new[-1:]) if self._new else self._packed[-1][-1:]
+        return [float(value) for value in np.ravel(row)]
 
 
 class _Series:
