@@ -825,6 +825,15 @@ class Windowed:
         minimum=1,
         maximum=10_000,
     )
+    change_from: Literal["auto", "none", "last", "season"] = option(
+        "auto",
+        doc="Task forecast: what the network predicts the change from, which is then added to its output: "
+        "the target's last value in the window, or its value whole seasons before the step that is predicted "
+        "(the season's length is found in the training targets). none: it predicts the value itself. auto: "
+        "whichever of these spreads least in the training part; the resolved config has the choice. Needs a "
+        "target and a past of it that are scaled alike: both without a curve, or both by log1p.",
+        choices=("auto", "none", "last", "season"),
+    )
     dropout: float = option(
         0.0, doc="Share of each layer's outputs dropped in a training step.", minimum=0, below=1
     )

@@ -388,6 +388,8 @@ def _check_windows(config: c.TrainConfig) -> Iterator[FieldError]:
             "ordered split, or a group split by columns.group"
         )
         yield FieldError("/split/kind", "conflict", detail)
+    if model.change_from in ("last", "season") and (complaint := no_change(config)) is not None:
+        yield FieldError("/model/change_from", "conflict", f"{complaint}; use auto or none")
     yield from _check_single(config, model)
     if isinstance(config.prepare.missing, c.DropRows):
         detail = "a row left out would be a hole in its series; fill missing cells, by median say"
@@ -398,6 +400,22 @@ def _check_windows(config: c.TrainConfig) -> Iterator[FieldError]:
     if isinstance(config.prepare.outliers, c.Drop):
         detail = "a row left out would be a hole in its series; use keep or winsorize"
         yield FieldError("/prepare/outliers/kind", "conflict", detail)
+
+
+_STRAIGHT = ("standard", "robust", "minmax", "maxabs", "none", "auto")
+
+
+def no_change(config: c.TrainConfig) -> str | None:
+    """Why a model over windows cannot predict changes of its target, if it cannot."""
+    if config.task != "forecast":
+        return "only a forecast has a past of its target to change from"
+    if isinstance(config.loss, c.Poisson):
+        return "under the poisson loss the network predicts logarithms"
+    past = config.prepare.per_column.get(config.targets[0], config.prepare.numeric).kind
+    target = config.prepare.target.kind
+    if (past in _STRAIGHT and target in _STRAIGHT) or past == target == "log1p":
+        return None
+    return f"the target is scaled by {target} and its past by {past}, so that one is not the other's multiple"
 
 
 def _check_single(config: c.TrainConfig, model: c.Windowed) -> Iterator[FieldError]:

@@ -185,6 +185,16 @@ KINDS: dict[str, tuple[Callable[[], Table], Json, set[str]]] = {
         },
         set(ARMS),
     ),
+    "a forecast of changes": (
+        series,
+        {
+            "task": "forecast",
+            "model": {"kind": "gru", "width": 4, "window": 3, "change_from": "last"},
+            "columns": {"order": "t", "group": "g"},
+            "split": {"kind": "ordered"},
+        },
+        set(ARMS),
+    ),
     "two classes": (breast_cancer, {}, {"nothing", "scaling", "clipping", "all"}),
     "three classes without clips": (iris, {"clips": [], "guards": []}, {"nothing", "scaling"}),
     "quantiles": (

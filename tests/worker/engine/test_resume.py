@@ -181,7 +181,14 @@ CASES: dict[str, tuple[Table, Json]] = {
         series(),
         {
             "task": "forecast",
-            "model": {"kind": "tcn", "width": 4, "layers": 2, "window": 5, "horizon": 2},
+            "model": {
+                "kind": "tcn",
+                "width": 4,
+                "layers": 2,
+                "window": 5,
+                "horizon": 2,
+                "change_from": "last",
+            },
             "columns": {"order": "t", "group": "g"},
             "split": {"kind": "ordered"},
             "optimizer": {"kind": "adamw", "lr": "auto"},

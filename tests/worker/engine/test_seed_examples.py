@@ -228,7 +228,7 @@ def test_a_clip_keeps_a_recurrent_network_from_blowing_up() -> None:
         "task": "forecast",
         "preset": "custom",
         "columns": {"order": "month"},
-        "model": {"kind": "lstm", "width": 16, "window": 12},
+        "model": {"kind": "lstm", "width": 16, "window": 12, "change_from": "none"},
         "loss": {"kind": "mse"},
         "optimizer": {"kind": "sgd", "lr": 1.0, "momentum": 0.9},
         "budget": {"epochs": 15, "batch_size": 16, "patience": 0},

@@ -13,6 +13,8 @@ from gradkeel.local import BadValue, LocalModelError, MissingColumn, Model, load
 from gradkeel_worker.data import Table
 from gradkeel_worker.engine import Result, train
 from gradkeel_worker.export import write_bundle
+from worker.data.test_references import asked
+from worker.data.test_references import table as seasonal
 from worker.engine.cases import series
 
 BASE: dict[str, Any] = {
@@ -29,9 +31,14 @@ CASES: dict[str, dict[str, Any]] = {
         "task": "forecast",
         "model": {"kind": "lstm", "width": 5, "window": 6, "horizon": 3, "dropout": 0.1},
     },
-    "tcn, forecast, embedded numbers": {
+    "gru, forecast of changes": {
         "task": "forecast",
-        "model": {"kind": "tcn", "width": 5, "layers": 2, "window": 6},
+        "model": {"kind": "gru", "width": 5, "window": 6, "horizon": 2, "change_from": "last"},
+        "prepare": {"numeric": {"kind": "minmax"}, "target": {"kind": "robust"}},
+    },
+    "tcn, forecast of changes, embedded numbers": {
+        "task": "forecast",
+        "model": {"kind": "tcn", "width": 5, "layers": 2, "window": 6, "change_from": "last"},
         "prepare": {"embedding": NUMBERS["piecewise_linear"]},
     },
     "lstm, classes": {
@@ -80,6 +87,18 @@ def test_the_bundle_predicts_what_the_network_did(made: Any, case: str) -> None:
     else:
         np.testing.assert_allclose(found.probabilities[rows], expected["probabilities"], rtol=0, atol=1e-5)
         assert found.values[rows].tolist() == expected["prediction"].tolist()
+
+
+@pytest.mark.parametrize("scaling", ["standard", "log1p"])
+def test_changes_over_a_season_are_the_same_everywhere(scaling: str, tmp_path: Path) -> None:
+    kinds = {"numeric": {"kind": scaling}, "target": {"kind": scaling}}
+    result = train(seasonal("season"), asked(kinds, change_from="season", horizon=2))
+    about = {"id": "ds_1", "sha256": "00" * 32, "name": "raw.csv", "columns": list("tgy")}
+    path = tmp_path / "model.gradkeel"
+    write_bundle(result, path, dataset=about, job_id="j", created_at="2026", report_html="")
+    found, expected = load(path).predict(_cells(seasonal("season"))), result.predictions
+    # float32 of numbers near 50
+    np.testing.assert_allclose(found.values[expected["row"]], expected["prediction"], rtol=1e-5)
 
 
 def test_the_graph_alone_takes_rows_and_the_windows_among_them(made: Any) -> None:
@@ -146,7 +165,7 @@ def test_the_order_of_the_given_rows_does_not_matter(made: Any) -> None:
 
 
 def test_later_rows_change_no_earlier_prediction(made: Any) -> None:
-    _, model, _ = made["tcn, forecast, embedded numbers"]
+    _, model, _ = made["tcn, forecast of changes, embedded numbers"]
     cells = _cells(series())
     before = model.predict(cells).values
     late = np.array(cells["t"]) >= 30

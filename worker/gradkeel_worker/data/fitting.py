@@ -20,6 +20,7 @@ from gradkeel_worker.data.outliers import outlying
 from gradkeel_worker.data.preparation import Preparation, Source, raw_value
 from gradkeel_worker.data.prepared import Part, Prepared, Singles
 from gradkeel_worker.data.read import left_out, named_columns
+from gradkeel_worker.data.references import NONE, Found, find_reference, in_changes
 from gradkeel_worker.data.scalers import DOMAIN_EDGE, TargetTransform, TargetTransforms, fit_rate, fit_target
 from gradkeel_worker.data.splits import SplitRows, as_text, split_rows
 from gradkeel_worker.data.table import ID, NUMERIC, TEXT, Array, Column, Floats, Integers, Mask, Table
@@ -107,6 +108,12 @@ def prepare(table: Table, config: TrainConfig, fold: int | None = None, kept: Ke
         for name, rows in parts.items()
     }
     _note_overflow(made["train"], preparation, findings)
+    found = _reference(config, preparation, outcome, made["train"])
+    transform, reference = outcome.transform, found.reference
+    if reference is not None:
+        assert isinstance(transform, TargetTransform)
+        reference, transform = in_changes(reference, transform)
+        made = {name: _rescaled(part, transform, table) for name, part in made.items()}
     return Prepared(
         train=made["train"],
         validation=made["validation"],
@@ -115,14 +122,26 @@ def prepare(table: Table, config: TrainConfig, fold: int | None = None, kept: Ke
         categories=preparation.categories(),
         task=target.task,
         classes=outcome.classes,
-        target=outcome.transform,
+        target=transform,
         preparation=preparation,
-        config=_resolved(config, target.task, outcome.transform, looked),
+        config=_resolved(config, target.task, transform, looked, found),
         findings=findings,
         neighbors=None if looked is None else {"message": looked.message, **looked.record},
         start=None if kept is None else kept.weights,
+        reference=reference,
         series=_series_columns(table, config, parts["train"]),
     )
+
+
+def _reference(config: TrainConfig, preparation: Preparation, outcome: _Outcome, train: Part) -> Found:
+    if isinstance(outcome.transform, TargetTransforms) or outcome.classes is not None:
+        return Found(NONE)
+    return find_reference(config, preparation, outcome.transform, train)
+
+
+def _rescaled(part: Part, transform: TargetTransform, table: Table) -> Part:
+    """The part with its target in the transform's unit."""
+    return replace(part, y=table.storage.keep(transform.forward(part.y_raw).astype(np.float32)))
 
 
 def _same_features(table: Table, kept: Kept) -> list[str]:
@@ -629,10 +648,20 @@ def _own_windows(every: _Every, rows: _Rows) -> Windows:
 
 
 def _resolved(
-    config: TrainConfig, task: Any, transform: TargetTransform | TargetTransforms, looked: Chosen | None
+    config: TrainConfig,
+    task: Any,
+    transform: TargetTransform | TargetTransforms,
+    looked: Chosen | None,
+    found: Found,
 ) -> TrainConfig:
     target = contract.TARGET_SCALERS[transform.kind]()
     block = None if looked is None else looked.block
     neighbors = block or contract.NoNeighbors()
     task = config.task if config.task == FORECAST else task
-    return replace(config, task=task, prepare=replace(config.prepare, target=target, neighbors=neighbors))
+    prepared = replace(config.prepare, target=target, neighbors=neighbors)
+    model: Any = config.model
+    if isinstance(model, contract.Windowed):
+        kind: Any = found.kind
+        model = replace(model, change_from=kind)
+    chosen = {**config.chosen, **({"/model/change_from": found.reason} if found.reason else {})}
+    return replace(config, task=task, prepare=prepared, model=model, chosen=chosen)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from gradkeel.contract.config import QuantileLoss, TrainConfig
 from gradkeel_worker.data.decision import Decision
 from gradkeel_worker.data.preparation import Category, Input, Preparation, Source
+from gradkeel_worker.data.references import Reference
 from gradkeel_worker.data.scalers import TargetTransform, TargetTransforms
 from gradkeel_worker.data.storage import ROWS_AT_ONCE
 from gradkeel_worker.data.table import Array, Floats, Integers, Mask
@@ -130,6 +131,8 @@ class Prepared:
     decision: Decision = field(default_factory=Decision)
     start: Mapping[str, Array] | None = None
     """Weights of an earlier model that the training begins with, by their names; None: fresh ones."""
+    reference: Reference | None = None
+    """What a forecast's network predicts the change from."""
     series: dict[str, Source] = field(default_factory=dict)
     """Where the model reads windows, the columns that make series of rows: order, group if there is one."""
 
@@ -160,6 +163,12 @@ class Prepared:
             return self.target.inverse(outputs[:, 0])
         predicted = self.target.inverse(outputs)
         return np.sort(predicted, axis=1) if self.task == "quantile" else predicted
+
+    def aims(self) -> Array:
+        """What is left to the network to predict of each training row, in the model's unit: y, or its change
+        from the reference. [n], or [n, targets]."""
+        y = self.train.y
+        return y if self.reference is None else y.astype(np.float64) - self.reference.of(self.train)
 
     def target_spread(self) -> Floats:
         """Standard deviation of each target in the training part, [targets]; 1 where it has none."""

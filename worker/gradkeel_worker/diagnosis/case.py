@@ -62,11 +62,12 @@ class Case:
 
     @cached_property
     def constant_loss(self) -> float | None:
-        """Training loss of the best constant; None for a caller's own loss."""
+        """Training loss of the best constant, of a forecast of changes the best constant change; None for a
+        caller's own loss."""
         prepared = self.evidence.prepared
         if prepared is None or self.evidence.custom_loss:
             return None
-        return best_constant_loss(self.config.loss, prepared.train.y, len(prepared.classes or (0, 1)))
+        return best_constant_loss(self.config.loss, prepared.aims(), len(prepared.classes or (0, 1)))
 
     @cached_property
     def measured(self) -> Measured:

@@ -189,8 +189,8 @@ def _standardised_inputs(prepared: Prepared, x: Tensor) -> Tensor:
 
 
 def _standardised_target(prepared: Prepared, y: Tensor) -> Tensor:
-    if prepared.classes is not None:
-        return y
+    if prepared.classes is not None or prepared.reference is not None:
+        return y  # the changes that a forecast predicts have a scale of their own
     held = np.asarray(prepared.train.y, np.float64).reshape(len(prepared.train.rows), -1)
     held = held[np.isfinite(held).all(axis=1)]
     scale = held.std(axis=0)

@@ -136,7 +136,8 @@ def robust_z(values: Array) -> Array:
 
 def _worst_target(prepared: Prepared) -> TargetFeed:
     """A stretched target before any other, then the one furthest from a size of 1."""
-    y = prepared.train.y.reshape(len(prepared.train.rows), -1)
+    unit = 1.0 if prepared.reference is None else prepared.reference.spread
+    y = prepared.aims().reshape(len(prepared.train.rows), -1) / unit
     each = [_target_feed(name, y[:, i]) for i, name in enumerate(prepared.config.targets)]
     return max(
         each, key=lambda target: (target.stretched, abs(np.log(target.rms)) if target.rms > 0 else 0.0)
@@ -171,7 +172,7 @@ def outlying_rows(prepared: Prepared) -> OutlyingRows:
     where = np.full(len(part.rows), -1, np.int64)
     columns = [(j, part.x[:, j]) for j, one in enumerate(prepared.inputs) if one.role == "value"]
     if prepared.classes is None:
-        targets = part.y.reshape(len(part.rows), -1)
+        targets = prepared.aims().reshape(len(part.rows), -1)
         columns += [(-1 - k, targets[:, k]) for k in range(targets.shape[1])]
     for j, values in columns:
         z = np.abs(robust_z(values))

@@ -7,19 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gradkeel_worker.data.references import season, seasons_back
+
 if TYPE_CHECKING:
     from gradkeel_worker.data import Part, Prepared
     from gradkeel_worker.data.windows import Windows
 
 Array = np.ndarray[Any, Any]
-
-LONGEST_SEASON = 400
-PLAIN = 0.3
-"""Autocorrelation of the changes from row to row from which a season counts as plain."""
-_CHANCE = 4.0
-"""So many standard errors (1 / √rows) are no chance even of the largest of many autocorrelations."""
-_NEARLY = 0.9
-"""The shortest of the seasons that come so near to the strongest is taken: its multiples are seasons too."""
 
 
 def naive_forecasts(prepared: Prepared) -> dict[str, dict[str, Array]]:
@@ -43,8 +37,7 @@ def _of_part(part: Part, filled: Array, length: int | None) -> dict[str, Array]:
     naive = filled[windows.ends]
     if length is None:
         return {"naive": naive}
-    back = length * -(-windows.lead // length)
-    at = windows.ends + windows.lead - back
+    at = windows.ends - seasons_back(length, windows.lead)
     known = at >= windows.start[windows.ends]
     return {"naive": naive, "seasonal_naive": np.where(known, filled[np.maximum(at, 0)], naive)}
 
@@ -54,41 +47,6 @@ def _filled(windows: Windows, mean: float) -> Array:
     places = np.arange(len(windows.target))
     last = np.maximum.accumulate(np.where(np.isfinite(windows.target), places, -1))
     return np.where(last >= windows.start, windows.target[np.maximum(last, 0)], mean)
-
-
-def season(train: Part) -> int | None:
-    """Rows of a season of the training targets, by the autocorrelation of their changes from row to row in
-    the longest stretch of one series; None where none is plain."""
-    changes = np.diff(_longest_stretch(train))
-    most = min(LONGEST_SEASON, len(changes) // 3)
-    if most < 3 or not changes.std() > 0:
-        return None
-    found = _autocorrelation(changes, most + 1)
-    lags = np.arange(2, most + 1)
-    plain = max(PLAIN, _CHANCE / np.sqrt(len(changes)))
-    peaks = lags[(found[lags] > found[lags - 1]) & (found[lags] >= found[lags + 1]) & (found[lags] >= plain)]
-    if not len(peaks):
-        return None
-    return int(peaks[found[peaks] >= _NEARLY * found[peaks].max()][0])
-
-
-def _longest_stretch(train: Part) -> Array:
-    """Targets of the most training rows that follow one another in a series."""
-    windows = train.windows
-    assert windows is not None
-    order = np.argsort(windows.ends)
-    ends = windows.ends[order]
-    cuts = np.flatnonzero((np.diff(ends) != 1) | (np.diff(windows.start[ends]) != 0)) + 1
-    return np.asarray(max(np.split(train.y_raw[order], cuts), key=len), np.float64)
-
-
-def _autocorrelation(values: Array, lags: int) -> Array:
-    """Of lags 0 to ``lags``, by way of the spectrum (Wiener-Khinchin), padded so that nothing goes round."""
-    centred = values - values.mean()
-    size = 1 << (2 * len(centred) - 1).bit_length()
-    power = np.abs(np.fft.rfft(centred, size)) ** 2
-    found = np.fft.irfft(power, size)[: lags + 1]
-    return np.asarray(found / found[0])
 
 
 def scale_of_changes(prepared: Prepared) -> float | None:

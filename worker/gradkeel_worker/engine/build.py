@@ -34,6 +34,7 @@ from gradkeel_worker.losses import LOSSES, OwnLossOfMembers
 from gradkeel_worker.models import MODELS, NUMERIC_EMBEDDINGS, Ensemble, Inputs, Network
 from gradkeel_worker.models.ensemble import Link
 from gradkeel_worker.models.numeric import NumericEmbedding
+from gradkeel_worker.models.sequence import SequenceNetwork
 from gradkeel_worker.optimizers import OPTIMIZERS, Optimizer
 from gradkeel_worker.probes import PROBES, of_tier
 from gradkeel_worker.probes.work import Work
@@ -145,6 +146,8 @@ def build_model(prepared: Prepared, config: TrainConfig) -> Network:
     network = MODELS[config.model.kind](config.model, inputs, prepared.outputs)
     if isinstance(network, Ensemble):
         network.link = _link(prepared)
+    if isinstance(network, SequenceNetwork) and prepared.reference is not None:
+        network.change_from(prepared.reference)
     if prepared.start is not None:
         _begin_with(network, prepared.start)
     _freeze(network, getattr(config.model, "freeze", ()))

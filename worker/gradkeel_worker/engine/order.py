@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gradkeel.contract.config import TrainConfig
+from gradkeel.contract.config import TrainConfig, Windowed
 from gradkeel.contract.presets import Shape
 from gradkeel.contract.resolve import because, resolve, shape_of
 from gradkeel_worker.data import Prepared, Table, prepare
@@ -28,6 +28,8 @@ from gradkeel_worker.engine.range_test import Found, find_lr, with_lr
 from gradkeel_worker.engine.run import Hooks, Run
 
 Json = dict[str, Any]
+
+CHANGE_FROM = "/model/change_from"
 
 
 @dataclass(frozen=True)
@@ -110,8 +112,10 @@ class Order:
             config = because(config, "/prepare/target", AUTO_REASONS[decided.target.kind])
         if prepared.neighbors is not None and getattr(config.prepare.neighbors, "columns", None) == "auto":
             config = because(config, "/prepare/neighbors", prepared.neighbors["message"])
+        if (reason := prepared.config.chosen.get(CHANGE_FROM)) is not None:
+            config = because(config, CHANGE_FROM, reason)
         task: Any = config.task if config.task == FORECAST else prepared.task
-        return dataclasses.replace(config, task=task, prepare=decided)
+        return dataclasses.replace(config, task=task, prepare=decided, model=_decided_model(config, prepared))
 
     def _shape(self) -> Shape:
         """Size of the data for the presets, from the profile where there is one, as the service saw it."""
@@ -160,6 +164,14 @@ class Order:
         told = {"step": 0, "lr": found.lr, "lr_range_test": found.record}
         hooks.emit("log", {"message": found.message} | told)
         return found
+
+
+def _decided_model(config: TrainConfig, prepared: Prepared) -> Any:
+    """The model's block, with what a forecast is the change from."""
+    fitted = prepared.config.model
+    if not isinstance(config.model, Windowed) or not isinstance(fitted, Windowed):
+        return config.model
+    return dataclasses.replace(config.model, change_from=fitted.change_from)
 
 
 def _tell_neighbors(prepared: Prepared, hooks: Hooks) -> None:

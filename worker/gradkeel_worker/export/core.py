@@ -20,7 +20,7 @@ from gradkeel_worker.models.numeric import (
     PiecewiseLinearEmbedding,
 )
 from gradkeel_worker.models.resnet import Residual
-from gradkeel_worker.models.sequence import GRU, LSTM, CausalBlock, before
+from gradkeel_worker.models.sequence import GRU, LSTM, CausalBlock, Change, SequenceNetwork, before
 
 Layer = Callable[[Graph, Any, str], str]
 
@@ -38,7 +38,21 @@ def add_core(graph: Graph, model: nn.Module, fed: Fed) -> str:
         if fed.windows is not None and name == OUTPUT:
             hidden = graph.add("Gather", hidden, graph.constant(-1, np.int64), axis=1)
         hidden = _layer(graph, module, hidden, name)
+    if isinstance(model, SequenceNetwork) and model.change is not None:
+        return _changed(graph, model.change, hidden, fed)
     return AVERAGES[model.link](graph, hidden) if isinstance(model, Ensemble) else hidden
+
+
+def _changed(graph: Graph, change: Change, output: str, fed: Fed) -> str:
+    """The reference of each window and the output times its spread: [M, 1]."""
+    assert fed.x is not None and fed.windows is not None
+    past = graph.add("Gather", fed.x, graph.constant([change.column], np.int64), axis=1)
+    windows = graph.add("Gather", past, fed.windows, axis=0)
+    last = graph.add("Gather", windows, graph.constant(-1 - change.back, np.int64), axis=1)
+    value = graph.add(
+        "Add", graph.add("Mul", last, _weights(graph, change.slope)), _weights(graph, change.offset)
+    )
+    return graph.add("Add", value, graph.add("Mul", output, _weights(graph, change.spread)))
 
 
 def _layer(graph: Graph, module: nn.Module, x: str, name: str) -> str:

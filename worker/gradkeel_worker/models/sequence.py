@@ -7,12 +7,13 @@ layer what the last of them holds at a window's last row.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from gradkeel.contract import config as contract
+from gradkeel_worker.data.references import Reference
 from gradkeel_worker.models.dropout import Dropout
 from gradkeel_worker.models.initialisation import INITS, initialise
 from gradkeel_worker.models.network import Inputs, Network
@@ -22,15 +23,42 @@ FORGET = 1.0
 2015)."""
 
 
+class Change(nn.Module):
+    """Makes of a network's output [n, 1] a value: the reference in the window, and the output times what
+    changes from it spread. x [n, window, numeric]."""
+
+    slope: Tensor
+    offset: Tensor
+    spread: Tensor
+
+    def __init__(self, reference: Reference) -> None:
+        super().__init__()
+        self.column, self.back = reference.column, reference.back
+        for name in ("slope", "offset", "spread"):
+            self.register_buffer(name, torch.tensor(getattr(reference, name), dtype=torch.float32))
+
+    def forward(self, output: Tensor, x: Tensor) -> Tensor:
+        past = x[:, -1 - self.back, self.column : self.column + 1]
+        return past * self.slope + self.offset + output * self.spread
+
+
 class SequenceNetwork(Network):
     """x float [n, window, numeric], c int64 [n, window, categories] → [n, outputs]."""
+
+    def __init__(self, inputs: Inputs, layers: Sequence[nn.Module], output: nn.Module) -> None:
+        super().__init__(inputs, layers, output)
+        self.change: Change | None = None
+
+    def change_from(self, reference: Reference) -> None:
+        """Have the network predict changes from an earlier value of the target."""
+        self.change = Change(reference)
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
         hidden = self._joined_rows(x, c) if self._embeds else x
         for module in self._path[:-1]:
             hidden = module(hidden)
         result: Tensor = self.output(hidden[:, -1])
-        return result
+        return result if self.change is None else self.change(result, x)
 
     def _joined_rows(self, x: Tensor, c: Tensor | None) -> Tensor:
         levels = None if c is None else c.flatten(0, 1)

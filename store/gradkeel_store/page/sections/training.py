@@ -14,7 +14,7 @@ from gradkeel_store.page.sampling import evenly, kept_indices
 from gradkeel_store.page.scales import Scale, exact_range, fitting
 from gradkeel_store.page.sections.scores import model_scores
 from gradkeel_store.page.sections.section import Section, absent
-from gradkeel_store.page.source import Number, Numbers, View, last, number, present, records
+from gradkeel_store.page.source import Number, Numbers, View, last, mapping, number, present, records, text
 from gradkeel_store.page.wording import count, exact, figure
 
 Readings = dict[str, Any]
@@ -94,13 +94,19 @@ def _loss_marks(view: View, axes: Axes, kept: list[int], constant: Number) -> tu
         marks.append(frame.line(at, validation, axes, "s2"))
         marks.append(frame.dots(zip(at, validation, strict=True), axes, "s2") if len(at) <= 30 else None)
     if constant is not None:
-        keys.append(Key("dash", "rule", f"Always the same answer, {figure(constant)}"))
+        same = "change" if _of_changes(view) else "answer"
+        keys.append(Key("dash", "rule", f"Always the same {same}, {figure(constant)}"))
         marks.append(frame.level(constant, axes, "rule dash"))
     if _best_step(view):
         returned = ", whose weights are returned" if model_scores(view) else " so far"
         keys.append(Key("tick", "best", f"Best epoch{returned}"))
         marks.append(frame.upright(_best_step(view), axes, "best"))
     return keys, marks
+
+
+def _of_changes(view: View) -> bool:
+    """Whether the network predicts changes from an earlier value."""
+    return text(mapping(view.config.get("model")).get("change_from")) in ("last", "season")
 
 
 def _held(at: Sequence[float], values: Numbers, step: float) -> float | None:
