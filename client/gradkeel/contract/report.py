@@ -56,6 +56,7 @@ def empty_report(*, verdict: str | None = None, summary: str = "") -> Json:
             "gradient_noise": None,
             "input_gradient": None,
             "histogram_bins": [],
+            "curvature": None,
         },
         "clipping": [],
         "interventions": [],
@@ -126,6 +127,23 @@ _INPUT_GRADIENT = _record(
     nullable=True,
 )
 
+_EIGENVALUES = _record({"steps": _STEPS} | dict.fromkeys(("value", "error", "converged"), _NUMBERS))
+_SERIES_OF_CURVATURE: Json = {
+    "type": ["object", "null"],
+    "description": "what the full tier measured at some steps",
+    "properties": {
+        **dict.fromkeys(("lambda_max", "gauss_newton_lambda_max", "preconditioned_lambda_max"), _EIGENVALUES),
+        "hessian_trace": _record({"steps": _STEPS, "value": _NUMBERS, "error": _NUMBERS}),
+        "hessian_density": _record(
+            {
+                "steps": _STEPS,
+                "bins": {"type": "array", "items": {"type": "string"}},
+                "shares": {"type": "array", "items": _NUMBERS},
+            }
+        ),
+    },
+}
+
 _SERIES = _record(
     {
         "steps": _STEPS,
@@ -159,6 +177,7 @@ _SERIES = _record(
         "gradient_noise": _GRADIENT_NOISE,
         "input_gradient": _INPUT_GRADIENT,
         "histogram_bins": {"type": "array", "items": {"type": "string"}},
+        "curvature": _SERIES_OF_CURVATURE,
     },
     # z-scores, the ratio of layers and the full tier came later: reports of before are without them
     required=[

@@ -75,6 +75,14 @@ def test_the_full_tier_reaches_the_report() -> None:
     assert all(-1.0001 < value < 1.0001 for value in found["cosine"][1:])
     noise = found["gradient_noise"]
     assert len(noise["steps"]) == len(noise["noise_scale"]) == len(noise["trace"]) >= 3
+    bends = found["curvature"]
+    for name in ("lambda_max", "gauss_newton_lambda_max"):
+        assert all(value > 0 for value in bends[name]["value"])
+    assert "preconditioned_lambda_max" not in bends  # sgd divides by nothing
+    assert bends["hessian_trace"]["steps"][0] == 0
+    assert [sum(shares) for shares in bends["hessian_density"]["shares"]] == pytest.approx(
+        [1.0] * len(bends["hessian_density"]["steps"]), abs=1e-4
+    )
     pull = found["input_gradient"]
     assert set(pull["columns"]) == set(columns) - {"target"}
     assert all(len(values) == len(pull["steps"]) for values in pull["columns"].values())

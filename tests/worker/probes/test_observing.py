@@ -17,7 +17,7 @@ from gradkeel_worker.engine.build import build
 from gradkeel_worker.engine.parameters import DeviceParameters
 from gradkeel_worker.engine.run import Run
 from gradkeel_worker.engine.trainer import fit
-from gradkeel_worker.probes import PROBES, TIERS, of_tier
+from gradkeel_worker.probes import PROBES, TIERS, of_tier, sharpness
 from gradkeel_worker.probes.quiet import quiet
 
 from ..engine.cases import categories, diabetes, prepared, series
@@ -111,7 +111,11 @@ class _Waits(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("name", PROBES)
+SOLVERS = {name for name, probe in PROBES.items() if probe.look.__module__ == sharpness.__name__}
+"""Lanczos decides by numbers when to end; it runs at a few steps of a training."""
+
+
+@pytest.mark.parametrize("name", [name for name in PROBES if name not in SOLVERS])
 def test_a_probe_does_not_wait_for_a_device(name: str) -> None:
     data = _data("resnet", False)
     run = build(data, data.config)

@@ -23,6 +23,7 @@ _Z_WINDOW, _Z_FEWEST = 128, 16
 """Steps before a step that its z-score is told against, and how many of them at least."""
 _BY_LAYER = ("zero_fraction", "activation_mean", "activation_std", "dead_fraction", "saturated_fraction")
 _HISTOGRAMS = ("gradient_histogram", "weight_histogram")
+_CURVATURE = ("lambda_max", "gauss_newton_lambda_max", "preconditioned_lambda_max", "hessian_trace")
 _HISTOGRAM_NUMBERS, _COLUMN_NUMBERS, _MOST_COLUMNS = 60_000, 20_000, 500
 """Numbers of all histograms together at most, of all columns, and columns."""
 _MOST_MOMENTS = 200
@@ -47,6 +48,7 @@ def series_of(readings: Readings) -> Json:
     found["gradient_noise"] = _noise(readings)
     found["input_gradient"] = _input_gradient(readings)
     found["histogram_bins"] = _bins(readings)
+    found["curvature"] = _curvature(readings)
     return found
 
 
@@ -75,6 +77,21 @@ def _input_gradient(readings: Readings) -> Json | None:
     some = _some(steps, min(_MOST_MOMENTS, _COLUMN_NUMBERS // max(1, len(largest))))
     columns = {names[i]: numbers(values[some, i]) for i in sorted(largest.tolist())}
     return {"steps": steps[some].tolist(), "columns": columns, "columns_of": len(names)}
+
+
+def _curvature(readings: Readings) -> Json | None:
+    """By quantity, the steps at which it was measured and what was; None where nothing was."""
+    found: Json = {}
+    for key in _CURVATURE:
+        if key in readings.sparse:
+            steps, values, names = readings.sparse[key]
+            columns = {name: numbers(values[:, i]) for i, name in enumerate(names)}
+            found[key] = {"steps": steps.tolist(), **columns}
+    if "hessian_density" in readings.sparse:
+        steps, values, names = readings.sparse["hessian_density"]
+        shares = [numbers(row) for row in values]
+        found["hessian_density"] = {"steps": steps.tolist(), "bins": list(names), "shares": shares}
+    return found or None
 
 
 def _bins(readings: Readings) -> list[str]:

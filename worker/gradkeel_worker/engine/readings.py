@@ -71,7 +71,8 @@ class Readings:
     sparse: dict[str, Sparse] = field(default_factory=dict)
     """Series measured at some steps: name → (steps [m], values [m, K], K names). By layer: zero_fraction,
     activation_mean, activation_std, dead_fraction, saturated_fraction. In the full tier also gradient_noise,
-    noise_scale, input_gradient (by column), and gradient_histogram/LAYER and weight_histogram/LAYER (by
+    noise_scale, input_gradient (by column), gradient_histogram/LAYER and weight_histogram/LAYER (by bin),
+    lambda_max, gauss_newton_lambda_max, preconditioned_lambda_max, hessian_trace, hessian_density (by
     bin)."""
     notes: list[str] = field(default_factory=list)
     """What could not be measured, and why."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from gradkeel_worker.probes import activity, columns, direction, layers, noise, spread, step
+from gradkeel_worker.probes import activity, columns, direction, layers, noise, sharpness, spread, step
 from gradkeel_worker.probes.work import Due, Work
 
 
@@ -44,6 +44,17 @@ PROBES: dict[str, Probe] = {
     "gradient_histogram": Probe("full", "measured", "series", spread.gradient_histogram, due=spread.due),
     "weight_histogram": Probe("full", "measured", "series", spread.weight_histogram, due=spread.due),
     "input_gradient": Probe("full", "measured", "series", columns.input_gradient, due=columns.due),
+    "lambda_max": Probe("full", "measured", "series", sharpness.lambda_max, due=sharpness.due_eigenvalue),
+    "gauss_newton_lambda_max": Probe(
+        "full", "measured", "series", sharpness.gauss_newton_lambda_max, due=sharpness.due_eigenvalue
+    ),
+    "preconditioned_lambda_max": Probe(
+        "full", "measured", "series", sharpness.preconditioned_lambda_max, due=sharpness.due_preconditioned
+    ),
+    "hessian_trace": Probe("full", "measured", "series", sharpness.hessian_trace, due=sharpness.due_trace),
+    "hessian_density": Probe(
+        "full", "measured", "series", sharpness.hessian_density, due=sharpness.due_density
+    ),
     "clipped_norm": Probe("economy", "stepped", "number", step.clipped_norm),
     "clip_coefficient": Probe("economy", "stepped", "number", step.clip_coefficient),
     "weight_norm": Probe("standard", "stepped", "layers", layers.weight_norm),

@@ -20,7 +20,7 @@ PARTS = 8
 """Parts that a batch is cut into."""
 LATEST = 20
 """Measurements that a noise scale is made of."""
-_SHARE = 0.05
+_SHARE = 0.03
 
 
 def due(work: Work) -> Due | None:

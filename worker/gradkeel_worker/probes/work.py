@@ -55,16 +55,24 @@ class Work:
         return self.backward(self.batch) + _STEP * self.entries
 
     def affords(
-        self, work: float, share: float, *, least: int | None = None, settled: bool = False
+        self,
+        work: float,
+        share: float,
+        *,
+        once: float = 0.0,
+        least: int | None = None,
+        settled: bool = False,
     ) -> Due | None:
         """Evenly spread, as many calls of so much ``work`` as ``share`` of the training's work pays for, or
         what any run can afford; at most 200, and ``least`` steps apart, else not more often than
-        ``regularly``. None where not even one is paid.
+        ``regularly``. One where it takes no more than ``once`` of the training's; else None.
 
         ``settled``: not at the first step, but where the optimizer has taken some.
         """
-        calls = min(_MOST_POINTS, int(max(share * self.steps * self.step, _FREE) // work))
-        if not calls:
+        whole = self.steps * self.step
+        calls = min(_MOST_POINTS, int(max(share * whole, _FREE) // work))
+        if not calls and work > once * whole:
             return None
+        calls = max(calls, 1)
         every = max(least or self.regularly().every, -(-self.steps // calls))
         return Due(min(every, self.steps) // 2 if settled else 0, every)
