@@ -42,9 +42,15 @@ class Report(Document):
             for found in self.findings
         ]
         heads = ["finding", "severity", "where", "what it means", "change of the config"]
-        told = (self.counterfactual or {}).get("summary")
-        without = [("without its stabilizers", told)] if told else []
-        summary = display.facts([("summary", self.summary), *without])
+        studies = [
+            (words, told)
+            for words, study in (
+                ("without its stabilizers", self.counterfactual),
+                ("curvature", self.curvature),
+            )
+            if (told := (study or {}).get("summary"))
+        ]
+        summary = display.facts([("summary", self.summary), *studies])
         return display.card(
             "Report", (self.verdict,), summary, display.table(heads, listed) if listed else ""
         )
@@ -61,6 +67,14 @@ class Report(Document):
         """The same training without its stabilizers: ``summary`` tells it, ``arms`` holds each one's metrics,
         losses and gradient norms; None where ``health.counterfactual`` was off."""
         found: dict[str, Any] | None = self._raw.get("counterfactual")
+        return found
+
+    @property
+    def curvature(self) -> dict[str, Any] | None:
+        """How sharply the loss bends at the end of training, and under ``start`` at its first weights:
+        ``summary`` tells it, ``lr_over_limit`` holds the learning rate against the largest one whose steps
+        settle there; None where ``health.curvature`` was off."""
+        found: dict[str, Any] | None = self._raw.get("curvature")
         return found
 
     @property

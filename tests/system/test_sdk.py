@@ -71,7 +71,7 @@ def test_a_training_without_its_stabilizers(stack: Any, access: tuple[str, str],
     seen: list[Any] = []
     model = {"kind": "mlp", "widths": [64, 64]}
     sgd = {"optimizer": {"kind": "sgd", "lr": 0.01}, "model": model}
-    asked = SMALL | sgd | {"health": {"counterfactual": True}}
+    asked = SMALL | sgd | {"health": {"counterfactual": True, "curvature": True}}
     with Client(*access) as client:
         data = client.datasets.upload(diabetes)
         job = client.jobs.create(data, target="progression", config=asked).wait(on_event=seen.append)
@@ -86,7 +86,10 @@ def test_a_training_without_its_stabilizers(stack: Any, access: tuple[str, str],
     told = [one.data["counterfactual"] for one in seen if one.name == "log" and "counterfactual" in one.data]
     assert [each["without"] for each in told if each["status"] == "ran"] == list(arms)
     shown = " ".join(stack.gradkeel("report", job.id).stdout.split())
-    for words in (found["summary"], found["init_digest"], found["batch_order_digest"]):
+    bends = report.curvature
+    assert bends is not None and bends["lambda_max"]["converged"] and bends["start"]["lr_over_limit"] < 1
+    assert report["cost"]["studies"]["curvature"] > 0
+    for words in (found["summary"], found["init_digest"], found["batch_order_digest"], bends["summary"]):
         assert words in shown and words in page
     assert found["summary"][:60] in report._repr_html_()
 

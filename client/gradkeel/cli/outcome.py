@@ -139,6 +139,16 @@ def show_report(screen: Screen, report: Report) -> None:
     for index, finding in enumerate(report.findings, 1):
         _show_finding(screen, index, finding)
     _show_counterfactual(screen, report)
+    _show_curvature(screen, report)
+
+
+def _show_curvature(screen: Screen, report: Report) -> None:
+    """How sharply the loss bends, and the learning rates that allows."""
+    told = (report.curvature or {}).get("summary")
+    if told is not None:
+        screen.say()
+        screen.say("Curvature against the learning rate:")
+        screen.say(Padding(Text(told), (0, 0, 0, 2), expand=False))
 
 
 def _show_counterfactual(screen: Screen, report: Report) -> None:

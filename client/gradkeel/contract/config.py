@@ -1381,7 +1381,12 @@ class Health:
         choices=("economy", "standard", "full"),
     )
     gradient_check: bool = option(True, doc="Compare autograd with finite differences in float64.")
-    curvature: bool = option(False, doc="Largest curvature and local stability limit.", neutral=(False,))
+    curvature: bool = option(
+        False,
+        doc="How sharply the loss bends at the first and at the last weights (largest eigenvalue of Hessian "
+        "and Gauss–Newton matrix, trace, density of eigenvalues), and the learning rate above which steps no "
+        "longer settle there. Measured in float64 on up to 512 training rows, after the training.",
+    )
     counterfactual: bool = option(
         False,
         doc="Train again for at most 500 steps, from the same weights and in the same batch order: with "

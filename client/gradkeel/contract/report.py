@@ -8,6 +8,7 @@ finite are null in the document; the series list their places under ``nonfinite`
 from typing import Any
 
 from gradkeel.contract.counterfactual import ARMS, STATUSES
+from gradkeel.contract.curvature import PLACES
 from gradkeel.contract.states import Family, Severity, Verdict
 
 Json = dict[str, Any]
@@ -420,6 +421,49 @@ _COUNTERFACTUAL = _record(
     nullable=True,
 )
 
+_EIGENVALUE = _record(
+    {
+        "value": {"type": "number", "description": "signed"},
+        "error": {"type": "number", "description": "an eigenvalue lies within it of the value"},
+        "converged": {"type": "boolean"},
+    },
+    nullable=True,
+)
+_OF_LIMIT: Json = {
+    "local_stability_limit": {**_NUMBER, "description": "learning rate above which steps no longer settle"},
+    "lr_over_limit": {**_NUMBER, "description": "the effective learning rate over the limit"},
+}
+_AT_PLACE: Json = {
+    "at": {"enum": list(PLACES)},
+    "step": _WHOLE,
+    "rows": {"type": "integer", "description": "training rows it was measured on"},
+    "rows_of": _WHOLE,
+    "parameters": _WHOLE,
+    "lambda_max": _EIGENVALUE,
+    "gauss_newton_lambda_max": _EIGENVALUE,
+    "preconditioned_lambda_max": {**_EIGENVALUE, "description": "as an optimizer that divides meets it"},
+    "trace": _record({"value": _NUMBER, "error": _NUMBER}, nullable=True),
+    "density": _record(
+        {
+            "edges": _NUMBERS,
+            "shares": {**_NUMBERS, "description": "of the eigenvalues, one per bin"},
+            "draws": _WHOLE,
+        },
+        nullable=True,
+    ),
+    **_OF_LIMIT,
+    "no_limit": {**_TEXT, "description": "why there is no limit, where there is none"},
+    "lr": _record(dict.fromkeys(("scheduled", "clip_coefficient", "effective"), _NUMBER)),
+    "squared_loss": {
+        **_record({"gauss_newton_lambda_max": _EIGENVALUE, **_OF_LIMIT}, nullable=True),
+        "description": "the same for the loss's squared part, under losses that bound a row's gradient",
+    },
+}
+_CURVATURE = _record(
+    _AT_PLACE | {"start": _record(_AT_PLACE), "summary": _TEXT},
+    nullable=True,
+)
+
 _NUMBERS_OR_NULL: Json = {"type": ["array", "null"], "items": _NUMBER}
 _INTERVALS = _record(
     {
@@ -488,7 +532,7 @@ REPORT_SCHEMA: Json = {
             "clipping": {"type": "array", "items": _CLIPPING},
             "interventions": {"type": "array", "items": _INTERVENTION},
             "gradient_check": _GRADIENT_CHECK,
-            "curvature": _OBJECT_OR_NULL,
+            "curvature": _CURVATURE,
             "data": _OBJECT_OR_NULL,
             "preflight": {"type": "array", "items": {"type": "object"}},
             "counterfactual": _COUNTERFACTUAL,

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from gradkeel.contract.curvature import told
 from gradkeel.contract.report import empty_report
 from store.page import small_training
 
@@ -68,6 +69,7 @@ def _strained() -> Json:
     clip = report["clipping"][0]
     summary = "The model learnt, but the clip limit rather than the learning rate set the size of most steps."
     report |= {"verdict": "strained", "summary": summary, "counterfactual": counterfactual_of()}
+    report["curvature"] = curvature_of()
     report["findings"] = [
         finding(
             "clipping_dominates",
@@ -97,6 +99,36 @@ def counterfactual_of(name: str = "scaling") -> Json:
     summary = "Without scaling the training diverged at step 2; with everything it reached RMSE 54.2."
     head = {"steps": 40, "part": "validation", "metric": "rmse", "summary": summary}
     return {**head, **digests, "arms": arms}
+
+
+def curvature_of(words: str | None = None) -> Json:
+    """Of a training that began above its limit and ended below it; eigenvalues on both sides of zero."""
+    lr = {"scheduled": 0.05, "clip_coefficient": 0.5, "effective": 0.025}
+    edges = [-2.0, -1.0, 0.0, 20.0, 40.0]
+    place = {
+        "at": "end",
+        "step": 40,
+        "rows": 308,
+        "rows_of": 3080,
+        "parameters": 929,
+        "lambda_max": {"value": 40.0, "error": 0.02, "converged": True},
+        "gauss_newton_lambda_max": {"value": 41.0, "error": 0.03, "converged": True},
+        "preconditioned_lambda_max": None,
+        "trace": {"value": 90.0, "error": 12.0},
+        "density": {"edges": edges, "shares": [0.01, 0.9, 0.0, 0.09], "draws": 4},
+        "local_stability_limit": 0.05,
+        "lr_over_limit": 0.5,
+        "no_limit": None,
+        "lr": lr,
+        "squared_loss": {
+            "gauss_newton_lambda_max": {"value": 80.0, "error": 0.1, "converged": False},
+            "local_stability_limit": 0.025,
+            "lr_over_limit": 1.0,
+        },
+    }
+    start = place | {"at": "start", "step": 0, "local_stability_limit": 0.0125, "lr_over_limit": 2.0}
+    found = place | {"start": start}
+    return found | {"summary": told(found) if words is None else words}
 
 
 _MENDED = {
@@ -289,7 +321,7 @@ def _hostile() -> Json:
     report["fit"] |= details_of_classes(HOSTILE, HOSTILE) | {"importance": importance_of([HOSTILE])}
     report["fit"]["importance"]["metric"] = report["fit"]["threshold"]["choices"][0]["kind"] = HOSTILE
     report["fit"]["residuals"] = {"quantiles": {HOSTILE: 1.0, "0.5": 2.0}, "rows": HOSTILE, "mape": HOSTILE}
-    report |= {"curvature": {HOSTILE: HOSTILE}, "preflight": [{HOSTILE: HOSTILE}]}
+    report |= {"curvature": curvature_of(HOSTILE) | {HOSTILE: HOSTILE}, "preflight": [{HOSTILE: HOSTILE}]}
     arms = counterfactual_of(HOSTILE) | {"summary": HOSTILE, "metric": HOSTILE, "init_digest": HOSTILE}
     arms["arms"][2] |= {"reason": HOSTILE, "status": HOSTILE}
     report |= {"counterfactual": arms, "repair": [{"patch": {HOSTILE: HOSTILE}}]}

@@ -16,7 +16,7 @@ from gradkeel_worker.diagnosis.course import Course, Explosion, finite_median
 from gradkeel_worker.diagnosis.evidence import Evidence, Origin
 from gradkeel_worker.diagnosis.feed import Feed, feed_of
 from gradkeel_worker.diagnosis.gain import Gain, gains
-from gradkeel_worker.diagnosis.measured import Measured, Start
+from gradkeel_worker.diagnosis.measured import CurvatureStudy, Measured, Start
 from gradkeel_worker.diagnosis.units import affected_units
 
 INFLATED = 10.0
@@ -77,6 +77,17 @@ class Case:
         examination = importlib.import_module("gradkeel_worker.diagnosis.examination")
         measured: Measured = examination.examine(self.evidence, look_at_start=self.blown_up)
         return measured
+
+    @cached_property
+    def curvature(self) -> CurvatureStudy:
+        """What ``health.curvature`` found; empty where it was not asked for or could not be measured."""
+        if not self.config.health.curvature:
+            return CurvatureStudy()
+        if self.evidence.prepared is None:
+            return CurvatureStudy(notes=("curvature: not measured, no weights are left",))
+        module = importlib.import_module("gradkeel_worker.diagnosis.curvature")
+        found: CurvatureStudy = module.study(self.evidence)
+        return found
 
     @property
     def start(self) -> Start | None:

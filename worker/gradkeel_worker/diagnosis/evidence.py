@@ -69,6 +69,17 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class Last:
+    """The weights that a training ended with, not those it returns."""
+
+    model: Any
+    """An ``nn.Module`` of its own, on the CPU."""
+    divisor: Any
+    """What the optimizer divides each entry of the gradient by, a tensor [n] in ``parameters()`` order; None
+    where it divides by nothing."""
+
+
+@dataclass(frozen=True)
 class Evidence:
     """Everything a report is made of. What is missing (None) leaves its part of the report empty."""
 
@@ -84,6 +95,8 @@ class Evidence:
     """The returned ``nn.Module`` on the CPU, in eval mode; None where there is no usable checkpoint."""
     initial_model: Callable[[], Any] | None = None
     """Makes a fresh module with the run's initial weights."""
+    last: Last | None = None
+    """Where curvature is asked for."""
     loss_fn: Any = None
     """The training loss, called as ``loss_fn(model(x, c), y)``; a scalar tensor comes back."""
     custom_loss: bool = False

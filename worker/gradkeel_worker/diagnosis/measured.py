@@ -53,6 +53,27 @@ class OutlierShare:
 
 
 @dataclass(frozen=True)
+class CurvatureStudy:
+    """What ``health.curvature`` found: the report's part, why something is missing, seconds it took."""
+
+    report: Json | None = None
+    notes: tuple[str, ...] = ()
+    seconds: float | None = None
+
+    @property
+    def against_limit(self) -> dict[str, Json]:
+        """The record of each place, start and end, whose learning rate can be held against a limit."""
+        end = self.report or {}
+        places = {"start": end.get("start") or {}, "end": end}
+        return {name: one for name, one in places.items() if one.get("lr_over_limit") is not None}
+
+    @property
+    def above_limit(self) -> dict[str, Json]:
+        """Of those, where steps were longer than settle there."""
+        return {name: one for name, one in self.against_limit.items() if one["lr_over_limit"] > 1}
+
+
+@dataclass(frozen=True)
 class Measured:
     """None where something was not measured; ``notes`` say why. ``weight_norm``: of all weights as they
     started.

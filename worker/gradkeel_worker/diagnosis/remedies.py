@@ -63,6 +63,7 @@ def calmer_lr(case: Case) -> float:
         candidates.append(case.customary_lr)
     if case.stable_lr is not None:
         candidates.append(case.stable_lr / 4)
+    candidates += [place["local_stability_limit"] / 4 for place in case.curvature.above_limit.values()]
     return one_digit(max(min(candidates), lr * 1e-7, 1e-12))
 
 

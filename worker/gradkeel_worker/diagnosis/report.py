@@ -52,10 +52,11 @@ def diagnose(evidence: Evidence) -> Json:
         "clipping": [_clip(case, clip) for clip in evidence.readings.clipping],
         "interventions": [_intervention(one) for one in evidence.readings.interventions[:_MAX_INTERVENTIONS]],
         "gradient_check": case.measured.gradient_check,
+        "curvature": case.curvature.report,
         "data": _data(case),
         "counterfactual": evidence.counterfactual,
         "fit": _fit(case),
-        "cost": _cost(evidence.readings, evidence.study_seconds),
+        "cost": _cost(evidence.readings, evidence.study_seconds | _seconds_of_curvature(case)),
         "provenance": _provenance(case, failed),
     }
     return _bounded(_plain(report))
@@ -323,6 +324,10 @@ def _cost(readings: Readings, study_seconds: Json) -> Json:
     }
 
 
+def _seconds_of_curvature(case: Case) -> Json:
+    return {} if case.curvature.seconds is None else {"curvature": case.curvature.seconds}
+
+
 def _provenance(case: Case, failed: list[str]) -> Json:
     evidence, config = case.evidence, case.config
     return {
@@ -334,7 +339,7 @@ def _provenance(case: Case, failed: list[str]) -> Json:
         "error": None if evidence.status == "cancelled" else evidence.error,
         "rests_on": _rests_on(evidence),
         "config": to_json(config),
-        "notes": [*evidence.readings.notes, *case.measured.notes, *failed],
+        "notes": [*evidence.readings.notes, *case.measured.notes, *case.curvature.notes, *failed],
         **evidence.provenance,
         "reproducible": _reproducible(evidence),
     }

@@ -87,6 +87,12 @@ class Parameters:
             tensor.data = tensor.data.clone()
             tensor.grad = None
 
+    def as_in(self, model: nn.Module, vector: Tensor) -> Tensor:
+        """A vector along the flat buffer, [n], in the order of ``model.parameters()``."""
+        pieces = torch.split(vector, [tensor.numel() for tensor in self.tensors])
+        by_tensor = {id(tensor): piece for tensor, piece in zip(self.tensors, pieces, strict=True)}
+        return torch.cat([by_tensor[id(p)] for p in model.parameters() if p.requires_grad])
+
     def zero_gradient(self) -> None:
         """Set the gradient to 0; backward then adds to it in place."""
         self.gradient.zero_()

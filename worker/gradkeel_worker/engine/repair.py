@@ -120,7 +120,8 @@ def repaired(order: Order, hooks: Hooks, resume: bytes | bytearray | None, train
             return _stopped(order, repairs, done, trains, hooks, submitted)
         better = _judge(repairs, attempt, done, hooks)
         if not _prepared_next(repairs, config.health.repair_allow, order, done, hooks):
-            studied = done.result.config.health.counterfactual
+            health = done.result.config.health
+            studied = health.counterfactual or health.curvature
             result = _rebuilt(order, repairs, trains, hooks, "") if not better or studied else done.result
             return _told(result, submitted, repairs.entries)
 

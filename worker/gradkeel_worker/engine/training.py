@@ -24,6 +24,7 @@ from gradkeel_worker.data import Prepared, Table
 from gradkeel_worker.data.kept import Kept
 from gradkeel_worker.diagnosis import Evaluation, Evidence, diagnose
 from gradkeel_worker.diagnosis.evaluation import evaluate
+from gradkeel_worker.diagnosis.evidence import Last
 from gradkeel_worker.diagnosis.provenance import first_bad_cell
 from gradkeel_worker.engine.actions import StopDiverged
 from gradkeel_worker.engine.build import build_loss
@@ -182,6 +183,7 @@ def _trained(
         trained = time.monotonic()
         studied = repairs is None or status == ""  # a training that is yet to be repaired is not studied
         without = _counterfactual(order, ready, run, initial, hooks, ending) if studied else None
+    last = _last(run) if config.health.curvature and studied else None
     best = returned_model(run)
     hooks.emit("progress", _phase("diagnose", 1.0, run))
     evidence = Evidence(
@@ -191,6 +193,7 @@ def _trained(
         status=status or _status(ending, best),
         prepared=prepared,
         initial_model=lambda: copy.deepcopy(initial),
+        last=last,
         loss_fn=build_loss(prepared, config, loss),
         custom_loss=loss is not None,
         batch=run.nonfinite_batch,
@@ -337,6 +340,13 @@ def _examined(evidence: Evidence, best: nn.Module | None, run: Run) -> tuple[Evi
     if evidence.status == SUCCEEDED and asked in _STOPPED:
         return _told(dataclasses.replace(evidence, status=asked), run)
     return _told(dataclasses.replace(evidence, model=best, evaluation=evaluation), run)
+
+
+def _last(run: Run) -> Last:
+    """The weights as the optimizer left them, and what it divides by there."""
+    divisor = run.optimizer.divisor()
+    ordered = None if divisor is None else run.parameters.as_in(run.model, divisor).cpu()
+    return Last(copy.deepcopy(run.model).cpu(), ordered)
 
 
 def _told(evidence: Evidence, run: Run) -> tuple[Evidence, Json]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gradkeel_store.page.charts.frame import FIELD, Axes
@@ -12,10 +13,11 @@ from gradkeel_store.page.source import median
 
 @dataclass(frozen=True)
 class Histogram:
-    """`counts[i]` values lie in [edges[i], edges[i+1]); `below` and `above` lie outside."""
+    """`counts[i]` values, or that share of them, lie in [edges[i], edges[i+1]); `below` and `above` lie
+    outside."""
 
     edges: list[float]
-    counts: list[int]
+    counts: Sequence[float]
     below: int = 0
     above: int = 0
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from gradkeel_store.page.sections.closing import cost_section, provenance_section
 from gradkeel_store.page.sections.counterfactual import counterfactual_section
+from gradkeel_store.page.sections.curvature import curvature_section
 from gradkeel_store.page.sections.data import data_section
 from gradkeel_store.page.sections.findings import findings_section
 from gradkeel_store.page.sections.full_tier import full_tier_section
@@ -40,6 +41,7 @@ def all_sections(view: View) -> tuple[list[Section], dict[str, Any]]:
         full_tier_section(view, readings),
         stabilizers_section(view),
         counterfactual_section(view, readings),
+        curvature_section(view),
         check,
         data_section(view),
         predictions_section(view),

@@ -1,4 +1,4 @@
-"""Studies a job may ask for: curvature and preflight. Those that have sections of their own are not here."""
+"""Studies a job may ask for: preflight. Those that have sections of their own are not here."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ _MOST = 24
 def studies_section(view: View) -> Section | None:
     """The studies there are; None where there is none."""
     parts = [
-        _pairs(view.part("curvature"), "Curvature against the learning rate"),
         _rows(view.entries("preflight"), "Preflight: which scaling allows which learning rate"),
     ]
     there = [part for part in parts if part]
@@ -42,21 +41,6 @@ def not_computed(view: View) -> list[str]:
         "repair": "No repair was tried: health.repair was 0, or nothing called for one.",
     }
     return [sentence for key, sentence in reasons.items() if not view.report.get(key)]
-
-
-def _pairs(given: dict[str, Any], caption: str) -> Html | None:
-    rows = [
-        (sentence_case(key), evidence_value(key, value)) for key, value in given.items() if value is not None
-    ]
-    return (
-        tag(
-            "div",
-            tag("h3", caption),
-            table(("Quantity", "Value"), rows[:_MOST], caption=caption, cls="pairs"),
-        )
-        if rows
-        else None
-    )
 
 
 def _rows(entries: Sequence[dict[str, Any]], caption: str) -> Html | None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from gradkeel.contract.curvature import PLACES
 from gradkeel.contract.states import Family, Severity
 from gradkeel_worker.diagnosis import remedies
 from gradkeel_worker.diagnosis.case import Case
@@ -23,7 +24,8 @@ _FEWEST_STEPS = 5
 
 
 def lr_too_high(case: Case) -> list[Finding]:
-    """The cause of an explosion, or update ratio > 0.1, or above 0.03 while the loss rises."""
+    """The cause of an explosion, or update ratio > 0.1, or while the loss rises above 0.03 or above the local
+    stability limit, where the curvature was measured."""
     guilty = case.cause == "lr"
     if case.cause not in (None, "lr") or not (guilty or _large_steps(case)):
         return []
@@ -54,9 +56,12 @@ def _confidence(case: Case, guilty: bool) -> Any:
 
 def _large_steps(case: Case) -> bool:
     ratio = case.typical_ratio
-    if ratio is None or case.course.sound < _FEWEST_STEPS:
+    if case.course.sound < _FEWEST_STEPS:
         return False
-    return ratio > TOO_HIGH or (ratio > _SUSPECT and case.course.rising)
+    # By itself that is no fault: training on all rows at once hovers there, and a steep start may be left.
+    if case.course.rising and case.curvature.above_limit:
+        return True
+    return ratio is not None and (ratio > TOO_HIGH or (ratio > _SUSPECT and case.course.rising))
 
 
 def _high_evidence(case: Case) -> Json:
@@ -72,6 +77,8 @@ def _high_evidence(case: Case) -> Json:
     if case.stable_lr is not None:
         found["stability_limit_at_start"] = finite(case.stable_lr)
         found["lr_over_limit"] = finite(case.config.optimizer.lr / case.stable_lr)
+    for place, record in case.curvature.against_limit.items():
+        found[f"lr_over_limit_at_{place}"] = finite(record["lr_over_limit"])
     return found
 
 
@@ -102,7 +109,17 @@ def _high_text(case: Case, guilty: bool) -> str:
     if guilty:
         return f"Most likely cause of what went wrong: a learning rate of {lr}, too high here.{moved}{limit}"
     rising = " The loss rose again during the run." if case.course.rising else ""
-    return f"The learning rate of {lr} is probably too high.{moved}{rising}"
+    return f"The learning rate of {lr} is probably too high.{moved}{rising}{_limit_text(case)}"
+
+
+def _limit_text(case: Case) -> str:
+    """Where steps were longer than settle there, and which ones would."""
+    above = case.curvature.above_limit
+    if not above:
+        return ""
+    place = min(above, key=lambda each: float(above[each]["local_stability_limit"]))
+    limit = number(above[place]["local_stability_limit"])
+    return f" By the curvature measured {PLACES[place]}, steps settle below a learning rate of about {limit}."
 
 
 def lr_too_low(case: Case) -> list[Finding]:
