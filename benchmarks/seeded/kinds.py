@@ -157,7 +157,7 @@ def _clip(run: Run, limit: float) -> Run:
 
 def _batch_of_one(run: Run, rows: int) -> Run:
     kept = run.table.sample(rows, random_state=run.seed)
-    return replace(run, table=kept).configured(budget={"batch_size": 1, "epochs": 4})
+    return replace(run, table=kept).configured(budget={"batch_size": 1, "epochs": 4}, health={"tier": "full"})
 
 
 # ---------------------------------------------------------------------------------------------------- model

@@ -26,11 +26,19 @@ RULES: dict[str, Family] = {
     "lr_too_high": Family.GRADIENT,
     "lr_too_low": Family.GRADIENT,
     "gradient_mismatch": Family.GRADIENT,
+    "poor_initialisation": Family.GRADIENT,
+    "spike": Family.GRADIENT,
+    "noisy_gradient": Family.GRADIENT,
     "feature_scale": Family.DATA,
     "target_scale": Family.DATA,
     "outliers": Family.DATA,
+    "leak_suspect": Family.DATA,
     "data_quality": Family.DATA,
     "no_better_than_baseline": Family.FIT,
+    "biased_predictions": Family.FIT,
+    "overfit": Family.FIT,
+    "loss_not_decreasing": Family.FIT,
+    "oscillation": Family.FIT,
 }
 
 

@@ -175,7 +175,7 @@ def test_a_module_that_makes_a_nan_is_named_and_not_those_that_pass_it_on() -> N
 
 
 def test_an_overflow_of_half_precision_is_told_by_repeating_the_step() -> None:
-    wide = {"kind": "mlp", "widths": [8], "init": {"kind": "normal", "std": 4e4}}
+    wide = {"kind": "mlp", "widths": [8], "bias_init": 7e4}
     finding = _trained(_plain(), model=wide, precision="fp16")
     assert finding["evidence"]["most_likely_cause"] == "fp16"
     assert "repeated in float32, was finite" in finding["explanation"]

@@ -115,6 +115,11 @@ PATCHES: dict[str, Any] = {
     "scale_all": remedies.scale_all,
     "mend_scales": remedies.mend_scales,
     "stabilise": remedies.stabilise,
+    "zero_bias": remedies.zero_bias,
+    "hold_back": remedies.hold_back,
+    "mse": remedies.mse,
+    "train_longer": remedies.train_longer,
+    "larger_batch": remedies.larger_batch,
 }
 
 
@@ -152,8 +157,19 @@ def _troubled() -> dict[str, Readings]:
         "economy": readings(
             layer_norm=np.zeros((0, 2)), weight_norm=np.zeros((0, 2)), update_ratio=np.zeros((0, 2))
         ),
+        "noisy": readings(sparse={"noise_scale": (checks, np.full((6, 1), 1e6, np.float32), ("all",))}),
+        "spiky": readings(loss=np.where(np.arange(STEPS) == 150, 50.0, 0.3)),
+        "thrown off": readings(loss=np.where(np.arange(STEPS) // 10 == 15, 50.0, 0.3)),
+        "flat": readings(loss=np.full(STEPS, 2.0)),
+        "to and fro": readings(epochs=_swinging()),
+        "far off": readings(initial={"activation_std": {"layers.0": 1e-3, "output": 200.0}}),
         "empty": Readings(),
     }
+
+
+def _swinging() -> list[Json]:
+    losses = [1.0 + (-1) ** i * 0.5 for i in range(20)]
+    return [{"epoch": i, "train_loss": loss, "validation_loss": loss} for i, loss in enumerate(losses)]
 
 
 TROUBLED = _troubled()

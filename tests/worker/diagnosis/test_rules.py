@@ -258,3 +258,86 @@ def test_predictions_that_hardly_vary_are_one_constant(spread: float, alike: boo
         predictions["probabilities"] = np.stack([told, 1 - told], axis=1)
     given = case(readings(), evaluation=Evaluation(predictions=predictions))
     assert given.answers_alike == alike
+
+
+@pytest.mark.parametrize(("ratio", "fired"), [(12.0, True), (8.0, False)])
+def test_a_noise_scale_far_above_the_batch_is_told(ratio: float, fired: bool) -> None:
+    steps, values = np.arange(6) * 10, np.full((6, 1), 64 * ratio, np.float32)
+    values[2] = np.nan
+    given = readings(sparse={"noise_scale": (steps, values, ("noise_scale",))})
+    assert [f.severity for f in RULES["noisy_gradient"](case(given))] == [Severity.INFO] * fired
+    assert [f.evidence["checks"] for f in RULES["noisy_gradient"](case(given))] == [5] * fired
+
+
+def test_noise_without_a_signal_is_told_too() -> None:
+    steps, none = np.arange(6) * 10, np.full((6, 1), np.nan, np.float32)
+    parts = np.tile(np.float32([-1e-3, 2.0]), (6, 1))
+    sparse = {
+        "noise_scale": (steps, none, ("noise_scale",)),
+        "gradient_noise": (steps, parts, ("squared_norm", "trace")),
+    }
+    (finding,) = RULES["noisy_gradient"](case(readings(sparse=sparse)))
+    assert finding.evidence["checks_without_a_signal"] == 6
+    assert "could not be told from its noise" in finding.explanation
+
+
+@pytest.mark.parametrize(("scale", "fired"), [(1000.0, True), (200.0, False)])
+def test_without_parts_the_angles_between_gradients_tell_the_noise(scale: float, fired: bool) -> None:
+    """Cosines of gradients drawn with a known noise scale: |G| = 1, 200 entries, batches of 64 rows."""
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=(1001, 200)) * np.sqrt(scale / 64 / 200)
+    drawn = noise + np.eye(200)[0]
+    drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
+    found = RULES["noisy_gradient"](case(readings(1000, cosine=(drawn[1:] * drawn[:-1]).sum(axis=1))))
+    assert bool(found) == fired
+    for finding in found:  # the two standard errors on top make it the lower end of what fits
+        assert 0.7 * scale < finding.evidence["noise_scale"] < 1.05 * scale
+
+
+@pytest.mark.parametrize(("std", "fired"), [(0.05, True), (0.2, False), (20.0, True), (5.0, False)])
+def test_activations_that_start_too_small_or_too_large(std: float, fired: bool) -> None:
+    given = readings(initial={"activation_std": {"layers.0": std, "output": 0.01}})
+    found = RULES["poor_initialisation"](case(given))
+    assert [f.where["layer"] for f in found] == ["layers.0"] * fired
+
+
+@pytest.mark.parametrize(("excess", "fired"), [(2.5, True), (1.8, False)])
+def test_a_first_loss_far_above_the_best_constants(excess: float, fired: bool) -> None:
+    given = case(readings())
+    given.__dict__.update(constant_loss=0.4, measured=replace(given.measured, initial_loss=0.4 * excess))
+    assert bool(RULES["poor_initialisation"](given)) == fired
+
+
+def _epochs(validation: Any, training: Any) -> list[dict[str, Any]]:
+    pairs = zip(validation, training, strict=True)
+    return [{"epoch": i, "validation_loss": v, "train_loss": t} for i, (v, t) in enumerate(pairs)]
+
+
+@pytest.mark.parametrize(("size", "fired"), [(0.15, True), (0.08, False)])
+@pytest.mark.parametrize("training", [True, False])
+def test_a_loss_that_swings(size: float, fired: bool, training: bool) -> None:
+    swinging = 1 + size * (np.arange(20) % 2)
+    given = case(readings(epochs=_epochs(swinging, swinging if training else np.linspace(1, 0.5, 20))))
+    given.__dict__["constant_loss"] = 1.0
+    found = RULES["oscillation"](given)
+    assert [f.confidence for f in found] == ["medium" if training else "low"] * fired
+    assert [f.severity for f in found] == [Severity.INFO] * fired  # no more than a quarter
+
+
+@pytest.mark.parametrize(("lasted", "severity"), [(1, Severity.INFO), (8, Severity.WARNING)])
+def test_a_leap_of_the_loss_is_judged_by_how_long_it_lasts(lasted: int, severity: Severity) -> None:
+    losses = 0.5 + 0.01 * np.random.default_rng(0).normal(size=STEPS)
+    losses[150 : 150 + lasted] = 3.0
+    given = case(readings(loss=losses))
+    given.__dict__["constant_loss"] = 1.0
+    (finding,) = RULES["spike"](given)
+    assert (finding.where["step"], finding.severity) == (150, severity)
+    assert finding.evidence["steps_until_down"] == lasted
+
+
+@pytest.mark.parametrize(("end", "fired"), [(1.2, True), (0.5, False)])
+def test_a_loss_that_stays_where_it_began(end: float, fired: bool) -> None:
+    losses = np.linspace(1.2, end, STEPS) + 0.05 * np.random.default_rng(0).normal(size=STEPS)
+    given = case(readings(loss=losses))
+    given.__dict__["constant_loss"] = 1.0
+    assert bool(RULES["loss_not_decreasing"](given)) == fired

@@ -17,6 +17,7 @@ from gradkeel_worker.diagnosis.evidence import Evidence, Origin
 from gradkeel_worker.diagnosis.feed import Feed, feed_of
 from gradkeel_worker.diagnosis.gain import Gain, gains
 from gradkeel_worker.diagnosis.measured import CurvatureStudy, Measured, Start
+from gradkeel_worker.diagnosis.single_column import Alone, judge_columns
 from gradkeel_worker.diagnosis.units import affected_units
 
 INFLATED = 10.0
@@ -109,6 +110,12 @@ class Case:
         evaluation = self.evidence.evaluation
         return gains(evaluation.held_out) if evaluation is not None else {}
 
+    @cached_property
+    def alone(self) -> list[Alone]:
+        """What each column alone tells of the target, best first."""
+        prepared = self.evidence.prepared
+        return [] if prepared is None else judge_columns(prepared, self.config.seed)
+
     # ------------------------------------------------------------------------------- what became of the run
 
     @property
@@ -173,7 +180,7 @@ class Case:
     @cached_property
     def cause(self) -> str | None:
         """Most likely cause of an explosion or a non-finite value: data_cell, domain, inputs, target,
-        outliers, precision, lr.
+        init, outliers, precision, lr.
 
         Where nothing blew up: inputs, target or lr if the run was strained and one of them explains it.
         """
@@ -191,7 +198,11 @@ class Case:
             return self._cause_before_any_step()
         if self.bits_too_few and self.explosion is None:
             return self._scale_cause() or "precision"
-        return self._scale_cause() or ("outliers" if self.outliers_pull and not self.lr_is_high else "lr")
+        if (scale := self._scale_cause()) is not None:
+            return scale
+        if self.starts_far_off and self.config.optimizer.lr <= 10 * self.customary_lr:
+            return "init"
+        return "outliers" if self.outliers_pull and not self.lr_is_high else "lr"
 
     def _cause_before_any_step(self) -> str | None:
         """What makes the first numbers too large: no step was taken, so it is not the learning rate."""

@@ -134,10 +134,13 @@ def evaluate(
     predicted = {name: decision.probabilities(given) for name, given in raw.items()}
     if model is not None and detailed and len(parts[judged].rows):
         blocks |= detail(model, prepared, parts[judged], predicted[judged], predict, seed)
-    seen = []
+    answered: list[tuple[Part, Array]] = []
+    seen: dict[str, dict[str, Array]] = {}
+    residuals: dict[str, Array] = {}
     if model is not None and detailed:
         part = prepared.train.take(sample(len(prepared.train.rows), _SEEN_ROWS, seed))
-        seen = [(part, predict(model, part, prepared))]
+        answered = [(part, predict(model, part, prepared))]
+        seen, residuals = _on_training_rows(prepared, part, answered[0][1], predicted)
     names = _METRICS_OF_TASK.get(prepared.task, CLASSIFICATION)
     nothing: Metrics = dict.fromkeys(names, None)
     return Evaluation(
@@ -167,10 +170,24 @@ def evaluate(
                 if len(part.rows)
             ]
         ),
-        answers=answers_of(prepared, [*zip(parts.values(), predicted.values(), strict=False), *seen]),
+        answers=answers_of(prepared, [*zip(parts.values(), predicted.values(), strict=False), *answered]),
+        seen=seen,
+        residuals=residuals,
         decision=decision,
         details=blocks,
     )
+
+
+def _on_training_rows(
+    prepared: Prepared, part: Part, told: Array, predicted: dict[str, Array]
+) -> tuple[dict[str, dict[str, Array]], dict[str, Array]]:
+    """Evaluation's ``seen`` and ``residuals``; ``told``: predictions of the training rows in ``part``."""
+    seen = _losses(prepared, part, {"model": told} if np.isfinite(told).all() else {})
+    if prepared.task != "regression":
+        return seen, {}
+    parts = {"validation": prepared.validation, "test": prepared.test}
+    held_out = [predicted[name] - each.y_raw for name, each in parts.items()]
+    return seen, {"train": told - part.y_raw, "held_out": np.concatenate(held_out)}
 
 
 def _together(errors: list[dict[str, dict[str, Array]]]) -> dict[str, dict[str, Array]]:
@@ -218,6 +235,15 @@ def _row_errors(
     everyone = {"constant": baseline.constant, "ridge": baseline.ridge, **earlier}
     if predicted is not None and np.isfinite(predicted).all():
         everyone["model"] = predicted
+    return _losses(prepared, part, everyone, baseline.constant_mae)
+
+
+def _losses(
+    prepared: Prepared, part: Part, everyone: dict[str, Array], constant_mae: Array | None = None
+) -> dict[str, dict[str, Array]]:
+    """Per-row losses of everyone's predictions: metric → name → [n]. ``constant_mae``: the constant that the
+    absolute error is judged by.
+    """
     if prepared.classes is not None:
         named = {
             name: (prepared.decision if name == "model" else Decision()).classes(p)
@@ -230,7 +256,7 @@ def _row_errors(
     if prepared.levels:
         losses = {name: pinball_losses(part.y_raw, p, prepared.levels) for name, p in everyone.items()}
         return {"pinball": {name: each.mean(axis=1) for name, each in losses.items()}}
-    medians = everyone | ({"constant": baseline.constant_mae} if baseline.constant_mae is not None else {})
+    medians = everyone | ({"constant": constant_mae} if constant_mae is not None else {})
     if prepared.output_names is not None:
         scale = prepared.target_spread()
         return {

@@ -62,6 +62,11 @@ class Evaluation:
     answers: Answers | None = None
     """Targets and predictions of validation and test part and a sample of training rows, in the order of the
     file."""
+    seen: dict[str, dict[str, np.ndarray[Any, Any]]] = field(default_factory=dict)
+    """``errors`` of the model on a sample of training rows, in eval mode: metric → model → array [n]."""
+    residuals: dict[str, np.ndarray[Any, Any]] = field(default_factory=dict)
+    """Regression: prediction − actual, [n] or [n, targets], of that sample (``train``) and of validation and
+    test part together (``held_out``), in target units."""
     decision: Decision | None = None
     """What the validation part decided about a classifier's answers; everything above is by it."""
     details: Json = field(default_factory=dict)

@@ -29,6 +29,7 @@ _SEED, _MOST_PRODUCTS, _PRECISE = 0, 100, 1e-9
 _SINGLE_ROWS = 64
 """Rows of each kind whose own gradient is taken: outlying and ordinary ones."""
 _CHECKED_ROWS = 64
+_LOSS_ROWS = 1024
 
 SECOND_DERIVATIVE = {
     "mse": 2.0,
@@ -65,6 +66,7 @@ def examine(evidence: Evidence, *, look_at_start: bool) -> Measured:
         start=_start(evidence, notes) if look_at_start else None,
         outliers=_outlier_share(evidence, model),
         weight_norm=_weight_norm(evidence.initial_model()) if evidence.initial_model else None,
+        initial_loss=_initial_loss(evidence, notes),
         notes=tuple(notes),
     )
 
@@ -142,6 +144,22 @@ def _start(evidence: Evidence, notes: list[str]) -> Start | None:
         return _measure_start(evidence, evidence.prepared, positions)
     except (RuntimeError, TypeError, ValueError) as error:
         notes.append(f"curvature at the start: not measured, {error}")
+        return None
+
+
+def _initial_loss(evidence: Evidence, notes: list[str]) -> float | None:
+    """Loss of the initial weights, in eval mode."""
+    if evidence.initial_model is None or evidence.loss_fn is None or evidence.prepared is None:
+        return None
+    positions = sound_rows(evidence.prepared.train, _LOSS_ROWS)
+    if not len(positions):
+        return None
+    x, c, y = batch_of(evidence.prepared.train, positions)
+    try:
+        with torch.no_grad():
+            return float(evidence.loss_fn(members_apart(evidence.initial_model().eval())(x, c), y))
+    except (RuntimeError, TypeError, ValueError) as error:
+        notes.append(f"loss at the start: not measured, {error}")
         return None
 
 

@@ -13,6 +13,8 @@ Array = np.ndarray[Any, Any]
 DRAWS = 500
 LEVEL = 0.95
 BASELINES = ("constant", "ridge", "naive", "seasonal_naive")
+ROOTED = ("rmse", "scaled_rmse")
+"""Metrics that are the root of a mean over rows."""
 _GROUPS = 2_000
 """Above this many rows, random groups of rows are resampled instead of rows: same interval, bounded cost."""
 
@@ -53,7 +55,7 @@ def gains(errors: dict[str, dict[str, Array]], seed: int = 0) -> dict[str, dict[
         if "model" not in each or len(each["model"]) < 2:
             continue
         for name in (name for name in BASELINES if name in each):
-            gain = paired_gain(each["model"], each[name], root=metric in ("rmse", "scaled_rmse"), seed=seed)
+            gain = paired_gain(each["model"], each[name], root=metric in ROOTED, seed=seed)
             if gain is not None:
                 found.setdefault(name, {})[metric] = gain
     return found

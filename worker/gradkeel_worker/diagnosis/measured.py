@@ -84,4 +84,6 @@ class Measured:
     start: Start | None = None
     outliers: OutlierShare | None = None
     weight_norm: float | None = None
+    initial_loss: float | None = None
+    """Loss of the initial weights on a sample of training rows, in eval mode."""
     notes: tuple[str, ...] = ()

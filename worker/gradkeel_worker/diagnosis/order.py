@@ -11,6 +11,9 @@ from gradkeel_worker.diagnosis.case import Case
 from gradkeel_worker.diagnosis.finding import RANK, Finding, Remedy
 from gradkeel_worker.diagnosis.rules.quality import MIXED_TYPES
 
+_NOT_MOVING = ("no_better_than_baseline", "biased_predictions", "loss_not_decreasing")
+_IN_THE_FIT = (*_NOT_MOVING, "oscillation")
+
 CONSEQUENCES: dict[str, tuple[str, ...]] = {
     "feature_scale": (
         "exploding_gradient",
@@ -19,15 +22,25 @@ CONSEQUENCES: dict[str, tuple[str, ...]] = {
         "saturated_activation",
         "dead_units",
         "clipping_dominates",
-        "no_better_than_baseline",
+        "poor_initialisation",
+        "spike",
+        *_IN_THE_FIT,
     ),
-    "target_scale": ("exploding_gradient", "non_finite", "clipping_dominates", "no_better_than_baseline"),
+    "target_scale": (
+        "exploding_gradient",
+        "non_finite",
+        "clipping_dominates",
+        "poor_initialisation",
+        "spike",
+        *_IN_THE_FIT,
+    ),
     "outliers": (
         "exploding_gradient",
         "non_finite",
         "clipping_dominates",
         "dead_units",
-        "no_better_than_baseline",
+        "spike",
+        *_IN_THE_FIT,
     ),
     "lr_too_high": (
         "exploding_gradient",
@@ -35,23 +48,43 @@ CONSEQUENCES: dict[str, tuple[str, ...]] = {
         "dead_units",
         "saturated_activation",
         "clipping_dominates",
-        "no_better_than_baseline",
+        "spike",
+        *_IN_THE_FIT,
     ),
-    "gradient_mismatch": ("exploding_gradient", "non_finite", "no_better_than_baseline"),
-    "clipping_dominates": ("lr_too_low", "no_better_than_baseline"),
-    "saturated_activation": ("vanishing_gradient", "lr_too_low", "no_better_than_baseline"),
-    "dead_units": ("vanishing_gradient", "lr_too_low", "no_better_than_baseline"),
-    "vanishing_gradient": ("dead_units", "lr_too_low", "no_better_than_baseline"),
-    "lr_too_low": ("no_better_than_baseline",),
-    "exploding_gradient": ("non_finite", "no_better_than_baseline"),
-    "non_finite": ("no_better_than_baseline",),
-    "data_quality": ("no_better_than_baseline",),
+    "poor_initialisation": (
+        "exploding_gradient",
+        "non_finite",
+        "saturated_activation",
+        "dead_units",
+        "vanishing_gradient",
+        "lr_too_high",
+        "lr_too_low",
+        "clipping_dominates",
+        *_IN_THE_FIT,
+    ),
+    "gradient_mismatch": ("exploding_gradient", "non_finite", "spike", *_IN_THE_FIT),
+    "clipping_dominates": ("lr_too_low", *_NOT_MOVING),
+    "saturated_activation": ("vanishing_gradient", "lr_too_low", *_NOT_MOVING),
+    "dead_units": ("vanishing_gradient", "lr_too_low", *_NOT_MOVING),
+    "vanishing_gradient": ("dead_units", "lr_too_low", *_NOT_MOVING),
+    "lr_too_low": _NOT_MOVING,
+    "exploding_gradient": ("non_finite", "spike", *_IN_THE_FIT),
+    "non_finite": ("no_better_than_baseline", "biased_predictions"),
+    "data_quality": ("no_better_than_baseline", "biased_predictions"),
+    "overfit": ("no_better_than_baseline", "biased_predictions"),
+    "loss_not_decreasing": ("no_better_than_baseline", "biased_predictions"),
 }
 """What may follow from a finding. Data findings are linked only where the evidence names them as the
 cause; of data_quality, that is a column of numbers which a broken cell turned into text.
 """
 
-ROOTS = {"inputs": "feature_scale", "target": "target_scale", "outliers": "outliers", "lr": "lr_too_high"}
+ROOTS = {
+    "inputs": "feature_scale",
+    "target": "target_scale",
+    "init": "poor_initialisation",
+    "outliers": "outliers",
+    "lr": "lr_too_high",
+}
 """Cause of an explosion → the rule whose finding explains it."""
 
 _BLOCKED = {"saturated_activation", "dead_units", "vanishing_gradient"}
@@ -63,6 +96,7 @@ _PRECEDENCE = (
     "feature_scale",
     "target_scale",
     "outliers",
+    "poor_initialisation",
     "lr_too_high",
     "exploding_gradient",
     "non_finite",
@@ -71,6 +105,13 @@ _PRECEDENCE = (
     "dead_units",
     "vanishing_gradient",
     "lr_too_low",
+    "spike",
+    "noisy_gradient",
+    "overfit",
+    "no_better_than_baseline",
+    "loss_not_decreasing",
+    "biased_predictions",
+    "oscillation",
 )
 """Causes before effects, among findings of equal severity."""
 
@@ -116,7 +157,12 @@ def _root(findings: list[Finding], case: Case) -> Finding | None:
     if "vanishing_gradient" in rules and remedies.has_odd_init(case) and case.config.model.bias_init >= 0:
         # Units that are off on every row are what weights too small for the depth leave behind.
         gradient = [finding for finding in gradient if finding.rule != "dead_units"]
-    return min(gradient, key=_cause_rank, default=lost_column)
+    return min(gradient, key=_cause_rank, default=lost_column or _memorised(findings, case))
+
+
+def _memorised(findings: list[Finding], case: Case) -> Finding | None:
+    """A fit by heart explains a model that is of no use on other rows."""
+    return next((f for f in findings if f.rule == "overfit" and case.useless), None)
 
 
 def _is_lost_column(finding: Finding) -> bool:

@@ -23,6 +23,9 @@ _FIRST_RATIO = 5e-3
 """Update ratio of the very first step that a lowered learning rate may have."""
 _WINSORIZED = 0.005
 """Share that winsorize cuts at either end unless told otherwise."""
+_PATIENCE = 16
+"""Epochs of patience where there was none: what a config without a preset's own has."""
+_LARGEST_BATCH = 1_048_576
 
 
 def is_accepted(submitted: Json, patch: Json) -> bool:
@@ -140,6 +143,45 @@ def huber(case: Case) -> Json:
     return replace_block(case.evidence.submitted, ("loss",), {"kind": "huber", "delta": 1.0})
 
 
+def mse(case: Case) -> Json:
+    """The squared error, with the target scaled, and not bent."""
+    submitted, target = case.evidence.submitted, case.config.prepare.target.kind
+    loss = replace_block(submitted, ("loss",), {"kind": "mse"})
+    if target not in ("none", "log1p", "power"):
+        return loss
+    return combine(loss, replace_block(submitted, ("prepare", "target"), {"kind": target_kind(case)}))
+
+
+def poisson(case: Case) -> Json:
+    """The poisson loss, which scales the target its own way."""
+    submitted = case.evidence.submitted
+    loss = replace_block(submitted, ("loss",), {"kind": "poisson"})
+    return combine(loss, replace_block(submitted, ("prepare", "target"), {"kind": "none"}))
+
+
+def takes_poisson(case: Case) -> bool:
+    """Whether the one target has no negative value, and the config takes the poisson loss."""
+    prepared = case.evidence.prepared
+    if prepared is None or len(case.config.targets) > 1 or not float(prepared.train.y_raw.min()) >= 0:
+        return False
+    return is_accepted(case.evidence.submitted, poisson(case))
+
+
+def train_longer(case: Case) -> Json:
+    """AdamW, whose steps do not depend on the gradient's size, for twice the epochs, and 100 at least."""
+    submitted = case.evidence.submitted
+    optimizer = replace_block(submitted, ("optimizer",), {"kind": "adamw", "lr": 0.001})
+    epochs = max(2 * case.config.budget.epochs, 100)
+    return combine(optimizer, {"budget": {"epochs": min(epochs, 1_000_000)}})
+
+
+def larger_batch(case: Case) -> Json:
+    """Four times the batch, as far as there are rows; nothing where a batch has them all."""
+    size, prepared = case.config.budget.batch_size, case.evidence.prepared
+    wanted = min(4 * size, len(prepared.train.rows)) if prepared is not None else 4 * size
+    return set_value(("budget", "batch_size"), wanted) if size < wanted <= _LARGEST_BATCH else {}
+
+
 def has_norm_clip(case: Case) -> bool:
     return any(isinstance(clip, contract.NormClip | contract.Normalize) for clip in case.config.clips)
 
@@ -193,7 +235,8 @@ def _with_relu(model: contract.Sequential) -> list[Json]:
 def leaky_relu(case: Case) -> Json:
     """leaky_relu for relu, with biases from 0 and, where weights started at a size of their own, he."""
     model = case.config.model
-    start = combine(_zero_bias(case), he(case) if has_odd_init(case) else {})
+    bias = zero_bias(case) if model.bias_init < 0 else {}
+    start = combine(bias, he(case) if has_odd_init(case) else {})
     if isinstance(model, contract.Sequential):
         layers = [
             {"kind": "leaky_relu"} if isinstance(layer, contract.ReLU) else to_json(layer)
@@ -214,9 +257,21 @@ def he(case: Case) -> Json:
     return replace_block(case.evidence.submitted, ("model", "init"), {"kind": "he"})
 
 
-def _zero_bias(case: Case) -> Json:
-    """Biases start at 0 where they start below it."""
-    return set_value(("model", "bias_init"), 0.0) if case.config.model.bias_init < 0 else {}
+def zero_bias(case: Case) -> Json:
+    """Biases start at 0."""
+    return {"model": {"kind": case.config.model.kind, "bias_init": 0.0}}
+
+
+def hold_back(case: Case) -> Json:
+    """Patience, ten times the weight decay (0.001 to 0.1), and dropout where the model has it."""
+    held, model = case.config.optimizer.weight_decay, case.config.model
+    patches = [set_value(("optimizer", "weight_decay"), float(np.clip(10 * held, 1e-3, max(held, 0.1))))]
+    if not case.config.budget.patience:
+        patches.append(set_value(("budget", "patience"), _PATIENCE))
+    if isinstance(model, contract.MLP | contract.ResNet | contract.TabM):
+        dropout = max(model.dropout, min(0.5, 2 * model.dropout or 0.2))
+        patches.append({"model": {"kind": model.kind, "dropout": dropout}})
+    return combine(*patches)
 
 
 # ------------------------------------------------------------------------------------- compositions

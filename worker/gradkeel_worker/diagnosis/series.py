@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from gradkeel_worker.diagnosis.course import Course
+from gradkeel_worker.diagnosis.swings import FEWEST, WINDOW
 from gradkeel_worker.engine.readings import Readings
 
 Array = np.ndarray[Any, Any]
@@ -19,8 +20,6 @@ _MAX_NUMBERS = 250_000
 """Numbers in all series together at most; each takes about 10 bytes in JSON."""
 _MAX_LISTED = 2_000
 _GLOBAL = ("loss", "lr", "global_norm", "clipped_norm", "clip_coefficient")
-_Z_WINDOW, _Z_FEWEST = 128, 16
-"""Steps before a step that its z-score is told against, and how many of them at least."""
 _BY_LAYER = ("zero_fraction", "activation_mean", "activation_std", "dead_fraction", "saturated_fraction")
 _HISTOGRAMS = ("gradient_histogram", "weight_histogram")
 _CURVATURE = ("lambda_max", "gauss_newton_lambda_max", "preconditioned_lambda_max", "hessian_trace")
@@ -136,9 +135,9 @@ def z_scores(values: Array, positions: Array) -> Array:
     """
     scores = np.full(len(positions), np.nan)
     for i, at in enumerate(positions.tolist()):
-        before = values[max(0, at - _Z_WINDOW) : at]
+        before = values[max(0, at - WINDOW) : at]
         before = before[np.isfinite(before)]
-        if len(before) < _Z_FEWEST or not np.isfinite(values[at]):
+        if len(before) < FEWEST or not np.isfinite(values[at]):
             continue
         size = float(np.abs(before).max()) or 1.0  # squares of huge numbers must not overflow
         spread = float(np.std(before / size))

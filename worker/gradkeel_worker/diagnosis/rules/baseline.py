@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gradkeel.contract import config as contract
-from gradkeel.contract.patch import combine, replace_block, set_value
+from gradkeel.contract.patch import set_value
 from gradkeel.contract.states import Family, Severity
 from gradkeel_worker.diagnosis import remedies
 from gradkeel_worker.diagnosis.case import Case
@@ -163,13 +163,9 @@ def _remedy(case: Case, linear: bool) -> Remedy:
     if not linear:
         text = "Look at the data first. A linear model is enough to see whether there is anything to learn."
         return Remedy(text, remedies.linear_model(case))
-    submitted = case.evidence.submitted
-    optimizer = replace_block(submitted, ("optimizer",), {"kind": "adamw", "lr": 0.001})
-    epochs = max(2 * case.config.budget.epochs, 100)
-    longer = {"budget": {"epochs": min(epochs, 1_000_000)}}
     return Remedy(
         "Train longer with AdamW, whose steps do not depend on the gradient's size.",
-        combine(optimizer, longer),
+        remedies.train_longer(case),
     )
 
 

@@ -18,6 +18,7 @@ Json = dict[str, Any]
 _CAUSES = {
     "inputs": "inputs that were not scaled",
     "target": "a target that was not scaled",
+    "init": "weights that start far too large",
     "outliers": "a few outlying rows that make up most of the gradient",
     "lr": "a learning rate above what the model and the data allow",
     "data_cell": "a cell of the data that is not a finite number",
@@ -28,6 +29,7 @@ _ALTERNATIVES = {
     "inputs": ("a learning rate too high for inputs of this size",),
     "target": ("a learning rate too high for errors of this size",),
     "outliers": ("a learning rate slightly too high", "a heavy-tailed target"),
+    "init": ("a learning rate too high for weights of this size",),
     "lr": ("an initialisation that starts too large",),
 }
 
@@ -143,6 +145,8 @@ def _ending(case: Case) -> str:
 def _remedy(case: Case, cause: str) -> Remedy:
     if cause in ("inputs", "target"):
         return Remedy("Scale what is fed, and bound the gradient.", remedies.mend_scales(case))
+    if cause == "init":
+        return Remedy("Use he initialisation.", remedies.he(case))
     if cause == "outliers":
         patch = remedies.stabilise(case, remedies.winsorize(case))
         return Remedy("Limit the outlying values and bound the gradient.", patch)

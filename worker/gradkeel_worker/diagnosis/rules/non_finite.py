@@ -74,7 +74,7 @@ def _weights_ran_off(case: Case) -> bool:
     if case.origin is not None and case.origin.what == "weight":
         return True
     bad = case.course.first_bad
-    return bad is not None and bad > 0 and case.cause in ("inputs", "target", "lr", "outliers")
+    return bad is not None and bad > 0 and case.cause in ("inputs", "target", "init", "lr", "outliers")
 
 
 def _evidence(case: Case, cause: str) -> Json:
@@ -219,5 +219,7 @@ def _remedy(case: Case, cause: str) -> Remedy:
         return Remedy("Scale what is fed, and bound the gradient.", remedies.mend_scales(case))
     if case.cause == "outliers":
         return Remedy("Limit the outlying values.", remedies.stabilise(case, remedies.winsorize(case)))
+    if case.cause == "init":
+        return Remedy("Use he initialisation.", remedies.he(case))
     lr = remedies.calmer_lr(case)
     return Remedy(f"Lower the learning rate to {number(lr)}.", remedies.set_lr(lr))

@@ -6,43 +6,57 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from gradkeel.contract.patch import combine, set_value
 from gradkeel.contract.states import ColumnType, Family, Severity
 from gradkeel_worker.diagnosis import remedies
 from gradkeel_worker.diagnosis.block import strange_block
 from gradkeel_worker.diagnosis.case import Case
-from gradkeel_worker.diagnosis.finding import Finding, Remedy
-from gradkeel_worker.diagnosis.words import listed, number, percent, plural
+from gradkeel_worker.diagnosis.finding import Confidence, Finding, Remedy
+from gradkeel_worker.diagnosis.gain import ROOTED
+from gradkeel_worker.diagnosis.markers import markers_of
+from gradkeel_worker.diagnosis.repeats import repeated_rows
+from gradkeel_worker.diagnosis.words import METRICS, listed, number, percent, plural
 
 Json = dict[str, Any]
 
-MIXED_TYPES = "mixed_types"
-BLOCK = "block_unlike_the_rest"
+MIXED_TYPES, SENTINEL, BLOCK = "mixed_types", "sentinel", "block_unlike_the_rest"
 _MOST = 20
 _MANY_DUPLICATES = 0.05
+_FEWEST_COPIES = 3
 _FEW_ODD_CELLS = 0.05
 _LONGEST_MARKER = 199
 """A cell that the profile shows at its full 200 characters may have been cut there."""
 
 
 def data_quality(case: Case) -> list[Finding]:
-    """Constant, empty and duplicate columns, duplicate rows, few rows per parameter, a stretch of the file
+    """Constant, empty and duplicate columns, mixed types, numbers that seem to mean a missing cell, duplicate
+    rows (a warning where they lie on both sides of the split), few rows per parameter, a stretch of the file
     whose targets are unlike the rest's, what preparation noticed.
     """
-    found = [*_mixed(case), *_columns(case), *_duplicate_rows(case), *_few_rows(case), *_noticed(case)]
+    rows = [*_across_the_split(case)] or [*_duplicate_rows(case)]
+    found = [*_mixed(case), *_columns(case), *_markers(case), *rows, *_few_rows(case), *_noticed(case)]
     found = [*_strange_block(case), *found]
     return found[:_MOST]
 
 
 def _finding(
-    case: Case, issue: str, text: str, remedy: Remedy, *, severity: Severity = Severity.INFO, **evidence: Any
+    case: Case,
+    issue: str,
+    text: str,
+    remedy: Remedy,
+    *,
+    severity: Severity = Severity.INFO,
+    confidence: Confidence = "high",
+    **evidence: Any,
 ) -> Finding:
     column = evidence.pop("column", None)
     return Finding(
         rule="data_quality",
         family=Family.DATA,
         severity=severity,
-        confidence="high",
+        confidence=confidence,
         explanation=text,
         remedy=remedy,
         evidence={"issue": issue, **evidence},
@@ -201,6 +215,75 @@ def _strange_block(case: Case) -> Iterator[Finding]:
         where={**block.first, "phase": "prepare"},
         also_consistent_with=("rows of another kind, another source or time",),
     )
+
+
+def _across_the_split(case: Case) -> Iterator[Finding]:
+    """Rows of the part that the model is judged on which stand in the training part too."""
+    prepared, evaluation = case.evidence.prepared, case.evidence.evaluation
+    if prepared is None:
+        return
+    part = evaluation.part if evaluation is not None else "test"
+    repeated = repeated_rows(prepared, part)
+    share = float(repeated.mean()) if len(repeated) else 0.0
+    if share < _MANY_DUPLICATES or int(repeated.sum()) < _FEWEST_COPIES:
+        return
+    metrics = _without_copies(case, repeated)
+    yield _finding(
+        case,
+        "duplicate_rows_across_split",
+        f"{plural(int(repeated.sum()), 'row')} of the {part} part ({percent(share)}) are the same as a row "
+        "of the training part, in every column that is used and in the target. The metrics on them tell "
+        f"what was memorised.{_metrics_text(metrics)}",
+        Remedy("Remove repeated rows from the file; no change of the config does it.", _same(case)),
+        severity=Severity.WARNING,
+        duplicate_rows=int(repeated.sum()),
+        rows=len(repeated),
+        share=share,
+        **metrics,
+    )
+
+
+def _without_copies(case: Case, repeated: np.ndarray[Any, np.dtype[np.bool_]]) -> Json:
+    """The leading metric over all rows of the part, and over those that are no copies."""
+    errors = case.evidence.evaluation.errors if case.evidence.evaluation is not None else {}
+    metric = next(iter(errors), None)
+    of_model = errors[metric].get("model") if metric is not None else None
+    if of_model is None or len(of_model) != len(repeated) or repeated.all():
+        return {}
+    means = [float(of_model.mean()), float(of_model[~repeated].mean())]
+    whole, rest = np.sqrt(means) if metric in ROOTED else means
+    return {"metric": metric, "over_all_rows": float(whole), "without_copies": float(rest)}
+
+
+def _metrics_text(metrics: Json) -> str:
+    if not metrics:
+        return ""
+    words = METRICS.get(metrics["metric"], metrics["metric"])
+    return (
+        f" Here the {words} is {number(metrics['over_all_rows'])} over all rows of the part and "
+        f"{number(metrics['without_copies'])} without them."
+    )
+
+
+def _markers(case: Case) -> Iterator[Finding]:
+    """Numbers that seem to stand for a missing cell."""
+    prepared, profile = case.evidence.prepared, case.evidence.profile
+    for one in markers_of(prepared, profile) if prepared is not None and profile is not None else ():
+        patch = set_value(("columns", "missing_values", one.column), [one.text])
+        told = one.column in case.config.columns.missing_values or not _fits(case, patch)
+        yield _finding(
+            case,
+            SENTINEL,
+            f"{percent(one.share)} of the training cells of “{one.column}” are {one.text}, "
+            f"{number(one.gap)} standard deviations away from any other value. That is how files mark a cell "
+            "that is missing; it may be a value like others.",
+            Remedy("If it is a mark, count it as missing.", _same(case) if told else patch),
+            confidence="medium",
+            value=one.text,
+            share=one.share,
+            gap=one.gap,
+            column=one.column,
+        )
 
 
 def _few_rows(case: Case) -> Iterator[Finding]:

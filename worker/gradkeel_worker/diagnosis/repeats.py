@@ -1,0 +1,37 @@
+"""Rows that are held out and stand in the training part all the same."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from gradkeel_worker.data import Part, Prepared
+
+Array = np.ndarray[Any, Any]
+
+_ODD = np.uint64(0x9E3779B97F4A7C15)
+_SHIFT = np.uint64(29)
+
+
+def repeated_rows(prepared: Prepared, name: str) -> Array:
+    """Which rows of the part ``name`` equal a training row in every column that is used and in the target,
+    [n]; told by a 64-bit hash of each row. None of them in models over windows, which share rows by design.
+    """
+    part: Part = getattr(prepared, name)
+    if prepared.train.windows is not None or not len(prepared.train.rows):
+        return np.zeros(len(part.rows), bool)
+    return np.isin(_hashes(part), _hashes(prepared.train))
+
+
+def _hashes(part: Part) -> Array:
+    """A number for each row's inputs, categories and target, uint64 [n]; −0 counts as 0."""
+    y = part.y_raw.reshape(len(part.rows), -1).astype(np.float64)
+    found = np.zeros(len(part.rows), np.uint64)
+    for block in (part.x, part.c, y):
+        for j in range(block.shape[1]):
+            bits = (block[:, j].astype(np.float64) + 0.0).view(np.uint64)
+            found = (found ^ bits) * _ODD
+            found ^= found >> _SHIFT
+    return found
