@@ -1398,7 +1398,8 @@ class Health:
         0,
         doc="How many repairs may be tried. On a critical finding the training is run again with the change "
         "that the finding proposes, from the last good weights or from the start; it is kept unless it is "
-        "worse on the same validation rows, in target units. All share budget.max_seconds. Needs a "
+        "worse on the same validation rows, in target units; where nothing critical is left, unless it is "
+        "worse beyond chance. All share budget.max_seconds. Needs a "
         "validation part; not together with folds. 0: none.",
         minimum=0,
         maximum=10,

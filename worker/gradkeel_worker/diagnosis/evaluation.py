@@ -95,6 +95,17 @@ def score(prepared: Prepared, actual: Array, predicted: Array) -> Metrics:
     return regression_metrics(actual, predicted)
 
 
+def row_losses(prepared: Prepared, actual: Array, predicted: Array) -> Array:
+    """Loss of each row [n], of which the leading metric is the mean or, for numbers, the mean's root;
+    arguments as of ``score``."""
+    if prepared.classes is not None:
+        return row_log_loss(actual, predicted)
+    if prepared.levels:
+        return np.asarray(pinball_losses(actual, predicted, prepared.levels).mean(axis=1))
+    scale = prepared.target_spread() if prepared.output_names is not None else np.ones(1)
+    return np.asarray((((predicted - actual).reshape(len(actual), -1) / scale) ** 2).mean(axis=1))
+
+
 def _scaled(found: Metrics, scale: float | None) -> Metrics:
     """mase, for forecasts: the mean absolute error over the mean change from row to row in training."""
     if scale is None:

@@ -10,10 +10,11 @@ from gradkeel.contract.patch import changes, difference, dotted, merge_patch
 from gradkeel_worker.diagnosis.words import METRICS, number, plural
 
 Json = dict[str, Any]
+Metrics = Mapping[str, Any]
 
 _KEPT, _UNDONE, _REFUSED = "applied", "reverted", "refused"
 
-LEADING = ("scaled_rmse", "rmse", "log_loss", "pinball")
+LEADING = ("scaled_rmse", "pinball", "log_loss", "rmse")
 """The metric that two runs are compared by, the first of these that the task has; lower is better."""
 
 
@@ -141,29 +142,34 @@ def compared(entry: Json) -> str:
     return f"On the validation part its {label} is {number(after)}; {then}."
 
 
-def closed(
-    entry: Json, before: Mapping[str, Any] | None, after: Mapping[str, Any] | None, steps: int
-) -> Json:
-    """The entry of an attempt that is through, with what it gained. The metrics are of the same rows."""
+def closed(entry: Json, before: Metrics | None, after: Metrics | None, *, spared: bool) -> Json:
+    """The entry of an attempt that is through, with what it gained. The metrics are of the same rows.
+
+    What is worse is undone; not where it is ``spared``: worse by what may be chance, and sound where the run
+    before was not.
+    """
     name = next((each for each in LEADING if each in (after or before or {})), None)
     then, now = ((each or {}).get(str(name)) for each in (before, after))
-    gained = None if then is None or now is None else then - now
     worse = then is not None and (now is None or now > then)
     filled = entry | {
         "before": None if before is None else dict(before),
         "after": None if after is None else dict(after),
         "metric": name,
-        "gained": gained,
-        "steps": steps,
-        "status": _UNDONE if worse else _KEPT,
+        "gained": None if then is None or now is None else then - now,
+        "status": _UNDONE if worse and not spared else _KEPT,
     }
-    return filled | {"reason": _reason(filled)}
+    return filled | {"reason": _reason(filled, spared=worse and spared)}
 
 
-def _reason(entry: Json) -> str:
+def _reason(entry: Json, *, spared: bool) -> str:
     said = compared(entry)
     if entry["status"] == _UNDONE:
         return f"Undone, for the run before was better. {said}"
+    if spared:
+        return (
+            f"Kept: nothing critical is left, and the difference may be chance (a 95 % interval over rows "
+            f"holds 0). {said}"
+        )
     if said:
         return f"Kept. {said}"
     return "Kept to build on, though this run left no usable model either."

@@ -20,8 +20,9 @@ from gradkeel_worker.data import Prepared
 from gradkeel_worker.data.decision import Decision
 from gradkeel_worker.diagnosis import Evidence, diagnose
 from gradkeel_worker.diagnosis.case import Case
-from gradkeel_worker.diagnosis.evaluation import evaluate, predict, score
+from gradkeel_worker.diagnosis.evaluation import evaluate, predict, row_losses, score
 from gradkeel_worker.diagnosis.evidence import Metrics
+from gradkeel_worker.diagnosis.gain import paired_gain
 from gradkeel_worker.diagnosis.remedies import is_accepted
 from gradkeel_worker.diagnosis.repaired import closed, settings, with_repairs
 from gradkeel_worker.diagnosis.units import affected_units
@@ -274,9 +275,14 @@ def _judge(repairs: Repairs, attempt: Order, done: Trained, hooks: Hooks) -> boo
     validated = _validated(done)
     repairs.seconds = done.ended.seconds + repairs.seconds
     if repairs.kept is not None:
-        before, after = _compared(repairs.kept.validated, validated, done.result.prepared)
+        found = _compared(repairs.kept.validated, validated, done.result.prepared)
         began = 0 if repairs.start is None else repairs.start["step"]
-        entry = closed(_last(repairs), before, after, done.ended.step - began)
+        entry = closed(
+            _last(repairs) | {"steps": done.ended.step - began},
+            found.before,
+            found.after,
+            spared=found.within_chance and not _is_serious(done.result.report),
+        )
         _replace_last(repairs, entry)
         _tell(hooks, entry, done.ended.step)
         if entry["status"] == REVERTED:
@@ -294,6 +300,10 @@ def _judge(repairs: Repairs, attempt: Order, done: Trained, hooks: Hooks) -> boo
     return True
 
 
+def _is_serious(report: Json) -> bool:
+    return any(finding["severity"] == "critical" for finding in report["findings"])
+
+
 def _validated(done: Trained) -> Validated | None:
     """Predictions of the returned model for the validation part; None without one."""
     model, prepared = done.result.model, done.result.prepared
@@ -304,30 +314,34 @@ def _validated(done: Trained) -> Validated | None:
     return Validated(np.array(part.rows, np.int64), np.asarray(predicted, np.float64))
 
 
-def _compared(
-    before: Validated | None, after: Validated | None, prepared: Prepared
-) -> tuple[Metrics | None, Metrics | None]:
-    """Metrics of two trainings on the validation rows for which both have a prediction."""
-    there = [each for each in (before, after) if each is not None]
+@dataclass(frozen=True)
+class Comparison:
+    """Two trainings on the validation rows for which both have a prediction."""
+
+    before: Metrics | None
+    after: Metrics | None
+    within_chance: bool
+    """Whether the difference of the leading metric may be one of the rows that were drawn."""
+
+
+def _compared(before: Validated | None, after: Validated | None, prepared: Prepared) -> Comparison:
     part = prepared.validation
-    sound = {int(row): i for i, row in enumerate(part.rows.tolist())}
-    for each in there:
-        finite = np.isfinite(each.predicted.reshape(len(each.rows), -1)).all(axis=1)
-        known = set(each.rows[finite].tolist())
-        sound = {row: i for row, i in sound.items() if row in known}
-    if not sound:
-        return None, None
-    rows, places = np.array(list(sound)), np.array(list(sound.values()))
-    actual = part.y_raw[places]
+    places = {int(row): place for place, row in enumerate(part.rows.tolist())}
+    sound = [each.sound() for each in (before, after) if each is not None]
+    rows = [row for row in places if all(row in each for each in sound)]
+    if not rows:
+        return Comparison(None, None, False)
+    actual = part.y_raw[[places[row] for row in rows]]
+    predicted = [None if each is None else each.of(rows) for each in (before, after)]
+    found = [None if each is None else _numbers(score(prepared, actual, each)) for each in predicted]
+    losses = [row_losses(prepared, actual, each) for each in predicted if each is not None]
+    root = prepared.classes is None and not prepared.levels
+    gain = paired_gain(losses[0], losses[1], root=root) if len(losses) == 2 else None
+    return Comparison(found[0], found[1], gain is not None and not gain.certain)
 
-    def of(one: Validated | None) -> Metrics | None:
-        if one is None:
-            return None
-        at = {int(row): i for i, row in enumerate(one.rows.tolist())}
-        found = score(prepared, actual, one.predicted[[at[int(row)] for row in rows]])
-        return {name: value for name, value in found.items() if isinstance(value, float)}
 
-    return of(before), of(after)
+def _numbers(metrics: Metrics) -> Metrics:
+    return {name: value for name, value in metrics.items() if isinstance(value, float)}
 
 
 def _what_failed(report: Json) -> str:

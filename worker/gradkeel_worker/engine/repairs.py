@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +24,16 @@ class Validated:
 
     rows: NDArray[np.int64]
     predicted: NDArray[np.float64]
+
+    def sound(self) -> dict[int, int]:
+        """Rows with a finite prediction, and where it stands."""
+        finite = np.isfinite(self.predicted.reshape(len(self.rows), -1)).all(axis=1)
+        return {int(self.rows[place]): int(place) for place in np.flatnonzero(finite)}
+
+    def of(self, rows: Sequence[int]) -> NDArray[np.float64]:
+        """Predictions of some of the sound rows, in that order."""
+        places = self.sound()
+        return np.asarray(self.predicted[[places[row] for row in rows]])
 
 
 @dataclass(frozen=True)
