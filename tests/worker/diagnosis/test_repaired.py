@@ -40,7 +40,8 @@ BEGUN: Json = {
     ("before", "after", "spared", "status", "gained"),
     [
         (3.0, 2.0, False, "applied", 1.0),
-        (2.0, 2.0, False, "applied", 0.0),
+        (2.0, 2.0, False, "reverted", 0.0),
+        (2.0, 2.0, True, "applied", 0.0),
         (2.0, 3.0, False, "reverted", -1.0),
         (2.0, 3.0, True, "applied", -1.0),
         (2.0, None, False, "reverted", None),
@@ -54,7 +55,7 @@ def test_what_is_worse_is_undone_unless_there_was_nothing_before(
     metrics = [None if value is None else {"mae": 9.0, "rmse": value} for value in (before, after)]
     entry = closed(BEGUN, *metrics, spared=spared)
     assert (entry["status"], entry["gained"]) == (status, gained)
-    assert ("may be chance" in entry["reason"]) == spared
+    assert ("may be chance" in entry["reason"]) == (spared and before != after)
     assert ("no usable model" in entry["reason"]) == (before is None or after is None)
 
 

@@ -78,6 +78,26 @@ def test_a_released_job_goes_on_where_it_was(desk: Desk, connected: Settings, st
     assert comparable(desk, ended) == comparable(desk, whole)
 
 
+def test_a_job_killed_within_a_repair_ends_as_one_that_was_not(
+    desk: Desk, connected: Settings, start_worker: Start
+) -> None:
+    lost = {"optimizer": {"kind": "sgd", "lr": 1e6}, "loss": {"kind": "mse"}, "clips": [], "guards": []}
+    config: dict[str, Any] = SOME | lost | {"health": {"repair": 1}}
+    start_worker(connected)
+    job = desk.submit(desk.upload(numbers()), **config)
+    begun = desk.until(job, lambda event: event.name == "log" and "repair" in event.data)
+    saved(desk, job, begun.id)
+    (child,) = training_processes(US)
+    os.kill(child, signal.SIGKILL)
+    ended = desk.end(job)
+    assert (ended.state, ended.interruptions) == ("succeeded", 1)
+    (entry,) = desk.report(ended)["repair"]
+    (resumed,) = desk.report(ended)["provenance"]["resumed_at"]
+    assert (entry["rule"], entry["status"], resumed > 0) == ("lr_too_high", "applied", True)
+    whole = desk.end(desk.submit(desk.upload(numbers()), **config))
+    assert comparable(desk, ended) == comparable(desk, whole)
+
+
 @pytest.mark.parametrize("damage", ["torn", "missing", "foreign"])
 def test_one_that_cannot_be_used_is_set_aside(
     desk: Desk, connected: Settings, start_worker: Start, damage: str

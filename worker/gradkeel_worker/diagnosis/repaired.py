@@ -145,12 +145,12 @@ def compared(entry: Json) -> str:
 def closed(entry: Json, before: Metrics | None, after: Metrics | None, *, spared: bool) -> Json:
     """The entry of an attempt that is through, with what it gained. The metrics are of the same rows.
 
-    What is worse is undone; not where it is ``spared``: worse by what may be chance, and sound where the run
-    before was not.
+    What is no better is undone; not where it is ``spared``: worse by what may be chance at most, and sound
+    where the run before was not.
     """
     name = next((each for each in LEADING if each in (after or before or {})), None)
     then, now = ((each or {}).get(str(name)) for each in (before, after))
-    worse = then is not None and (now is None or now > then)
+    worse = then is not None and (now is None or now >= then)
     filled = entry | {
         "before": None if before is None else dict(before),
         "after": None if after is None else dict(after),
@@ -164,8 +164,8 @@ def closed(entry: Json, before: Metrics | None, after: Metrics | None, *, spared
 def _reason(entry: Json, *, spared: bool) -> str:
     said = compared(entry)
     if entry["status"] == _UNDONE:
-        return f"Undone, for the run before was better. {said}"
-    if spared:
+        return f"Undone, for it is no better. {said}"
+    if spared and entry["gained"]:
         return (
             f"Kept: nothing critical is left, and the difference may be chance (a 95 % interval over rows "
             f"holds 0). {said}"

@@ -154,14 +154,14 @@ def _hooks_of(hooks: Hooks, repairs: Repairs) -> Hooks:
     """Progress goes on from where the trainings before ended; every event says of which attempt it is."""
     last = repairs.attempts >= repairs.most
     span = (1 - repairs.reached) * (1.0 if last else _SHARE)
-    number, begin, reached = repairs.attempts, repairs.reached, repairs.reached
+    number, begin = repairs.attempts, repairs.reached
+    repairs.shown = max(repairs.shown, begin)
 
     def told(name: str, data: Json) -> None:
-        nonlocal reached
         if name == "progress":
             if last or data["phase"] == "train":  # a diagnosis may yet be followed by more training
-                reached = max(reached, begin + span * (data["fraction"] or 0.0))
-            data = data | {"fraction": reached}
+                repairs.shown = max(repairs.shown, begin + span * (data["fraction"] or 0.0))
+            data = data | {"fraction": repairs.shown}
         hooks.emit(name, data | {"attempt": number} if number and name in _NUMBERED else data)
 
     return dataclasses.replace(hooks, emit=told)
@@ -295,6 +295,7 @@ def _judge(repairs: Repairs, attempt: Order, done: Trained, hooks: Hooks) -> boo
         findings=findings,
         validated=validated,
         step=done.ended.step,
+        ending=done.ended.ending,
         told=_what_failed(done.result.report),
     )
     return True
@@ -408,6 +409,8 @@ def _prepared_next(
         if merge_patch(kept.asked, proposed) == kept.asked:
             continue
         patch, reason = _proposal(finding, kept.asked, allow, order)
+        if patch and kept.ending == "patience" and _only_longer(kept.asked, patch):
+            patch, reason = {}, "The run ended before its epochs were over: more of them change nothing."
         if patch and not _time_left(repairs, done):
             patch, reason = {}, "No time of budget.max_seconds was left for another attempt."
         entry = _entry(repairs, finding, kept, patch or proposed)
@@ -468,6 +471,12 @@ def _proposal(finding: Json, asked: Json, allow: tuple[str, ...], order: Order) 
     if merge_patch(asked, patch) == asked or not is_accepted(asked, patch):
         return {}, f"The config would be as before, or not one that is accepted. {said}".strip()
     return patch, said
+
+
+def _only_longer(asked: Json, patch: Json) -> bool:
+    """Whether a change comes to more epochs and nothing else."""
+    before, after = (to_json(resolve(each)) for each in (asked, merge_patch(asked, patch)))
+    return {name for name in before if before[name] != after[name]} - {"chosen"} == {"budget"}
 
 
 def _without_own(patch: Json, order: Order) -> Json:

@@ -51,6 +51,7 @@ class Kept:
     findings: list[Json]
     validated: Validated | None
     step: int
+    ending: str
     told: str
     """What went wrong, in a sentence."""
 
@@ -79,6 +80,8 @@ class Repairs:
     """Patches that were tried or refused."""
     reached: float = 0.0
     """Share of the job's progress that the trainings before the present one made."""
+    shown: float = 0.0
+    """The largest share that was told: progress never goes back."""
     seconds: float = 0.0
     """Of training, in all attempts before the present one."""
     seconds_before: float = 0.0
@@ -98,7 +101,7 @@ class Repairs:
         kept = None if self.kept is None else {**vars(self.kept), "validated": None}
         if kept is not None and self.kept is not None and self.kept.validated is not None:
             kept["validated"] = dict(vars(self.kept.validated))
-        return {**vars(self), "kept": kept, "seconds_before": 0.0}
+        return {**vars(self), "kept": kept, "shown": 0.0, "seconds_before": 0.0}
 
     def load(self, state: Json) -> None:
         for name in ("most", "asked", "entries", "reasons", "start", "tried", "reached", "seconds"):
