@@ -110,6 +110,12 @@ def sentence_case(key: str) -> str:
     return words[:1].upper() + words[1:]
 
 
+def sentence(words: str, limit: int = 400) -> str:
+    """A report's sentence for a table or list: with a capital, its numbers as people write them."""
+    said = shorten(prose(words), limit)
+    return said[:1].upper() + said[1:]
+
+
 def figure(value: Any, digits: int = 4) -> str:
     """A number to `digits` significant digits; very large and very small ones as powers of ten."""
     real = number(value)

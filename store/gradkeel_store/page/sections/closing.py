@@ -11,7 +11,7 @@ from gradkeel_store.page.scales import linear
 from gradkeel_store.page.sections.section import Section, absent
 from gradkeel_store.page.sections.studies import not_computed
 from gradkeel_store.page.source import View, items, mapping, number
-from gradkeel_store.page.wording import exact, percent, sentence_case
+from gradkeel_store.page.wording import exact, percent, sentence, sentence_case
 
 _MOST = 60
 
@@ -67,10 +67,10 @@ def provenance_section(view: View) -> Section:
 
 def _remarks(view: View) -> Html | None:
     """What could not be measured or judged, and why."""
-    noted = [shorten(one, 400) for one in items(view.part("provenance").get("notes"))[:_MOST] if one]
+    noted = [sentence(str(one)) for one in items(view.part("provenance").get("notes"))[:_MOST] if one]
     if not noted:
         return None
-    lines = [tag("li", sentence_case(one) if "_" not in one else one) for one in noted]
+    lines = [tag("li", one) for one in noted]
     return tag("div", tag("h3", "Tried, and not done"), tag("ul", lines, cls="notes"))
 
 

@@ -8,7 +8,7 @@ from gradkeel_store.page.markup import Html, escape, shorten, table, tag
 from gradkeel_store.page.sections.section import Section, absent, further
 from gradkeel_store.page.sections.training import nonfinite_entries
 from gradkeel_store.page.source import View, number, present, text
-from gradkeel_store.page.wording import brief, exact, percent, sentence_case, whole
+from gradkeel_store.page.wording import brief, exact, percent, sentence, sentence_case, whole
 
 LEAD = (
     "A clip shortens a gradient that is longer than its limit, so that one wild batch cannot "
@@ -70,7 +70,10 @@ def _interventions(view: View) -> Html:
     rows = [
         (
             whole(entry.get("step")),
-            *(sentence_case(shorten(entry.get(key) or "–", 200)) for key in ("action", "reason", "effect")),
+            *(
+                sentence(str(entry.get(key) or "–").replace("_", " "))
+                for key in ("action", "reason", "effect")
+            ),
         )
         for entry in acted[:_MOST]
     ]

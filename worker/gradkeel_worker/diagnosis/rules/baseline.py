@@ -121,9 +121,7 @@ def _like_constant(case: Case, each: dict[str, Gain]) -> Finding:
         explanation=(
             f"On {plural(gain.rows, 'row')} that took no part in fitting, the model's {_words(metric)} is "
             f"{number(gain.model)}; always "
-            f"predicting one constant gives {number(gain.baseline)}. The gain of {number(gain.value)} (95 % "
-            "interval "
-            f"{number(gain.low)} to {number(gain.high)}) cannot be told from none.{_alike(case)} Most likely "
+            f"predicting one constant gives {number(gain.baseline)}. {_gain(gain)}{_alike(case)} Most likely "
             f"cause: {_cause(case, linear)}.{_earlier_values(case)}"
         ),
         remedy=_remedy(case, linear),
@@ -135,6 +133,14 @@ def _like_constant(case: Case, each: dict[str, Gain]) -> Finding:
 
 def _alike(case: Case) -> str:
     return " The model gives nearly the same answer for every row." if case.answers_alike else ""
+
+
+def _gain(gain: Gain) -> str:
+    """What the bootstrap interval says of a gain that is not certain: nothing, or a loss."""
+    told = f"{number(gain.value)} (95 % interval {number(gain.low)} to {number(gain.high)})"
+    if gain.high < 0:
+        return f"With a gain of {told} the model does worse than that."
+    return f"The gain of {told} cannot be told from none."
 
 
 def _cause(case: Case, linear: bool) -> str:
