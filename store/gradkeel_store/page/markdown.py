@@ -35,6 +35,7 @@ def render_markdown(report: dict[str, Any], *, title: str, job: dict[str, Any] |
         _figures(view),
         *_findings(view),
         *_result(view),
+        *_studies(view),
         *_checked(view),
         *_origin(view),
     ]
@@ -120,6 +121,21 @@ def _result(view: View) -> list[str]:
     head = ["Metric", *(f"{plain(name)}, {part}" for name, part, _ in shown)]
     rows = [[plain(metric_words(one)), *(figure(given.get(one)) for _, _, given in shown)] for one in metrics]
     return ["## Result", _table(head, rows)]
+
+
+def _studies(view: View) -> list[str]:
+    """Repairs, the run without its stabilizers, curvature: each in the sentences that its report has."""
+    repairs = [
+        f"- Repair {i + 1}, {plain(rule_title(one.get('rule')))}: "
+        f"{plain(prose(' '.join(text(one.get(key)) for key in ('text', 'reason'))))}"
+        for i, one in enumerate(view.entries("repair")[:20])
+    ]
+    told = {"Without its stabilizers": "counterfactual", "Curvature": "curvature"}
+    found = ["## Repairs tried", "\n".join(repairs)] if repairs else []
+    for title, key in told.items():
+        said = text(view.part(key).get("summary"))
+        found += [f"## {title}", plain(prose(said))] if said else []
+    return found
 
 
 def _checked(view: View) -> list[str]:

@@ -69,6 +69,20 @@ def test_hostile_text_makes_no_markup() -> None:
     assert not re.search(r"(?<!\\)<", outside)
 
 
+def test_studies_are_told_in_their_own_sentences() -> None:
+    report = report_named("healthy") | {
+        "repair": [
+            {"rule": "feature_scale", "text": "Scale the columns.", "reason": "Kept: RMSE 2 after 5."}
+        ],
+        "counterfactual": {"summary": "Without scaling the training diverged at step 5."},
+        "curvature": {"summary": "The loss bends most by 6.3e-06."},
+    }
+    words = render_markdown(report, title="x")
+    assert "- Repair 1, Columns on an unsuitable scale: Scale the columns. Kept: RMSE 2 after 5." in words
+    assert "## Without its stabilizers\n\nWithout scaling the training diverged at step 5." in words
+    assert "bends most by 6.3×10⁻⁶." in words
+
+
 def test_an_empty_report_has_both_forms() -> None:
     report = empty_report(summary="The job was cancelled before its first step.")
     assert "**No verdict.** The job was cancelled" in render_markdown(report, title="x")
