@@ -45,6 +45,15 @@ def test_a_replaced_block_is_accepted_whatever_stood_there(given: dict[str, Any]
     assert resolve(merge_patch(submitted, patch)).loss == c.LOSSES[kind]()
 
 
+def starts_anew(first: Any, second: Any) -> bool:
+    """Whether ``second`` has an object, at any depth, where ``first`` has none."""
+    return any(
+        not isinstance(first.get(key), dict) or starts_anew(first[key], value)
+        for key, value in second.items()
+        if isinstance(value, dict)
+    )
+
+
 @given(st.data())
 def test_combined_patches_act_as_one_after_the_other(data: st.DataObject) -> None:
     keys = st.sampled_from("abc")
@@ -54,7 +63,7 @@ def test_combined_patches_act_as_one_after_the_other(data: st.DataObject) -> Non
     documents = st.dictionaries(keys, patches.filter(lambda value: value is not None), max_size=3)
     document, first, second = (data.draw(documents) for _ in range(3))
     # Merging into a value that is no object starts from an empty one; combining keeps that only for objects.
-    if any(not isinstance(first.get(key), dict) for key in second if isinstance(second[key], dict)):
+    if starts_anew(first, second):
         return
     assert merge_patch(document, combine(first, second)) == merge_patch(merge_patch(document, first), second)
 
