@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q install -c constraint
 DATA ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint type docs bench bench-speed bench-quality bench-service bench-uploads bench-fairness bench-scale bench-faults chaos chaos-stack chaos-queue clean
+.PHONY: help demo test lint type docs bench bench-speed bench-quality bench-service bench-uploads bench-fairness bench-forecasts bench-scale bench-faults chaos chaos-stack chaos-queue clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ bench-uploads: $(VENV)/.dev ## Time an upload of 1 GiB over a line that is cut f
 
 bench-fairness: $(VENV)/.dev ## Show what a single job waits behind a large batch
 	$(BIN)/python benchmarks/page.py fairness -- $(BIN)/python benchmarks/fairness.py
+
+bench-forecasts: $(VENV)/.dev ## Hold forecasts against earlier values and a linear model on the series in DATA
+	$(BIN)/python benchmarks/page.py forecasts -- $(BIN)/python benchmarks/forecasts.py --data $(DATA)
 
 bench-scale: $(VENV)/.dev ## Ingest and train on 1e5, 1e6 and 1e7 rows and show time and memory (ROWS="100000 1000000")
 	$(BIN)/python benchmarks/page.py scale -- $(BIN)/python benchmarks/scale.py $(if $(ROWS),--rows $(ROWS))

@@ -160,7 +160,7 @@ def _show_counterfactual(screen: Screen, report: Report) -> None:
     screen.say("Without its stabilizers:")
     screen.say(Padding(Text(found["summary"]), (0, 0, 0, 2), expand=False))
     for words, key in (("first weights", "init_digest"), ("batch order  ", "batch_order_digest")):
-        screen.say(f"  {words} in every arm: sha256 {found[key]}")
+        screen.say(f"  {words} in every arm run: sha256 {found[key]}")
 
 
 def clipping_line(clip: Mapping[str, Any]) -> str | None:
