@@ -61,7 +61,9 @@ SCALINGS: list[Json] = [
 @pytest.mark.parametrize("scaling", SCALINGS, ids=lambda each: str(each.get("target", "auto")))
 @pytest.mark.parametrize("horizon", [1, 3, 9])
 @pytest.mark.parametrize("kind", ["last", "season"])
-def test_a_network_of_no_change_gives_the_value_of_the_file(kind: str, horizon: int, scaling: Json) -> None:
+def test_a_network_of_no_change_gives_the_value_of_the_file_and_its_drift(
+    kind: str, horizon: int, scaling: Json
+) -> None:
     prepared = prepared_of("season", scaling, horizon=horizon, change_from=kind)
     model = build_model(prepared, prepared.config).eval()
     torch.nn.init.zeros_(model.output.weight)
@@ -76,7 +78,9 @@ def test_a_network_of_no_change_gives_the_value_of_the_file(kind: str, horizon: 
     back = horizon if kind == "last" else 7 * -(-horizon // 7)
     places = part.windows.names()
     expected = [value[g, int(t) - back] for g, t in zip(places["group"], places["order"], strict=True)]
-    np.testing.assert_allclose(found, expected, rtol=1e-5)  # float32 of numbers near 50
+    drift, target = prepared.reference.drift, prepared.target
+    # float32 of numbers near 50
+    np.testing.assert_allclose(found, target.inverse(target.forward(np.array(expected)) + drift), rtol=1e-5)
     naive = naive_forecasts(prepared)["test"]
     np.testing.assert_allclose(expected, naive["naive" if kind == "last" else "seasonal_naive"])
 
@@ -85,6 +89,7 @@ def test_a_network_of_no_change_gives_the_value_of_the_file(kind: str, horizon: 
 def test_what_is_predicted_has_a_standard_deviation_of_one(scaling: Json) -> None:
     prepared = prepared_of("season", scaling, change_from="season")
     assert np.std(prepared.aims()) == pytest.approx(1, rel=1e-5)
+    assert np.mean(prepared.aims()) == pytest.approx(0, abs=1e-5)
     part = prepared.validation
     np.testing.assert_allclose(prepared.target.inverse(part.y), part.y_raw, rtol=1e-6)
 

@@ -36,7 +36,8 @@ _NEARLY = 0.9
 @dataclass(frozen=True)
 class Reference:
     """The target's value ``back`` rows before the last one of a window, as column ``column`` of x has it:
-    slope · x + offset is that value in the model's unit. ``spread``: what a change of 1 of the network's
+    slope · x + offset is that value in the model's unit, ``drift`` the mean of the training targets' changes
+    from it, which an output of 0 stands for. ``spread``: what a change of 1 of the network's
     output is in that unit: the standard deviation of the training targets' changes, unless the unit itself
     was made that (``in_changes``)."""
 
@@ -45,12 +46,13 @@ class Reference:
     slope: float
     offset: float
     spread: float
+    drift: float = 0.0
 
     def of(self, train: Part) -> Floats:
-        """The value for each training row, [n], in the model's unit."""
+        """The value and the drift for each training row, [n], in the model's unit."""
         assert train.windows is not None
         past = train.windows.x[train.windows.ends - self.back, self.column].astype(np.float64)
-        return np.asarray(self.slope * past + self.offset)
+        return np.asarray(self.slope * past + self.offset + self.drift)
 
 
 def in_changes(reference: Reference, target: TargetTransform) -> tuple[Reference, TargetTransform]:
@@ -60,8 +62,8 @@ def in_changes(reference: Reference, target: TargetTransform) -> tuple[Reference
     if target.kind == "log1p":
         return reference, target
     if target.kind == "none":
-        return replace(reference, spread=1.0), target
-    moved = {name: getattr(reference, name) / reference.spread for name in ("slope", "offset")}
+        return replace(reference, spread=1.0, drift=0.0), target
+    moved = {name: getattr(reference, name) / reference.spread for name in ("slope", "offset", "drift")}
     return replace(reference, spread=1.0, **moved), replace(target, scale=target.scale * reference.spread)
 
 
@@ -137,8 +139,9 @@ def _reference(
     offset = float((preparation.center[column] - target.center) / target.scale)
     plain = Reference(column, back, slope, offset, 1.0)
     changes = train.y.astype(np.float64) - plain.of(train)
-    spread = float(np.std(changes[np.isfinite(changes)]))
-    return Reference(column, back, slope, offset, spread if 0 < spread < np.inf else 1.0)
+    changes = changes[np.isfinite(changes)]
+    spread, drift = float(np.std(changes)), float(np.mean(changes))
+    return Reference(column, back, slope, offset, spread if 0 < spread < np.inf else 1.0, drift)
 
 
 def _no_season(model: Windowed, train: Part) -> Exception:

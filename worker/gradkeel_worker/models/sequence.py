@@ -24,8 +24,8 @@ FORGET = 1.0
 
 
 class Change(nn.Module):
-    """Makes of a network's output [n, 1] a value: the reference in the window, and the output times what
-    changes from it spread. x [n, window, numeric]."""
+    """Makes of a network's output [n, 1] a value: the reference in the window with its drift, and the output
+    times what changes from it spread. x [n, window, numeric]."""
 
     slope: Tensor
     offset: Tensor
@@ -34,8 +34,9 @@ class Change(nn.Module):
     def __init__(self, reference: Reference) -> None:
         super().__init__()
         self.column, self.back = reference.column, reference.back
-        for name in ("slope", "offset", "spread"):
-            self.register_buffer(name, torch.tensor(getattr(reference, name), dtype=torch.float32))
+        numbers = {"slope": reference.slope, "offset": reference.offset + reference.drift}
+        for name, number in (numbers | {"spread": reference.spread}).items():
+            self.register_buffer(name, torch.tensor(number, dtype=torch.float32))
 
     def forward(self, output: Tensor, x: Tensor) -> Tensor:
         past = x[:, -1 - self.back, self.column : self.column + 1]
