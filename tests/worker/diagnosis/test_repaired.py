@@ -9,7 +9,7 @@ import pytest
 
 from gradkeel.contract.report import empty_report
 from gradkeel_worker.diagnosis.evaluation import row_losses, score
-from gradkeel_worker.diagnosis.repaired import LEADING, asked_after, closed, settings, with_repairs
+from gradkeel_worker.diagnosis.repaired import LEADING, asked_after, closed, with_repairs
 from gradkeel_worker.engine.repairs import Validated
 
 from ..engine.cases import breast_cancer, prepared
@@ -75,11 +75,6 @@ def test_patches_hold_the_repairs_and_say_so() -> None:
     assert told["summary"].startswith("In the first run something critical was found. It was too high.")
     assert told["summary"].endswith("Of the run that is returned: It went well.")
     assert with_repairs(report, {"target": "y"}, []) == report
-
-
-def test_settings_are_words() -> None:
-    patch = {"optimizer": {"lr": 0.1, "momentum": None}, "model": {"kind": "linear", "widths": None}}
-    assert settings(patch) == ["optimizer.lr to 0.1", 'model to {"kind": "linear"}']
 
 
 @pytest.mark.parametrize("changes", [{}, {"target": ["y", "bmi"]}, {"loss": {"kind": "quantile"}}])

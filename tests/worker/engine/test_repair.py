@@ -154,7 +154,7 @@ def test_what_is_estimated_is_not_changed_unasked() -> None:
     cut, refused = result.report["repair"]
     assert cut["status"] == "applied" and cut["patch"].keys() == {"prepare", "clips"}
     assert cut["patch"]["prepare"].keys() == {"numeric"}
-    assert "part of the proposed change" in cut["text"]
+    assert cut["text"] == "Make a part of the proposed change: prepare.numeric, clips."
     assert refused["status"] == "refused" and refused["steps"] is None
     assert "health.repair_allow does not name target" in refused["reason"]
     assert (result.config.loss.kind, result.config.prepare.target.kind) == ("mse", "none")

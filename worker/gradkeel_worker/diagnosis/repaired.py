@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gradkeel.contract.patch import changes, difference, dotted, merge_patch
+from gradkeel.contract.patch import difference, merge_patch
 from gradkeel_worker.diagnosis.words import METRICS, number, plural
 
 Json = dict[str, Any]
@@ -53,20 +52,6 @@ def tried(entry: Json) -> Json:
         "gained": entry["gained"],
         "steps": entry["steps"],
     }
-
-
-def settings(patch: Json) -> list[str]:
-    """What a patch sets, as words: ``optimizer.lr to 0.01``; what it only removes is left out."""
-    return [
-        f"{dotted(pointer)} to {json.dumps(_solid(value), ensure_ascii=False)}"
-        for pointer, value in changes(patch).items()
-        if value is not None
-    ]
-
-
-def _solid(value: Any) -> Any:
-    """An object without what it removes."""
-    return {k: v for k, v in value.items() if v is not None} if isinstance(value, dict) else value
 
 
 def _done(entries: Sequence[Json]) -> list[Json]:

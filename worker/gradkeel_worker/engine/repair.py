@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from gradkeel.contract.patch import changes, merge_patch
+from gradkeel.contract.patch import changes, dotted, merge_patch
 from gradkeel.contract.repairs import cut, leave_for
 from gradkeel.contract.resolve import resolve, to_json
 from gradkeel_worker.data import Prepared
@@ -24,7 +24,7 @@ from gradkeel_worker.diagnosis.evaluation import evaluate, predict, row_losses, 
 from gradkeel_worker.diagnosis.evidence import Metrics
 from gradkeel_worker.diagnosis.gain import paired_gain
 from gradkeel_worker.diagnosis.remedies import is_accepted
-from gradkeel_worker.diagnosis.repaired import closed, settings, with_repairs
+from gradkeel_worker.diagnosis.repaired import closed, with_repairs
 from gradkeel_worker.diagnosis.units import affected_units
 from gradkeel_worker.engine.checkpoint import checkpoint_of, repairs_of
 from gradkeel_worker.engine.keeper import Best
@@ -467,7 +467,7 @@ def _proposal(finding: Json, asked: Json, allow: tuple[str, ...], order: Order) 
         else ""
     )
     if not patch:
-        return {}, f"What is left is no remedy: {said}" if said else "It changes nothing that can be changed."
+        return {}, f"{said} The rest is no remedy." if said else "It changes nothing that can be changed."
     if merge_patch(asked, patch) == asked or not is_accepted(asked, patch):
         return {}, f"The config would be as before, or not one that is accepted. {said}".strip()
     return patch, said
@@ -496,7 +496,7 @@ def _entry(repairs: Repairs, finding: Json, kept: Kept, patch: Json) -> Json:
     """What the report says of a try that has not begun."""
     proposed, text = finding["remedy"]["patch"], finding["remedy"]["text"]
     if patch != proposed:
-        text = f"Set {'; '.join(settings(patch))}: a part of the proposed change."
+        text = f"Make a part of the proposed change: {', '.join(map(dotted, changes(patch)))}."
     return {
         "attempt": sum(each["status"] != REFUSED for each in repairs.entries) + 1,
         "rule": finding["rule"],
