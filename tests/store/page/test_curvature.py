@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from gradkeel.contract.curvature import PLAINLY
+from gradkeel_store.page import render_markdown
 from gradkeel_store.page.sections.curvature import curvature_section
 from gradkeel_store.page.sections.studies import not_computed
 from gradkeel_store.page.source import View
@@ -67,3 +68,10 @@ def test_a_place_that_could_not_be_measured_is_left_out(lost: str) -> None:
 def test_none_asked_for_and_nothing_measured() -> None:
     assert drawn(None) == ""
     assert "could not be measured" in drawn({"lambda_max": None, "start": None, "summary": None})
+
+
+def test_it_is_told_in_markdown_too() -> None:
+    found = curvature_of()
+    written = render_markdown({"curvature": found}, title="a report")
+    assert "## Curvature" in written and found["summary"][:60] in written
+    assert "## Curvature" not in render_markdown({"curvature": None}, title="a report")

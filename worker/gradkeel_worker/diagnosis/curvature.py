@@ -36,12 +36,14 @@ from gradkeel_worker.losses import Loss
 
 Json = dict[str, Any]
 
-_MOST_ROWS, _FEWEST_ROWS = 512, 64
-_WORK = 1e7
-"""Rows × parameters of a product at most, where the fewest rows are not more: about 50 ms in float64."""
-_MOST_PARAMETERS = 5_000_000
-"""Of a model whose curvature is measured: more would take gigabytes for Lanczos' vectors alone."""
-_PRODUCTS, _TRACE_DRAWS, _DENSITY_DRAWS, _DENSITY_STEPS = 40, 16, 4, 20
+_MOST_ROWS, _FEWEST_ROWS = 512, 32
+_WORK = 5e6
+"""Rows × parameters of a product at most, where the fewest rows are not more: some 20 ms in float64."""
+_MOST_PARAMETERS = 2_000_000
+"""Of a model whose curvature is measured: Lanczos' vectors then take 640 MB at most."""
+_PRODUCTS, _DENSITY_STEPS = 40, 20
+_TRACE_DRAWS, _DENSITY_DRAWS = (4, 16), (1, 4)
+"""Of a large model and of one whose products are within ``_WORK``."""
 _BINS = 48
 _STEPS_LOOKED_AT = 100
 """Whose clips say by how much a step is shortened."""
@@ -171,11 +173,12 @@ def _at(place: _Place, sample: _Sample, evidence: Evidence) -> Json:
     largest = _largest(matrix, seed)
     if not np.isfinite(largest.value):
         return found | {"no_limit": "the curvature is not finite"}
+    summed = trace(matrix, seed, _draws(problem, _TRACE_DRAWS))
     found |= {
         "lambda_max": _eigenvalue(largest),
         "gauss_newton_lambda_max": _eigenvalue(_largest(gauss_newton(problem), seed)),
-        "trace": dict(zip(("value", "error"), trace(matrix, seed, _TRACE_DRAWS), strict=True)),
-        "density": _density(density(matrix, seed, _DENSITY_DRAWS, _DENSITY_STEPS)),
+        "trace": dict(zip(("value", "error"), summed, strict=True)),
+        "density": _density(density(matrix, seed, _draws(problem, _DENSITY_DRAWS), _DENSITY_STEPS)),
     }
     return found | _limits(place, optimizer, problem, matrix, largest, evidence)
 
@@ -201,6 +204,12 @@ def _heads(place: _Place, sample: _Sample, model: nn.Module) -> Json:
             "effective": place.lr * place.clip_coefficient,
         },
     }
+
+
+def _draws(problem: Problem, most: tuple[int, int]) -> int:
+    """Random vectors that are used: the fewer, the more a product takes."""
+    least, whole = most
+    return max(least, min(whole, int(whole * _WORK / (len(problem.x) * problem.size))))
 
 
 def _largest(operator: Operator, seed: int) -> Eigenvalue:

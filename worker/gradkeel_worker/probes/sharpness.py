@@ -98,7 +98,7 @@ def preconditioned_lambda_max(view: StepView) -> Series:
     problem = None if divisor is None else _problem(view)
     if divisor is None or problem is None:
         return {}
-    operator = preconditioned(hessian(problem), _in_order(view, divisor))
+    operator = preconditioned(hessian(problem), view.parameters.as_in(view.model, divisor))
     return {"preconditioned_lambda_max": _largest(view, operator)}
 
 
@@ -143,11 +143,3 @@ def _largest(view: StepView, operator: Operator) -> tuple[tuple[str, ...], Tenso
         found = largest_eigenvalue(operator, view.seed, MOST_PRODUCTS)
     numbers = [getattr(found, name) for name in EIGENVALUE]
     return EIGENVALUE, torch.tensor(numbers, dtype=torch.float64)
-
-
-def _in_order(view: StepView, flat: Tensor) -> Tensor:
-    """A vector in the order of the flat buffer, in that of the model's parameters."""
-    sizes = [tensor.numel() for tensor in view.parameters.tensors]
-    pieces = zip(view.parameters.tensors, torch.split(flat, sizes), strict=True)
-    of = {id(tensor): piece for tensor, piece in pieces}
-    return torch.cat([of[id(p)] for p in view.model.parameters() if p.requires_grad])

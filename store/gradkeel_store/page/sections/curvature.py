@@ -13,7 +13,7 @@ from gradkeel_store.page.markup import Child, Html, shorten, table, tag
 from gradkeel_store.page.scales import linear, logarithmic
 from gradkeel_store.page.sections.section import Section, absent
 from gradkeel_store.page.source import Number, View, mapping, number, numbers, present, text
-from gradkeel_store.page.wording import NOTHING, count, exact, figure, percent
+from gradkeel_store.page.wording import NOTHING, count, exact, figure, percent, prose
 
 _WIDENED = 2.0
 """A chart is widened to show where the learning rate would be too long, up to so many times its width."""
@@ -29,7 +29,7 @@ def curvature_section(view: View) -> Section | None:
     told = text(end.get("summary"))
     drawn = [plot for name, place in places.items() if (plot := _spectrum(name, place)) is not None]
     body: list[Child] = [
-        tag("p", shorten(told, 1500), cls="result") if told else None,
+        tag("p", shorten(prose(told), 1500), cls="result") if told else None,
         _ratios(places),
         _numbers(places),
         tag("div", drawn, cls="pair") if drawn else None,
