@@ -361,7 +361,7 @@ def test_an_ended_job_hands_out_its_files(
 ) -> None:
     page = person.get(f"/ui/jobs/{own['job_id']}").text
     links = re.findall(r'href="(/ui/(?:jobs|models)/[^"]*/files/[^"]*)"', page)
-    assert len(links) == 5
+    assert len(links) == 7
     for link in links:
         answer = person.get(link)
         assert answer.status_code == 200, link

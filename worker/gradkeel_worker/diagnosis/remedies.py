@@ -265,7 +265,8 @@ def zero_bias(case: Case) -> Json:
 def hold_back(case: Case) -> Json:
     """Patience, ten times the weight decay (0.001 to 0.1), and dropout where the model has it."""
     held, model = case.config.optimizer.weight_decay, case.config.model
-    patches = [set_value(("optimizer", "weight_decay"), float(np.clip(10 * held, 1e-3, max(held, 0.1))))]
+    decay = float(f"{np.clip(10 * held, 1e-3, max(held, 0.1)):.3g}")
+    patches = [set_value(("optimizer", "weight_decay"), decay)]
     if not case.config.budget.patience:
         patches.append(set_value(("budget", "patience"), _PATIENCE))
     if isinstance(model, contract.MLP | contract.ResNet | contract.TabM):

@@ -10,12 +10,13 @@ from gradkeel_worker.diagnosis.finding import Finding
 from gradkeel_worker.diagnosis.words import METRICS, number, plural
 
 _VERDICTS = {
-    Verdict.HEALTHY: "Training was numerically sound: none of the signs that this report looks for was seen.",
+    Verdict.HEALTHY: "Training was numerically sound: none of the troubles with gradients that this report "
+    "looks for was seen.",
     Verdict.STRAINED: "Training came to its end, but under strain.",
     Verdict.UNSTABLE: "Training was unstable, and its result should not be relied on before this is mended.",
     Verdict.DIVERGED: "Training diverged: its numbers grew without bound or stopped being numbers.",
 }
-_UNTIL_THEN = "Until then none of the signs that this report looks for was seen"
+_UNTIL_THEN = "Until then none of the troubles with gradients that this report looks for was seen"
 _READINGS_ALONE = "; the readings were all there was to judge it by"
 _STATUS = {
     "cancelled": "The job was cancelled",
