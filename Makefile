@@ -45,7 +45,7 @@ $(VENV)-mlflow/.done: $(BIN)/python
 	$(VENV)-mlflow/bin/python -m pip --disable-pip-version-check -q install mlflow
 	@touch $@
 
-bench: bench-speed bench-service bench-uploads bench-fairness bench-scale ## Run all benchmarks and keep them in docs/benchmarks.md
+bench: bench-speed bench-health bench-service bench-uploads bench-fairness bench-scale ## Run all benchmarks and keep them in docs/benchmarks.md
 
 bench-service: $(VENV)/.dev $(VENV)-mlflow/.done ## Measure the service beside MLflow's server
 	$(BIN)/python benchmarks/page.py service -- $(BIN)/python benchmarks/service.py --mlflow $(VENV)-mlflow/bin/python
@@ -59,6 +59,9 @@ $(VENV)/.bench: $(BIN)/python pyproject.toml constraints.txt
 
 bench-quality: $(VENV)/.bench ## Compare accuracy with other libraries' on the sets in DATA (hours; goes on where it was)
 	$(BIN)/python benchmarks/page.py quality -- $(BIN)/python benchmarks/quality.py --data $(DATA) --chart docs/quality.svg
+
+bench-health: $(VENV)/.bench ## Time what watching costs, beside the unwatched loop and Lightning's logging
+	$(BIN)/python benchmarks/page.py health -- $(BIN)/python benchmarks/health.py
 
 bench-uploads: $(VENV)/.dev ## Time an upload of 1 GiB over a line that is cut five times
 	$(BIN)/python benchmarks/page.py uploads -- $(BIN)/python benchmarks/uploads.py

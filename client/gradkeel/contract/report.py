@@ -517,11 +517,24 @@ _FIT_CORE: Json = {
     "seconds": _NUMBER,
 }
 
+_CHECKS: Json = {
+    "type": "object",
+    "description": "what was checked at the initial weights",
+    "properties": {
+        "initial_loss": _record(dict.fromkeys(("loss", "best_constant", "ratio"), _NUMBER), nullable=True),
+        "one_batch": _record(
+            {"rows": _WHOLE, "steps": _WHOLE, "status": {"enum": ["pass", "fail", "unknown"]}}
+            | dict.fromkeys(("initial_loss", "loss", "best_constant", "lowest", "covered"), _NUMBER),
+            nullable=True,
+        ),
+    },
+}
+
 _FIT = _record(
     _FIT_CORE
     | DETAILS
     | {"cross_validation": _CROSS_VALIDATION, "sample_of": _TEXT, "worst_target": _TEXT}
-    | {"intervals": _INTERVALS},
+    | {"intervals": _INTERVALS, "checks": _CHECKS},
     # scores of folds, the details, intervals and what is told of several outputs came later
     required=sorted(_FIT_CORE),
     nullable=True,

@@ -197,6 +197,12 @@ def test_the_noise_scale_stands_beside_the_batch_size_and_columns_by_their_pull(
     assert places == sorted(places)
     report["series"]["gradient_noise"]["noise_scale"] = [None]
     assert "The gradient noise scale could not be told" in words(render_report(report, title="x", job=job))
+    tried = {"rows": 32, "steps": 21, "status": "pass", "covered": 0.512}
+    report["fit"]["checks"] = {"one_batch": tried}
+    assert "covered 51.2 % of the way" in words(render_report(report, title="x", job=job))
+    report["fit"]["checks"] = {"one_batch": tried | {"status": "fail", "covered": None}}
+    assert "covered part of the way" in words(render_report(report, title="x", job=job))
+    report["fit"]["checks"] = None
     report["series"] |= {"gradient_noise": None, "input_gradient": None}
     assert "full-tier" not in render_report(report, title="x", job=job)
 

@@ -15,6 +15,7 @@ from gradkeel_worker.diagnosis.evidence import Evidence, Origin
 from gradkeel_worker.diagnosis.feed import OutlyingRows, moments, outlying_rows
 from gradkeel_worker.diagnosis.gradient_check import check_gradients, in_float64
 from gradkeel_worker.diagnosis.measured import Measured, OutlierShare, Start
+from gradkeel_worker.diagnosis.one_batch import ROWS, fit_one_batch
 from gradkeel_worker.diagnosis.provenance import first_bad_cell
 from gradkeel_worker.models.ensemble import members_apart
 
@@ -67,6 +68,9 @@ def examine(evidence: Evidence, *, look_at_start: bool) -> Measured:
         outliers=_outlier_share(evidence, model),
         weight_norm=_weight_norm(evidence.initial_model()) if evidence.initial_model else None,
         initial_loss=_initial_loss(evidence, notes),
+        one_batch=_one_batch(evidence, notes)
+        if look_at_start or evidence.config.health.tier == "full"
+        else None,
         notes=tuple(notes),
     )
 
@@ -144,6 +148,26 @@ def _start(evidence: Evidence, notes: list[str]) -> Start | None:
         return _measure_start(evidence, evidence.prepared, positions)
     except (RuntimeError, TypeError, ValueError) as error:
         notes.append(f"curvature at the start: not measured, {error}")
+        return None
+
+
+def _one_batch(evidence: Evidence, notes: list[str]) -> dict[str, Any] | None:
+    """Whether the model fits a batch of a few rows."""
+    if evidence.initial_model is None or evidence.loss_fn is None or evidence.prepared is None:
+        return None
+    positions = sound_rows(evidence.prepared.train, ROWS)
+    if len(positions) < 2:
+        return None
+    try:
+        return fit_one_batch(
+            members_apart(evidence.initial_model()),
+            evidence.loss_fn,
+            batch_of(evidence.prepared.train, positions),
+            None if evidence.custom_loss else evidence.config.loss,
+            len(evidence.prepared.classes or (0, 1)),
+        )
+    except (RuntimeError, TypeError, ValueError) as error:
+        notes.append(f"fit of one batch: not tried, {error}")
         return None
 
 

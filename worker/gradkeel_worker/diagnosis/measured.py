@@ -86,4 +86,7 @@ class Measured:
     weight_norm: float | None = None
     initial_loss: float | None = None
     """Loss of the initial weights on a sample of training rows, in eval mode."""
+    one_batch: Json | None = None
+    """Whether the model fits a few rows: ``one_batch.fit_one_batch``. In the full tier, or where training
+    went wrong."""
     notes: tuple[str, ...] = ()

@@ -218,10 +218,19 @@ def _fit(case: Case) -> Json | None:
         "sample_of": _sample_of(case),
         "worst_target": worst_target(metrics.get("test") or metrics.get("validation")),
         "loss_of_best_constant": case.constant_loss,
+        "checks": _checks(case),
         "cross_validation": folds,
         **dict.fromkeys(DETAILS),
         **(evaluation.details if evaluation is not None else {}),
     }
+
+
+def _checks(case: Case) -> Json:
+    """Before the first step: the loss beside the best constant's, and whether one batch can be fitted."""
+    loss, constant = case.measured.initial_loss, case.constant_loss
+    ratio = loss / constant if loss is not None and constant is not None and constant > 0 else None
+    start = None if loss is None else {"loss": loss, "best_constant": constant, "ratio": ratio}
+    return {"initial_loss": start, "one_batch": case.measured.one_batch}
 
 
 def _gain(case: Case) -> Json | None:

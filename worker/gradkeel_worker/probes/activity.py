@@ -102,8 +102,11 @@ def _saturated(output: Tensor, module: nn.Module) -> Tensor:
 
 def _moments(output: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of the finite numbers, in two passes; NaN where there are none."""
-    sound = torch.isfinite(output)
-    count = sound.sum()
-    mean = torch.where(sound, output, 0).sum(dtype=torch.float64) / count
-    around = torch.where(sound, output - mean, 0)
-    return mean, torch.linalg.vector_norm(around, dtype=torch.float64) / count.double().sqrt()
+    count = (output - output + 1).nansum(dtype=torch.float64)  # what is not finite, less itself, is NaN
+    mean = _without(output).sum(dtype=torch.float64) / count
+    return mean, torch.linalg.vector_norm(_without(output - mean), dtype=torch.float64) / count.sqrt()
+
+
+def _without(values: Tensor) -> Tensor:
+    """The values with 0 in place of what is not finite; far faster than torch.where."""
+    return torch.nan_to_num(values, 0, 0, 0)

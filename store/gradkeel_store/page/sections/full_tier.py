@@ -20,18 +20,24 @@ LEAD = (
     "how many rows a batch needs until what the rows have in common outweighs what is chance; the bars say "
     "which columns the loss hangs on."
 )
+BY_HEART = "Can the model learn a few rows by heart?"
 MOST = 30
 
 
 def full_tier_section(view: View, readings: dict[str, Any]) -> Section | None:
-    """Noise scale against batch size, and a bar for each column; None where neither was measured."""
+    """Noise scale against batch size, a bar for each column, and whether one batch could be fitted; None
+    where nothing of that was measured."""
     series = view.part("series")
     parts = [
         _noise(view, mapping(series.get("gradient_noise")), readings),
         _columns(view, mapping(series.get("input_gradient"))),
     ]
     there = [part for part in parts if part]
-    return Section("full-tier", "Noise, and the pull of each column", LEAD, there) if there else None
+    tried = _one_batch(mapping(mapping(view.part("fit").get("checks")).get("one_batch")))
+    if there:
+        body = [*there, tag("h3", BY_HEART) if tried else None, tried]
+        return Section("full-tier", "Noise, and the pull of each column", LEAD, body)
+    return Section("full-tier", BY_HEART, None, tried) if tried else None
 
 
 def _noise(view: View, given: dict[str, Any], readings: dict[str, Any]) -> Html | None:
@@ -113,6 +119,24 @@ def _columns(view: View, given: dict[str, Any]) -> Html | None:
         table(head, rows, caption=caption, cls="bars"),
         further(int(number(given.get("columns_of")) or len(latest)) - min(most, len(ordered)), "column"),
     )
+
+
+def _one_batch(given: dict[str, Any]) -> Html | None:
+    rows, steps = number(given.get("rows")), number(given.get("steps"))
+    if rows is None or steps is None or given.get("status") not in _FITTED:
+        return None
+    covered = percent(given.get("covered")) if number(given.get("covered")) is not None else "part"
+    words = _FITTED[given["status"]].format(rows=figure(rows), steps=figure(steps), covered=covered)
+    return tag("p", words, cls="result")
+
+
+_FITTED = {
+    "pass": "Yes: on {rows} rows alone the initial model covered {covered} of the way from the loss of the "
+    "best constant to the lowest possible, in {steps} steps of Adam.",
+    "fail": "No: on {rows} rows alone the initial model covered {covered} of the way from the loss of the "
+    "best constant to the lowest possible, in {steps} steps of Adam. Look at the model, the loss, the scale "
+    "of what is fed and the gradient check before the learning rate.",
+}
 
 
 def _first(values: Numbers) -> Number:
