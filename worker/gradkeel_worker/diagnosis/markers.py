@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gradkeel_worker.diagnosis.sampling import sample
+
 if TYPE_CHECKING:
     from gradkeel_worker.data import Prepared
 
 Array = np.ndarray[Any, Any]
 Json = dict[str, Any]
 
+_MOST_ROWS = 20_000
 _FEWEST, _SHARE = 5, 0.002
 """Cells, and share of the cells, that have the value."""
 _GAP = 2.5
@@ -37,7 +40,8 @@ class Marker:
 
 def markers_of(prepared: Prepared, profile: Json) -> list[Marker]:
     """Of the columns of numbers and the target. What a value is multiplied by makes no difference."""
-    part = prepared.train
+    rows = sample(len(prepared.train.rows), _MOST_ROWS, prepared.config.seed)
+    part = prepared.train.take(rows) if prepared.train.windows is None else prepared.train
     fed = {one.source: part.x[:, j] for j, one in enumerate(prepared.inputs) if one.role == "value"}
     if prepared.classes is None:
         fed |= dict(zip(prepared.config.targets, part.y_raw.reshape(len(part.rows), -1).T, strict=True))

@@ -72,7 +72,6 @@ CONSEQUENCES: dict[str, tuple[str, ...]] = {
     "non_finite": ("no_better_than_baseline", "biased_predictions"),
     "data_quality": ("no_better_than_baseline", "biased_predictions"),
     "overfit": ("no_better_than_baseline", "biased_predictions"),
-    "loss_not_decreasing": ("no_better_than_baseline", "biased_predictions"),
 }
 """What may follow from a finding. Data findings are linked only where the evidence names them as the
 cause; of data_quality, that is a column of numbers which a broken cell turned into text.

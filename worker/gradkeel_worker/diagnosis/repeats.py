@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gradkeel_worker.data.storage import ROWS_AT_ONCE
+
 if TYPE_CHECKING:
     from gradkeel_worker.data import Part, Prepared
 
@@ -29,9 +31,10 @@ def _hashes(part: Part) -> Array:
     """A number for each row's inputs, categories and target, uint64 [n]; −0 counts as 0."""
     y = part.y_raw.reshape(len(part.rows), -1).astype(np.float64)
     found = np.zeros(len(part.rows), np.uint64)
-    for block in (part.x, part.c, y):
-        for j in range(block.shape[1]):
-            bits = (block[:, j].astype(np.float64) + 0.0).view(np.uint64)
-            found = (found ^ bits) * _ODD
-            found ^= found >> _SHIFT
+    for start in range(0, len(found), ROWS_AT_ONCE):  # the parts may be files larger than memory
+        chunk = slice(start, start + ROWS_AT_ONCE)
+        for block in (part.x, part.c, y):
+            for column in (block[chunk].astype(np.float64) + 0.0).T:
+                mixed = (found[chunk] ^ np.ascontiguousarray(column).view(np.uint64)) * _ODD
+                found[chunk] = mixed ^ (mixed >> _SHIFT)
     return found

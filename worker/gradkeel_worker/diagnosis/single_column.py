@@ -45,20 +45,35 @@ def judge_columns(prepared: Prepared, seed: int) -> list[Alone]:
     """Every column that the model is fed, best first; nothing for models over windows, whose past values of
     the target are meant to tell it, nor without held-out rows.
     """
-    train, held = prepared.train, (prepared.validation, prepared.test)
-    rows = sum(len(part.rows) for part in held)
-    if train.windows is not None or not rows or len(train.rows) < _ROWS_A_BIN:
+    train, held = _some(seed, prepared.train), _some(seed, prepared.validation, prepared.test)
+    rows = len(held.y)
+    if prepared.train.windows is not None or not rows or len(train.y) < _ROWS_A_BIN:
         return []
-    chosen = sample(len(train.rows), _MOST_ROWS, seed)
-    judged = sample(rows, _MOST_ROWS, seed)
-    actual = _targets(prepared, np.concatenate([part.y_raw for part in held])[judged])
-    known = _targets(prepared, train.y_raw[chosen])
+    actual, known = _targets(prepared, held.y), _targets(prepared, train.y)
     found = []
-    for name, source, seen, asked in _columns(prepared, train, held, chosen, judged):
+    for name, source, seen, asked in _columns(prepared, train, held):
         for target in known:
             score, right = _score(prepared, (seen, known[target]), (asked, actual[target]))
-            found.append(Alone(name, source, target, score, len(judged), right))
+            found.append(Alone(name, source, target, score, rows, right))
     return sorted(found, key=lambda one: -one.score)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Some rows: x [n, d], c [n, k] and the target's own units y, [n] or [n, targets]."""
+
+    x: Array
+    c: Array
+    y: Array
+
+
+def _some(seed: int, *parts: Part) -> _Rows:
+    """A sample of the parts' rows together, each part's share by its size."""
+    rows = sum(len(part.rows) for part in parts)
+    share = min(1.0, _MOST_ROWS / max(rows, 1))
+    taken = [part.take(sample(len(part.rows), round(share * len(part.rows)), seed)) for part in parts]
+    joined = [np.concatenate(each) for each in zip(*((p.x, p.c, p.y_raw) for p in taken), strict=True)]
+    return _Rows(*joined)
 
 
 def _targets(prepared: Prepared, y: Array) -> dict[str, Array]:
@@ -73,23 +88,17 @@ def _score(
     return errors_taken_away(*seen, *asked)
 
 
-def _columns(
-    prepared: Prepared, train: Part, held: tuple[Part, ...], chosen: Array, judged: Array
-) -> Iterator[tuple[str, str, Array, Array]]:
-    """Each column: its name, its source, and its values in the chosen and in the judged rows."""
-
-    def values(take: Any) -> tuple[Array, Array]:
-        return take(train)[chosen], np.concatenate([take(part) for part in held])[judged]
-
+def _columns(prepared: Prepared, train: _Rows, held: _Rows) -> Iterator[tuple[str, str, Array, Array]]:
+    """Each column: its name, its source, and its values in the training and in the held-out rows."""
     inputs = prepared.inputs[:_MOST_COLUMNS]
     for j, one in enumerate(inputs):
         if one.role in _NUMBERS:
-            yield one.name, one.source, *values(lambda part, j=j: part.x[:, j])
+            yield one.name, one.source, train.x[:, j], held.x[:, j]
     for source in dict.fromkeys(one.source for one in inputs if one.role == "onehot"):
         levels = [j for j, one in enumerate(inputs) if one.role == "onehot" and one.source == source]
-        yield source, source, *values(lambda part, levels=levels: _level(part.x[:, levels]))
+        yield source, source, _level(train.x[:, levels]), _level(held.x[:, levels])
     for k, category in enumerate(prepared.categories[:_MOST_COLUMNS]):
-        yield category.name, category.name, *values(lambda part, k=k: part.c[:, k])
+        yield category.name, category.name, train.c[:, k], held.c[:, k]
 
 
 def _level(columns: Array) -> Array:

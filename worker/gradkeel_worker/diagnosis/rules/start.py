@@ -118,7 +118,8 @@ def _severity(case: Case, cause: str) -> Severity:
         return Severity.INFO
     if case.lost or (case.useless and case.linear_finds_more):
         return Severity.CRITICAL
-    return Severity.WARNING if case.useless or case.blown_up or _behind_a_line(case) else Severity.INFO
+    harmed = case.strained or case.blown_up or _behind_a_line(case)
+    return Severity.WARNING if harmed else Severity.INFO
 
 
 def _behind_a_line(case: Case) -> bool:
