@@ -7,7 +7,7 @@ const LEVELS = 16; // colours of the map, as in the report
 const AGAIN_MS = 3000;
 const HEIGHT = 200; // pixels of a chart
 const RULE_OF_THUMB = 1e-3; // of update ratios
-const NAMES = ["state", "progress", "epoch", "reading", "intervention", "gap", "end"];
+const NAMES = ["state", "progress", "epoch", "reading", "intervention", "log", "gap", "end"];
 
 function element(parent, name, attributes, text) {
   const drawn = name[0] === name[0].toLowerCase() && ["svg", "path", "line", "text", "rect"].includes(name);
@@ -261,6 +261,7 @@ class Live {
     if (name === "epoch") this.epoch(data);
     if (name === "reading") this.reading(data);
     if (name === "intervention") this.intervention(data);
+    if (name === "log" && data.repair) say("remark", data.message);
     if (name === "gap") say("remark", "Some events may be missing here; the job is not affected.");
     this.later();
   }
