@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q install -c constraint
 DATA ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint type docs bench bench-speed bench-quality bench-service bench-uploads bench-fairness bench-forecasts bench-scale bench-faults chaos chaos-stack chaos-queue clean
+.PHONY: help demo test lint type docs bench bench-speed bench-quality bench-service bench-uploads bench-fairness bench-forecasts bench-scale bench-preflight bench-faults chaos chaos-stack chaos-queue clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,6 +77,9 @@ bench-scale: $(VENV)/.dev ## Ingest and train on 1e5, 1e6 and 1e7 rows and show 
 
 bench-faults: $(VENV)/.bench ## Put known faults into runs and count what the reports name (DATA=folder FAULTS="…" REPAIR=no)
 	$(BIN)/python benchmarks/page.py faults -- $(BIN)/python benchmarks/faults.py $(if $(DATA),--data $(DATA)) $(if $(FAULTS),--faults $(FAULTS)) $(if $(REPAIR),--no-repair)
+
+bench-preflight: $(VENV)/.bench ## Look at every set in DATA, train with what is recommended and show it stable
+	$(BIN)/python benchmarks/page.py preflight -- $(BIN)/python benchmarks/preflight.py --data $(DATA)
 
 chaos: chaos-stack chaos-queue ## Kill and freeze what runs jobs at random and count how they end (SEED=1)
 

@@ -18,6 +18,7 @@ from gradkeel.resources.datasets import AsyncDatasets, DatasetData, Datasets
 from gradkeel.resources.jobs import AsyncJob, AsyncJobs, Job, Jobs, OnEvent
 from gradkeel.resources.keys import AsyncKeys, Keys
 from gradkeel.resources.models import AsyncModels, Models
+from gradkeel.resources.preflights import AsyncPreflights, Preflights
 from gradkeel.resources.submissions import AsyncSubmissions, Submissions
 from gradkeel.resources.usage import Usage, usage_flow
 from gradkeel.sansio.commands import (
@@ -220,6 +221,7 @@ class Client(_Copied):
         self._http = httpx2.Client(**_settings(access, timeout), transport=transport)
         self.datasets = Datasets(self)
         self.jobs = Jobs(self)
+        self.preflights = Preflights(self)
         self.batches = Batches(self)
         self.models = Models(self)
         self.keys = Keys(self)
@@ -393,6 +395,7 @@ class AsyncClient(_Copied):
         self._http = httpx2.AsyncClient(**_settings(access, timeout), transport=transport)
         self.datasets = AsyncDatasets(self)
         self.jobs = AsyncJobs(self)
+        self.preflights = AsyncPreflights(self)
         self.batches = AsyncBatches(self)
         self.models = AsyncModels(self)
         self.keys = AsyncKeys(self)

@@ -78,6 +78,17 @@ class Report(Document):
         return found
 
     @property
+    def preflight(self) -> list[dict[str, Any]]:
+        """What a preflight found, an entry for each scaling and loss; empty in reports of trainings."""
+        return list(self._raw.get("preflight") or ())
+
+    @property
+    def recommended(self) -> dict[str, Any] | None:
+        """The entry of ``preflight`` to train with, and its ``patch`` of the config; None where there is
+        none."""
+        return next((entry for entry in self.preflight if entry.get("recommended")), None)
+
+    @property
     def importance(self) -> list[dict[str, Any]]:
         """What each column is worth to the model, the most important first; empty where it was not measured.
 

@@ -12,11 +12,16 @@ from gradkeel.contract.config import TrainConfig
 from gradkeel.contract.errors import FieldError, escape_pointer
 from gradkeel.contract.ids import DATASET, MODEL, is_id
 from gradkeel.contract.resolve import check_data, resolve, shape_of
-from gradkeel.contract.states import DatasetState
+from gradkeel.contract.states import DatasetState, JobKind
 from gradkeel.contract.warm_start import completed, missing_features
 from gradkeel_service.errors import Refusal, invalid
 from gradkeel_store.records import DatasetRow, ModelRow, Records, WorkerRow
 from gradkeel_store.settings import Settings
+
+_KEEPS_ITS_SCALING = (
+    "a training that goes on from a model keeps that one's scaling and weights, so there is no scaling to "
+    "choose; leave model_id out to look at a training from fresh weights"
+)
 
 HEARTBEATS_MISSED = 3
 """A worker that missed so many heartbeats does not count as live."""
@@ -39,11 +44,13 @@ class Admission:
     records: Records
     settings: Settings
 
-    def check(self, project: str, submitted: dict[str, Any]) -> Admitted:
+    def check(self, project: str, submitted: dict[str, Any], kind: JobKind = JobKind.TRAIN) -> Admitted:
         """What is to run of a submission that can be accepted.
 
         Raises ``ConfigError``, ``Refusal`` or a ``StoreError``: see ``problems.refusal_of``.
         """
+        if kind == JobKind.PREFLIGHT and submitted.get("model_id") is not None:
+            raise invalid("/model_id", "conflict", _KEEPS_ITS_SCALING)
         model = self._find_model(project, submitted.get("model_id"))
         if model is not None:
             earlier = self.records.get_job(project, model.job_id).config

@@ -8,6 +8,7 @@ from gradkeel.contract.states import (
     DatasetState,
     EventName,
     JobErrorCode,
+    JobKind,
     JobState,
     Phase,
     Scope,
@@ -150,7 +151,7 @@ JOB_ERROR = {
 JOB = _object(
     {
         "id": TEXT,
-        "kind": _choice(["train", "preflight"]),
+        "kind": _choice(JobKind),
         "state": _choice(JobState),
         "cancel_requested": {"type": "boolean"},
         "submitted": ANYTHING | {"description": "The config as it was sent: what patches apply to."},

@@ -17,6 +17,7 @@ GIVES: dict[tuple[str, str], dict[str, str]] = {
     ("get", "/v1/datasets"): {"dataset_id": FIRST},
     ("post", "/v1/uploads"): {"upload_id": THIS},
     ("post", "/v1/jobs"): {"job_id": THIS},
+    ("post", "/v1/preflights"): {"job_id": THIS},
     ("get", "/v1/jobs"): {"job_id": FIRST},
     ("post", "/v1/jobs/{job_id}/retry"): {"job_id": THIS},
     ("post", "/v1/batches"): {"batch_id": THIS},
@@ -111,6 +112,7 @@ _LINE = {"custom_id": "first", "config": _CONFIG}
 EXAMPLE_BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("post", "/v1/datasets"): {"text/csv": "rooms,zone,price\n3,A,211000\n2,B,180000\n"},
     ("post", "/v1/jobs"): {JSON: _CONFIG},
+    ("post", "/v1/preflights"): {JSON: _CONFIG},
     ("post", "/v1/batches"): {
         "application/jsonl": json.dumps({"custom_id": "first", "config": _CONFIG}) + "\n"
     },

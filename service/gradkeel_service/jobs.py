@@ -9,7 +9,7 @@ from flask.typing import ResponseReturnValue
 
 from gradkeel.contract.ids import JOB, is_id
 from gradkeel.contract.resolve import to_json
-from gradkeel.contract.states import TERMINAL, JobState
+from gradkeel.contract.states import TERMINAL, JobKind, JobState
 from gradkeel_service import sse
 from gradkeel_service.auth import project
 from gradkeel_service.bodies import parse_object, read_all
@@ -71,22 +71,28 @@ class EventsQuery(ma.Schema):
 @blueprint.also_answers_with(200, "TrainConfig", "With `validate_only=true`: the resolved config.")
 def create(query: dict[str, Any]) -> ResponseReturnValue:
     """Submit a training job; with `validate_only=true` only check and resolve its config."""
+    return submit(query, JobKind.TRAIN)
+
+
+def submit(query: dict[str, Any], kind: JobKind) -> ResponseReturnValue:
+    """Make a job of this kind of the request's body, or only check it."""
     body = read_all(parts().settings.max_body_bytes)
     submitted = parse_object(body)
     if query["validate_only"]:
-        return json_response(to_json(parts().admission.check(project(), submitted).config))
-    return once(body_digest(body), lambda keeping: _create(submitted, query["priority"], keeping))
+        return json_response(to_json(parts().admission.check(project(), submitted, kind).config))
+    return once(body_digest(body), lambda keeping: _create(submitted, kind, query["priority"], keeping))
 
 
-def _create(submitted: dict[str, Any], priority: int, keeping: Keeping) -> Response:
+def _create(submitted: dict[str, Any], kind: JobKind, priority: int, keeping: Keeping) -> Response:
     admission = parts().admission
-    admitted = admission.check(project(), submitted)
+    admitted = admission.check(project(), submitted, kind)
     admission.check_quota(project())
     row = parts().records.create_job(
         project(),
         admitted.dataset.id,
         admitted.submitted,
         to_json(admitted.config),
+        kind=kind,
         labels=dict(admitted.config.labels),
         priority=priority,
         idempotency_key=asked_key(),

@@ -10,8 +10,8 @@ from flask import Response
 from flask.typing import ResponseReturnValue
 
 from gradkeel.contract.config import target_text
-from gradkeel.contract.report import empty_report
-from gradkeel.contract.states import JobState
+from gradkeel.contract.report import empty_report, preflight_without_result
+from gradkeel.contract.states import JobKind, JobState
 from gradkeel_service.conditional import body_response, json_response, negotiated, object_response
 from gradkeel_service.jobs import ended
 from gradkeel_service.openapi import Blueprint
@@ -99,6 +99,8 @@ def read_report(row: JobRow) -> dict[str, Any]:
 
 
 def _report_of_no_run(row: JobRow) -> dict[str, Any]:
+    if row.kind == JobKind.PREFLIGHT:
+        return preflight_without_result(row.error)
     status = (row.error or {}).get("code") or str(row.state)
     told: dict[str, Any] = {"status": status, "error": row.error, "rests_on": [], "attempts": row.attempt}
     return empty_report(summary=_of_no_run(row)) | {"provenance": told}

@@ -249,3 +249,28 @@ def test_the_estimators_train_on_it(service: FakeService, client: Client) -> Non
     service.next_job(predict=lambda row: row["x0"] * 2)
     model = estimators.GradkeelRegressor(client=client).fit([[1.0], [2.0], [3.0]], [2, 4, 6])
     assert model.score([[1.0], [2.0], [3.0]], [2, 4, 6]) == 1.0
+
+
+def test_a_preflight_ends_with_what_it_was_told_and_makes_no_model(
+    service: FakeService, client: Client
+) -> None:
+    entry = {"scaling": "inputs", "recommended": True, "lr": 0.01, "patch": {"optimizer": {"lr": 0.01}}}
+    service.next_job(preflight=[entry])
+    data = client.datasets.upload(CSV)
+    job = client.preflights.create(data, target="price").wait()
+    check("Job", job.raw)
+    assert (job.kind, job.verdict, job.model_id) == ("preflight", None, None)
+    report = job.report()
+    assert report.preflight == [entry] and report.recommended == entry
+    assert all(
+        report[key] in (None, []) for key in report.raw.keys() - {"schema_version", "summary", "preflight"}
+    )
+    assert job.retry().kind == "preflight"
+    with pytest.raises(UnprocessableError, match="leave model_id out"):
+        client.preflights.create(data, target="price", model_id="mdl_" + "0" * 22)
+
+    async def looked() -> str:
+        async with AsyncClient(transport=service) as other:
+            return (await other.preflights.create(data, target="price")).kind
+
+    assert asyncio.run(looked()) == "preflight"

@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from gradkeel.contract.patch import merge_patch
+
 KEYS = {"job", "model", "metrics", "verdict", "findings", "report_path", "seconds"}
 SMALL = {"kind": "mlp", "widths": [16]}
 QUICK = {"preset": "custom", "model": SMALL, "budget": {"epochs": 4, "batch_size": 64}}
@@ -166,6 +168,25 @@ def test_a_refused_config_is_a_document_with_pointers(stack: Any, diabetes: Path
     assert document["job"] is None
     assert [error["pointer"] for error in document["error"]["errors"]] == ["/optimizer/lr"]
     assert "/optimizer/lr" in said
+
+
+def test_a_preflight_is_a_sentence_a_table_and_a_patch_that_trains(
+    stack: Any, diabetes: Path, quick: Path, tmp_path: Path
+) -> None:
+    done = stack.gradkeel("preflight", diabetes, "--target", "progression", "--config", quick, "--json")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document.keys() == {"job", "preflight", "recommended", "summary", "seconds"}
+    assert document["job"]["kind"] == "preflight" and document["job"]["model_id"] is None
+    assert document["summary"] in done.stderr
+    assert "use lr" in done.stderr and "as configured (inputs and target) *" in done.stderr
+    chosen = document["recommended"]
+    patched = config_file(tmp_path, merge_patch(QUICK, chosen["patch"]), "patched.json")
+    code, trained, said = train(stack, diabetes, "--config", patched)
+    assert code == 0, said
+    assert trained["job"]["config"]["optimizer"]["lr"] == chosen["lr"]
+    told = stack.gradkeel("report", document["job"]["id"])
+    assert document["summary"] in told.stdout and "Verdict" not in told.stdout
 
 
 @pytest.mark.parametrize(

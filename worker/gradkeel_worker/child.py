@@ -138,6 +138,12 @@ def _train(work: Path, channel: Channel) -> Outcome:
     return result
 
 
+def _preflight(work: Path, channel: Channel) -> Outcome:
+    looking = importlib.import_module("gradkeel_worker.looking")
+    result: Outcome = looking.look(work, channel)
+    return result
+
+
 def _report(work: Path, channel: Channel) -> Outcome:
     training = importlib.import_module("gradkeel_worker.training")
     result: Outcome = training.report_from_readings(work)
@@ -159,6 +165,7 @@ def _devices(work: Path, channel: Channel) -> Outcome:
 
 BODIES: dict[str, Callable[[Path, Channel], Outcome]] = {
     "train": _train,
+    "preflight": _preflight,
     "report": _report,
     "ingest": _ingest,
     "devices": _devices,

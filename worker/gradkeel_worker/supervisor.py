@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from gradkeel.contract.report import empty_report
-from gradkeel.contract.states import JobErrorCode, JobState
+from gradkeel.contract.report import empty_report, preflight_without_result
+from gradkeel.contract.states import JobErrorCode, JobKind, JobState
 from gradkeel_store.errors import NotFound, ObjectError, StoreError
 from gradkeel_store.records import DatasetRow, JobRow, timestamp
 from gradkeel_worker import failures, outcome
@@ -190,8 +190,8 @@ class _Attempt:
     # While the child runs
 
     def _train(self) -> Ending:
-        child = Child("train", self.work, self._bounds())
-        self.log.info("training began", pid=child.pid)
+        child = Child(self.job.kind, self.work, self._bounds())
+        self.log.info("training began", pid=child.pid, kind=self.job.kind)
         self.joblog.add("the training process began", pid=child.pid)
         settings = self.parts.settings
         self._watch = Watch(
@@ -286,7 +286,8 @@ class _Attempt:
         if not (self.work / outcome.REPORT).exists():
             found = self._report_what_is_known(end, error) or found
         verdict = found.verdict if found else None
-        if (how := end.stopped or (error or {}).get("code")) in UNFINISHED:
+        how = end.stopped or (error or {}).get("code")
+        if self.job.kind == JobKind.TRAIN and how in UNFINISHED:
             verdict = self._tell_of_model(how, bool(found and found.model))
         left: Json = self._store_files() | {
             "metrics": found.metrics if found else None,
@@ -330,6 +331,9 @@ class _Attempt:
 
     def _report_what_is_known(self, end: End, error: Json | None) -> Outcome | None:
         """What a child of its own makes of what is there, of a job whose first child left no report."""
+        if self.job.kind == JobKind.PREFLIGHT:
+            outcome.write_json(self.work / outcome.REPORT, preflight_without_result(error))
+            return None
         status = "cancelled" if end.state is JobState.CANCELLED else (error or {}).get("code", "internal")
         if (self.work / outcome.JOB).exists():
             described = json.loads((self.work / outcome.JOB).read_text(encoding="utf-8"))

@@ -66,11 +66,11 @@ def train(work: Path, channel: Channel) -> Outcome:
         ConfigError, DataError: the data cannot be used as the config asks.
     """
     job = json.loads((work / outcome.JOB).read_text(encoding="utf-8"))
-    config = _config(job["submitted"], job["profile"], job["max_parameters"])
+    config = decided_config(job["submitted"], job["profile"], job["max_parameters"])
     torch.set_num_threads(_threads(config, job["profile"], job["threads"]))
     try:
         with channel.interruptible():
-            table = _table(work, job, config)
+            table = table_of(work, job, config)
         result = run_engine(
             table,
             config,
@@ -96,7 +96,7 @@ def train(work: Path, channel: Channel) -> Outcome:
     return _leave_in_time(result, job, work) if result.status in STOPPED else _leave(result, job, work)
 
 
-def _config(submitted: Json, profile: Json, max_parameters: int) -> TrainConfig:
+def decided_config(submitted: Json, profile: Json, max_parameters: int) -> TrainConfig:
     """The config decided on the data, which may not have been read yet when the job was submitted."""
     rough = resolve(submitted)
     config = resolve(submitted, shape_of(rough, profile))
@@ -106,7 +106,7 @@ def _config(submitted: Json, profile: Json, max_parameters: int) -> TrainConfig:
     return config
 
 
-def _table(work: Path, job: Json, config: TrainConfig) -> Table:
+def table_of(work: Path, job: Json, config: TrainConfig) -> Table:
     """The job's table, in memory or, where it is too large for that, in files that end with this process."""
     return read_table(work / outcome.TABLE, job["profile"], config, _storage(work, job, config))
 
@@ -317,9 +317,9 @@ def _leave_last_good_model(readings: Readings, job: Json, work: Path) -> Outcome
     data = _checkpoint(work)
     if data is None:
         return None
-    config = _config(job["submitted"], job["profile"], job["max_parameters"])
+    config = decided_config(job["submitted"], job["profile"], job["max_parameters"])
     result = run_engine(
-        _table(work, job, config),
+        table_of(work, job, config),
         config,
         should_stop=lambda: job["status"],
         resume=data,

@@ -17,6 +17,7 @@ from gradkeel.cli.jobs import jobs
 from gradkeel.cli.keys import keys
 from gradkeel.cli.models import models
 from gradkeel.cli.predict import predict
+from gradkeel.cli.preflight import preflight
 from gradkeel.cli.report import report
 from gradkeel.cli.submissions import submissions
 from gradkeel.cli.train import train
@@ -28,6 +29,7 @@ DONE, FAILED, WRONG_USAGE, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 130
 
 COMMANDS: dict[str, click.Command] = {
     "train": train,
+    "preflight": preflight,
     "predict": predict,
     "report": report,
     "jobs": jobs,

@@ -8,7 +8,9 @@ import click
 
 from gradkeel.cli.access import Access, json_option, service_options
 from gradkeel.cli.outcome import show_details, show_metrics, show_report
+from gradkeel.cli.preflight import show_preflight
 from gradkeel.cli.screen import Screen
+from gradkeel.contract.states import JobKind
 
 
 @click.command()
@@ -52,9 +54,12 @@ def report(
             markdown_file.write_text(job.report_markdown(), "utf-8")
         if png_file is not None:
             png_file.write_bytes(job.report_png())
-    show_report(screen, found)
-    show_metrics(screen, job.metrics)
-    show_details(screen, found)
+    if job.kind == JobKind.PREFLIGHT:
+        show_preflight(screen, job, found)
+    else:
+        show_report(screen, found)
+        show_metrics(screen, job.metrics)
+        show_details(screen, found)
     for written in filter(None, (html_file, markdown_file, png_file)):
         screen.say()
         screen.say(f"Report: {written}")

@@ -12,9 +12,11 @@ from gradkeel.cli.access import Access, json_option, service_options
 from gradkeel.cli.config_files import read_config
 from gradkeel.cli.live import send_file, view_on
 from gradkeel.cli.outcome import detached, no_job, outcome_of, problem_of, save, show
+from gradkeel.cli.preflight import show_preflight
 from gradkeel.cli.screen import Screen
 from gradkeel.client import Client
 from gradkeel.contract.ids import JOB, is_id
+from gradkeel.contract.states import JobKind
 from gradkeel.errors import GradkeelError
 from gradkeel.resources.jobs import Job, ended_or_refused, model_id_of, remedy_of
 from gradkeel.sansio.configs import change_lines, overlaid, patched_config
@@ -190,6 +192,10 @@ def follow(client: Client, screen: Screen, job: Job, out: Path | None) -> int:
         screen.warn(f"  stop it:   gradkeel jobs cancel {job.id}")
         return INTERRUPTED
     outcome = outcome_of(client, job)
+    if job.kind == JobKind.PREFLIGHT:
+        show_preflight(screen, job, outcome.report)
+        screen.document(outcome.document())
+        return outcome.status
     try:
         if out is not None:
             outcome = save(outcome, out)

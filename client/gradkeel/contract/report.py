@@ -5,6 +5,7 @@ finite are null in the document; the series list their places under ``nonfinite`
 ``/v1/schemas/report.json``.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gradkeel.contract.counterfactual import ARMS, STATUSES
@@ -79,6 +80,22 @@ def empty_report(*, verdict: str | None = None, summary: str = "") -> Json:
         "cost": None,
         "provenance": None,
     }
+
+
+def preflight_report(entries: Sequence[Json], data: Json | None, *, summary: str) -> Json:
+    """The report of a preflight: one entry for each scaling and loss, and what is known of the data.
+
+    Nothing was trained, so every other key is null or an empty list, the series too.
+    """
+    return empty_report(summary=summary) | {"series": None, "preflight": list(entries), "data": data}
+
+
+def preflight_without_result(error: Mapping[str, Any] | None) -> Json:
+    """The report of a preflight that ended before its end: cancelled, where there is no error."""
+    if error is None:
+        return preflight_report([], None, summary="The preflight was cancelled before it was done.")
+    reason = str(error.get("message") or "no reason was recorded").rstrip(".")
+    return preflight_report([], None, summary=f"The preflight failed: {reason}.")
 
 
 _NUMBER: Json = {"type": ["number", "null"]}
@@ -199,6 +216,7 @@ _SERIES = _record(
         "nonfinite",
         "steps",
     ],
+    nullable=True,
 )
 
 _CLIPPING = _record(
@@ -540,6 +558,43 @@ _FIT = _record(
     nullable=True,
 )
 
+_DRY_RUN = _record(
+    {
+        "lr": _NUMBER,
+        "stable": {"type": "boolean"},
+        "falls": {"type": "boolean"},
+        "steps": _WHOLE,
+        "loss_before": _NUMBER,
+        "loss_after": _NUMBER,
+        "error": _NUMBER | {"description": "on rows that were held out, see error_of"},
+        "error_of": {"type": "string"},
+        "tried": {"type": "array", "items": _record({"lr": _NUMBER, "stable": {"type": "boolean"}})},
+    },
+    nullable=True,
+)
+
+_PREFLIGHT = _record(
+    {
+        "scaling": {"type": "string"},
+        "prepare": {"type": "object", "description": "the scaling of numeric columns and of the target"},
+        "loss": {"type": "string"},
+        "rows": _WHOLE | {"description": "rows that gradient and curvature were measured on"},
+        "gradient_norm": _NUMBER,
+        "lambda_max": _NUMBER,
+        "lambda_max_error": _NUMBER,
+        "converged": {"type": ["boolean", "null"]},
+        "preconditioned_lambda_max": _NUMBER,
+        "gauss_newton_lambda_max": _NUMBER,
+        "local_stability_limit": _NUMBER | {"description": "null where the curvature sets none"},
+        "gauss_newton_limit": _NUMBER,
+        "lr": _NUMBER | {"description": "the rate to use; null for a loss that is only shown"},
+        "dry_run": _DRY_RUN,
+        "recommended": {"type": "boolean"},
+        "patch": _OBJECT_OR_NULL,
+        "notes": {"type": "array", "items": {"type": "string"}},
+    }
+)
+
 REPORT_SCHEMA: Json = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
     "title": "Gradkeel gradient-health report",
@@ -555,7 +610,7 @@ REPORT_SCHEMA: Json = {
             "gradient_check": _GRADIENT_CHECK,
             "curvature": _CURVATURE,
             "data": _OBJECT_OR_NULL,
-            "preflight": {"type": "array", "items": {"type": "object"}},
+            "preflight": {"type": "array", "items": _PREFLIGHT},
             "counterfactual": _COUNTERFACTUAL,
             "repair": {"type": "array", "items": _REPAIR},
             "fit": _FIT,

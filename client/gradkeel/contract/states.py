@@ -16,6 +16,13 @@ class JobState(StrEnum):
 TERMINAL: frozenset[JobState] = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
 
 
+class JobKind(StrEnum):
+    """What a job does: train a model, or only look at what a training could use."""
+
+    TRAIN = "train"
+    PREFLIGHT = "preflight"
+
+
 class DatasetState(StrEnum):
     INGESTING = "ingesting"
     READY = "ready"

@@ -18,7 +18,7 @@ class JobOutcome:
     ``code`` (of ``gradkeel.contract.states.JobErrorCode``) and ``message`` are for failed jobs. ``metrics``
     and ``verdict`` are shown as given; left out, metrics are those of the constant prediction.
     ``predict(row)`` gives a value, or for classes a dict of class → probability. ``bundle`` holds the bytes
-    of a model to download. ``findings`` stand in the report.
+    of a model to download. ``findings`` stand in the report, ``preflight`` in that of a preflight.
     """
 
     state: str = "succeeded"
@@ -28,6 +28,7 @@ class JobOutcome:
     verdict: str | None = None
     metrics: Mapping[str, Any] | None = None
     findings: Sequence[Mapping[str, Any]] = ()
+    preflight: Sequence[dict[str, Any]] = ()
     epochs: int = 3
     predict: Predict | None = None
     bundle: bytes | None = None

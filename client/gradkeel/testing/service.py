@@ -18,9 +18,9 @@ import httpx2
 from gradkeel.contract.errors import ConfigError, FieldError, StrictJSONError
 from gradkeel.contract.ids import DATASET, JOB, MODEL, REQUEST, new_id
 from gradkeel.contract.problems import MEDIA_TYPE, Problem
-from gradkeel.contract.report import empty_report
+from gradkeel.contract.report import empty_report, preflight_report
 from gradkeel.contract.resolve import resolve, to_json
-from gradkeel.contract.states import TERMINAL
+from gradkeel.contract.states import TERMINAL, JobKind
 from gradkeel.contract.strict_json import loads
 from gradkeel.testing.outcomes import NOTHING_TRAINED, JobOutcome
 from gradkeel.testing.tables import (
@@ -272,18 +272,27 @@ class FakeService(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
     # ------------------------------------------------------------------------------------------ jobs
 
     def _create_job(self, seen: Seen) -> Reply:
+        return self._create(seen, JobKind.TRAIN)
+
+    def _create_preflight(self, seen: Seen) -> Reply:
+        return self._create(seen, JobKind.PREFLIGHT)
+
+    def _create(self, seen: Seen, kind: str) -> Reply:
         submitted = self._submitted(seen)
+        if kind == JobKind.PREFLIGHT and submitted.get("model_id") is not None:
+            detail = "a preflight looks at a training from fresh weights; leave model_id out"
+            raise Refused("invalid", detail, _at("/model_id", detail))
         config = self._checked(submitted)
         if seen.params.get("validate_only") == "true":
             return 200, config, {}
-        return self._queue(submitted, config, None)
+        return self._queue(submitted, config, kind, None)
 
-    def _queue(self, submitted: Json, config: Json, retry_of: str | None) -> Reply:
+    def _queue(self, submitted: Json, config: Json, kind: str, retry_of: str | None) -> Reply:
         outcome = self._outcomes.popleft() if self._outcomes else JobOutcome()
         job_id = new_id(JOB)
         document = {
             "id": job_id,
-            "kind": "train",
+            "kind": str(kind),
             "state": "queued",
             "cancel_requested": False,
             "submitted": submitted,
@@ -374,11 +383,12 @@ class FakeService(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
             return
         state = state or outcome.state
         document |= {"state": state, "started_at": document["started_at"] or _now(), "ended_at": _now()}
-        document["verdict"] = outcome.shown_verdict if state == outcome.state else None
+        trained = document["kind"] == JobKind.TRAIN
+        document["verdict"] = outcome.shown_verdict if trained and state == outcome.state else None
         if state == "failed":
             error = {"code": outcome.code, "message": outcome.message, "where": outcome.where}
             document["error"] = error
-        if state == "succeeded":
+        if state == "succeeded" and trained:
             self._make_model(job)
         kept = {name: document[name] for name in ("state", "verdict", "model_id", "error", "attempts")}
         _note(job, "end", kept)
@@ -423,7 +433,8 @@ class FakeService(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
 
     def _retry(self, seen: Seen, job_id: str) -> Reply:
         job = self._ended(job_id)
-        return self._queue(job.document["submitted"], job.document["config"], job_id)
+        document = job.document
+        return self._queue(document["submitted"], document["config"], document["kind"], job_id)
 
     def _ended(self, job_id: str) -> _Job:
         job = self._job(job_id)
@@ -446,6 +457,8 @@ class FakeService(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
     def _report(self, seen: Seen, job_id: str) -> Reply:
         job = self._ended(job_id)
         report = empty_report(verdict=job.document["verdict"], summary=NOTHING_TRAINED)
+        if job.document["kind"] == JobKind.PREFLIGHT:
+            report = preflight_report(job.outcome.preflight, None, summary=NOTHING_TRAINED)
         report["findings"] = [dict(finding) for finding in job.outcome.findings]
         if "text/markdown" in seen.headers.get("accept", ""):
             return 200, f"# {NOTHING_TRAINED}\n".encode(), {"Content-Type": "text/markdown"}
@@ -580,6 +593,7 @@ ROUTES: tuple[tuple[str, str, Route], ...] = (
     ("GET", "/v1/datasets/([^/]+)/profile", S._profile),
     ("GET", "/v1/datasets/([^/]+)/preview", S._preview),
     ("POST", "/v1/jobs", S._create_job),
+    ("POST", "/v1/preflights", S._create_preflight),
     ("GET", "/v1/jobs/([^/]+)", S._show_job),
     ("POST", "/v1/jobs/([^/]+)/cancel", S._cancel),
     ("POST", "/v1/jobs/([^/]+)/retry", S._retry),

@@ -9,7 +9,7 @@ from flask import Response, request
 from flask.typing import ResponseReturnValue
 
 from gradkeel.contract.config import target_text
-from gradkeel.contract.states import TERMINAL, JobState, Scope
+from gradkeel.contract.states import TERMINAL, JobKind, JobState, Scope
 from gradkeel_service import sse
 from gradkeel_service.auth import project
 from gradkeel_service.conditional import json_response, object_response
@@ -117,6 +117,8 @@ def _table(rows: list[JobRow], names: dict[str, str]) -> Html:
 
 def _row(row: JobRow, names: dict[str, str]) -> list[Child]:
     labels = [tag("span", f"{key}={value}", cls="label") for key, value in sorted(row.labels.items())]
+    if row.kind != JobKind.TRAIN:
+        labels.insert(0, tag("span", row.kind, cls="label"))
     title = [
         name(names.get(row.dataset_id, row.dataset_id), 40),
         ": ",
@@ -178,6 +180,7 @@ def _heading(row: JobRow) -> Html:
                 ("State", tag("span", state_chip(row.state), id="state")),
                 ("Verdict", verdict_chip(row.verdict) if row.verdict else None),
                 ("Job", row.id),
+                ("Kind", row.kind if row.kind != JobKind.TRAIN else None),
                 ("Data set", source),
                 ("Made", layout.age(row.created_at)),
                 ("Took" if row.ended_at else "Running for", layout.lasted(row.started_at, row.ended_at)),

@@ -18,6 +18,7 @@ from gradkeel_store.page.source import View, mapping
 # An empty icon keeps browsers from asking the server for /favicon.ico.
 _ICON = "data:,"
 MAX_BYTES = 1_000_000
+_FIRST = {False: "findings", True: "preflight"}  # what a reader is after; also its anchor
 _THRIFT = (1, 4, 16, 64)  # a page that came out too large is drawn again with fewer rows and findings
 
 
@@ -39,7 +40,9 @@ def render_report(report: dict[str, Any], *, title: str, job: dict[str, Any] | N
 def _page(view: View) -> str:
     sections, readings = all_sections(view)
     body = [
-        tag("a", "Skip to the findings", href="#findings", cls="skip"),
+        tag(
+            "a", f"Skip to the {_FIRST[view.is_preflight]}", href=f"#{_FIRST[view.is_preflight]}", cls="skip"
+        ),
         tag(
             "div",
             header(view),

@@ -10,6 +10,7 @@ from typing import Any
 from gradkeel_store.page.layout import laid_out
 from gradkeel_store.page.markup import shorten, showable
 from gradkeel_store.page.sections.findings import MOST
+from gradkeel_store.page.sections.preflight import HEAD, cells_of
 from gradkeel_store.page.sections.result import baseline_name, metric_words
 from gradkeel_store.page.sections.scores import PARTS, baseline_scores, model_scores
 from gradkeel_store.page.sections.studies import not_computed
@@ -33,13 +34,22 @@ def render_markdown(report: dict[str, Any], *, title: str, job: dict[str, Any] |
         f"# {plain(title)}",
         f"**{word}.** {plain(prose(text(view.report.get('summary'))))}".strip(),
         _figures(view),
-        *_findings(view),
-        *_result(view),
-        *_studies(view),
-        *_checked(view),
-        *_origin(view),
+        *(_preflight(view) if view.is_preflight else _training(view)),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _training(view: View) -> list[str]:
+    return [*_findings(view), *_result(view), *_studies(view), *_checked(view), *_origin(view)]
+
+
+def _preflight(view: View) -> list[str]:
+    entries = view.entries("preflight")[:MOST]
+    rows = [[plain(cell) for cell in cells_of(entry)] for entry in entries]
+    chosen = next((one for one in entries if one.get("recommended") is True), {})
+    patch = _patch(view, mapping(chosen.get("patch")), 0)
+    named = f"**Recommended:** {plain(text(chosen.get('scaling')))}" if patch else ""
+    return [_table(HEAD, rows) if rows else "Nothing was measured.", named, patch]
 
 
 def plain(words: object, limit: int = 4000) -> str:

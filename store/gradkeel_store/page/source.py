@@ -91,6 +91,11 @@ class View:
         return records(self.report.get(key))
 
     @property
+    def is_preflight(self) -> bool:
+        """Whether nothing was to be trained: by the job, or by what alone the report holds."""
+        return self.job.get("kind") == "preflight" or (bool(self.entries("preflight")) and not self.steps)
+
+    @property
     def config(self) -> dict[str, Any]:
         """The job's resolved config, where it is known."""
         return mapping(self.job.get("config")) or mapping(self.part("provenance").get("config"))

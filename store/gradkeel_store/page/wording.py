@@ -38,6 +38,7 @@ VERDICTS: dict[str, tuple[str, str]] = {
             "change that mends it follow."
         ),
     ),
+    "preflight": ("Preflight", "Nothing was trained: this is a look at what a training could use."),
     "none": ("No verdict", "Nothing was trained, so there is nothing to judge."),
 }
 

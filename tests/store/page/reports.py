@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from gradkeel.contract.curvature import told
-from gradkeel.contract.report import empty_report
+from gradkeel.contract.report import empty_report, preflight_report
 from store.page import small_training
 
 Json = dict[str, Any]
@@ -329,7 +329,26 @@ def _hostile() -> Json:
     return report
 
 
+def _preflight() -> Json:
+    """Two scalings, of which one was not stable, and the squared loss of the other."""
+    run = {"lr": 0.02, "stable": True, "falls": True, "steps": 80, "loss_before": 0.5, "loss_after": 0.1}
+    run |= {"error": 0.4, "error_of": "mae over the best constant's, held-out rows", "tried": []}
+    measured = {"rows": 512, "gradient_norm": 0.25, "lambda_max": 3.1, "lambda_max_error": 0.02}
+    measured |= {"converged": True, "preconditioned_lambda_max": None, "gauss_newton_lambda_max": 8.2}
+    measured |= {"local_stability_limit": 0.6, "gauss_newton_limit": 0.04}
+    shown: Json = {"lr": None, "dry_run": None, "recommended": False, "patch": None, "notes": []}
+    best = {"scaling": "inputs and target", "prepare": {}, "loss": "huber", **measured, "lr": 0.02}
+    best |= {"dry_run": run, "recommended": True, "notes": ["without the means over neighbours"]}
+    best |= {"patch": {"prepare": {"numeric": {"kind": "standard"}}, "optimizer": {"lr": 0.02}}}
+    raw = {"scaling": "none", "prepare": {}, "loss": "huber", **measured, **shown}
+    raw |= {"dry_run": run | {"stable": False, "falls": False}, "lambda_max": -1.3, "converged": False}
+    squared = {"scaling": "inputs and target", "prepare": {}, "loss": "mse", **measured, **shown}
+    data = _healthy()["data"]
+    return preflight_report([best, squared, raw], data, summary="Scaled it is 0.04. Use 0.02 with sgd.")
+
+
 REPORTS: dict[str, Callable[[], Json]] = {
+    "preflight": _preflight,
     "healthy": _healthy,
     "strained": _strained,
     "diverged": _diverged,

@@ -63,7 +63,7 @@ def words(html: str) -> str:
     return " ".join(" ".join(read(html).text).split())
 
 
-@pytest.mark.parametrize("name", ["healthy", "strained", "diverged", "classes", "queued"])
+@pytest.mark.parametrize("name", ["healthy", "strained", "diverged", "classes", "queued", "preflight"])
 def test_the_reports_drawn_here_are_reports(name: str) -> None:
     jsonschema.validate(report_named(name), REPORT_SCHEMA)
 
@@ -77,6 +77,15 @@ def test_the_page_nests_and_names_each_place_once(name: str) -> None:
 @pytest.mark.parametrize("name", REPORTS)
 def test_the_page_is_at_most_a_megabyte(name: str) -> None:
     assert len(rendered(name).encode()) <= 1_000_000
+
+
+def test_a_preflight_is_a_table_a_sentence_and_a_patch() -> None:
+    said = words(rendered("preflight"))
+    assert "Verdict" not in said and "Training 0 steps" not in said
+    assert said.index("Scaled it is 0.04") < said.index("The change of the config to train with")
+    assert '"lr": 0.02' in said and "inputs and target (recommended)" in said
+    assert "in 80 steps" in said and "not stable, down to 0.02" in said and "−1.3" in said
+    assert "The data, as it was fed" in said and "Gradient check" not in said
 
 
 def test_a_report_of_endless_text_still_fits() -> None:

@@ -139,6 +139,12 @@ def _intervention(one: Json) -> Json:
     }
 
 
+def data_of(evidence: Evidence) -> Json | None:
+    """The report's ``data`` alone: the columns as they lie in the file and as the model is fed them."""
+    data: Json | None = _plain(_data(Case(evidence)))
+    return data
+
+
 def _data(case: Case) -> Json | None:
     feed, profile = case.feed, case.evidence.profile
     if feed is None and profile is None:

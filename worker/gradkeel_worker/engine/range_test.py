@@ -68,11 +68,11 @@ def find_lr(config: TrainConfig, build: Callable[[TrainConfig], Run], stopped: C
     run = build(with_lr(config, usual))
     steps = min(_MOST, max(_FEWEST, int(_SHARE * run.planned_steps)))
     rates = np.geomspace(LOWEST, HIGHEST, steps).tolist()
-    losses = _losses(run, rates, over)
+    losses = steps_at(run, rates, over)
     lowest, blown = judge_range(losses, steps)
 
     def try_at(lr: float) -> Json:
-        seen = _losses(build(with_lr(config, lr)), [lr] * (steps // 2), over)
+        seen = steps_at(build(with_lr(config, lr)), [lr] * (steps // 2), over)
         return {"lr": lr, **judge_dry_run(seen, steps // 2)}
 
     tried = [] if lowest is None else _dry_runs(rates[lowest] / BACK_OFF, try_at)
@@ -145,12 +145,22 @@ def rounded(value: float) -> float:
     return float(f"{value:.1e}")
 
 
-def _losses(run: Run, rates: Sequence[float], over: Callable[[], bool]) -> list[float]:
-    """Losses of plain steps at these rates: backward, clips, optimizer. Ends at one that is not finite."""
+def steps_at(
+    run: Run,
+    rates: Sequence[float],
+    over: Callable[[], bool] = lambda: False,
+    *,
+    first: int = 0,
+    after: Callable[[], None] = lambda: None,
+) -> list[float]:
+    """Losses of plain steps at these rates: backward, clips, optimizer. Ends at one that is not finite.
+
+    ``first``: how many batches were used before. ``after`` is called after each step.
+    """
     losses: list[float] = []
     run.model.train()
     with np.errstate(all="ignore"):
-        for lr, batch in zip(rates, _endless(run), strict=False):
+        for lr, batch in zip(rates, _endless(run, first), strict=False):
             if over():
                 break
             run.parameters.zero_gradient()
@@ -163,8 +173,11 @@ def _losses(run: Run, rates: Sequence[float], over: Callable[[], bool]) -> list[
             for clip in run.clips:
                 clip(run.parameters)
             run.optimizer.step(lr)
+            after()
     return losses
 
 
-def _endless(run: Run) -> Iterator[Batch]:
-    return itertools.chain.from_iterable(run.batches.epoch(epoch) for epoch in itertools.count())
+def _endless(run: Run, first: int) -> Iterator[Batch]:
+    epoch, done = divmod(first, len(run.batches))
+    later = itertools.chain.from_iterable(run.batches.epoch(one) for one in itertools.count(epoch + 1))
+    return itertools.chain(run.batches.epoch(epoch, done), later)

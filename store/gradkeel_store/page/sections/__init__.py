@@ -16,18 +16,20 @@ from gradkeel_store.page.sections.intervals import intervals_section
 from gradkeel_store.page.sections.layers import layers_section
 from gradkeel_store.page.sections.outputs import outputs_section
 from gradkeel_store.page.sections.predictions import predictions_section
+from gradkeel_store.page.sections.preflight import preflight_section
 from gradkeel_store.page.sections.probabilities import probabilities_section
 from gradkeel_store.page.sections.repairs import repairs_section
 from gradkeel_store.page.sections.result import result_section
 from gradkeel_store.page.sections.section import Section
 from gradkeel_store.page.sections.stabilizers import stabilizers_section
-from gradkeel_store.page.sections.studies import studies_section
 from gradkeel_store.page.sections.training import training_section
 from gradkeel_store.page.source import View
 
 
 def all_sections(view: View) -> tuple[list[Section], dict[str, Any]]:
     """Every section, and the readings its charts offer to a pointer, by chart."""
+    if view.is_preflight:
+        return [preflight_section(view), data_section(view)], {}
     readings: dict[str, Any] = {}
     check, sweep = gradient_check_section(view)
     sections: list[Section | None] = [
@@ -47,7 +49,6 @@ def all_sections(view: View) -> tuple[list[Section], dict[str, Any]]:
         predictions_section(view),
         probabilities_section(view),
         importance_section(view),
-        studies_section(view),
         cost_section(view),
         provenance_section(view),
     ]

@@ -201,8 +201,11 @@ def _applied(view: View) -> int | None:
     return min(patched, key=lambda one: (one[1], one[0]))[0] if patched else None
 
 
-def patch_block(patch: dict[str, Any], index: int) -> Html:
-    """The config patch, selectable, with a button that copies it (shown once the page's script runs)."""
+def patch_block(patch: dict[str, Any], index: int, by: str | None = None) -> Html:
+    """The config patch, selectable, with a button that copies it (shown once the page's script runs).
+
+    ``by``: id of what describes it, by default that of the finding.
+    """
     words = laid_out(patch)
     exact_words = words if showable(words) == words else json.dumps(patch, indent=2)
     if len(exact_words) > 20_000:
@@ -213,7 +216,7 @@ def patch_block(patch: dict[str, Any], index: int) -> Html:
         type="button",
         hidden=True,
         data_copy=f"patch-{index}",
-        aria_describedby=f"finding-{index}",
+        aria_describedby=by or f"finding-{index}",
     )
     code = tag(
         "pre",

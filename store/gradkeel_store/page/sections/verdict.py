@@ -25,12 +25,16 @@ _SIGNS = {
     "unstable": "M4 14l4-6 4 9 4-12 4 8",
     "diverged": "M5 18c7 0 9-4 13-13M12 5h6v6",
     "none": "M6 12h12",
+    "preflight": "M5 12h11M12 7l5 5-5 5",
 }
 
 
 def verdict_of(view: View) -> str:
-    """The verdict, or `none` where nothing was trained or the word is unknown."""
+    """The verdict; `preflight` for a look before training; `none` where nothing was trained or the word is
+    unknown."""
     given = text(view.report.get("verdict"))
+    if view.is_preflight:
+        return "preflight"
     nothing_ran = not view.steps and not view.entries("findings")
     return "none" if nothing_ran or given not in VERDICTS else given
 
@@ -48,15 +52,16 @@ def header(view: View) -> Html:
         aria_hidden="true",
         cls="sign",
     )
+    kind = "Before training" if view.is_preflight else "Verdict"
     said = text(view.report.get("summary")).strip()
     words = [
-        tag("p", "Verdict", cls="eyebrow"),
+        tag("p", kind, cls="eyebrow"),
         tag("p", word, cls="word"),
         tag("p", prose(said) or meaning, cls="summary"),
     ]
     also = tag("p", _worth(view, verdict), cls="meaning") if _worth(view, verdict) else None
     banner = tag(
-        "div", sign, tag("div", words, also), cls="banner", role="group", aria_label=f"Verdict: {word}"
+        "div", sign, tag("div", words, also), cls="banner", role="group", aria_label=f"{kind}: {word}"
     )
     top = tag(
         "div",
@@ -128,6 +133,8 @@ Figure = tuple[str, str, str]
 
 def figures_of(view: View) -> list[Figure]:
     """The figures that matter most, as far as there are any."""
+    if view.is_preflight:
+        return []
     found = [figure_of(view) for figure_of in (_quality, _length, _clipped, _checked, _cost)]
     return [one for one in found if one is not None]
 
