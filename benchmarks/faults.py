@@ -6,7 +6,8 @@ were made. Healthy runs are the presets and common configs on every set.
 
 Results are kept line by line in ``--results``, so that a run that is cut short goes on where it was; delete
 the file to begin anew. Options: --data FOLDER, --faults NAME …, --sets, --seeds, --part tuned|held, --healthy
-and --repair on or off, --print (only the tables of what is kept).
+and --repair on or off, --print (only the tables of what is kept), --confidence (the table of
+diagnosis/confidence.py instead).
 """
 
 from __future__ import annotations
@@ -124,6 +125,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--repair", action=argparse.BooleanOptionalAction, default=True)
     made.add_argument("--results", type=Path, default=HERE / "seeded" / "results.jsonl")
     made.add_argument("--print", action="store_true", dest="only_print")
+    made.add_argument("--confidence", action="store_true")
     return made
 
 
@@ -131,8 +133,9 @@ def main(given: Sequence[str] | None = None) -> None:
     arguments = parser().parse_args(given)
     if not arguments.only_print:
         run(arguments)
-    chosen = {task for task in planned(arguments)}
-    print(figures.page([line for line in results.read(arguments.results) if line.key in chosen]))
+    chosen = set(planned(arguments))
+    lines = [line for line in results.read(arguments.results) if line.key in chosen]
+    print(figures.precision(lines) if arguments.confidence else figures.page(lines))
 
 
 if __name__ == "__main__":

@@ -151,6 +151,13 @@ def _by_rule(seeded: Sequence[Line], well: Sequence[Line]) -> str:
     return _table(("rule", "recall on its faults", "precision", "wrong on"), rows)
 
 
+def precision(lines: Iterable[Line]) -> dict[str, tuple[int, int]]:
+    """Rule → (warnings that were right, warnings): the table of diagnosis/confidence.py."""
+    plain = [line for line in lines if line.error is None and not line.repair]
+    verdicts = {rule: verdicts_of(rule, plain) for rule in RULES if rule != "data_quality"}
+    return {rule: (sum(each), len(each)) for rule, each in verdicts.items() if each}
+
+
 def verdicts_of(rule: str, lines: Iterable[Line]) -> list[bool]:
     """Whether each warning of a rule was right, over all runs."""
     return [right(said, line) for line in lines for said in line.said if _warns(said, rule, line)]

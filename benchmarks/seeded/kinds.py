@@ -107,7 +107,7 @@ def healthy(table: Table, task: str, optimizer: str, seed: int) -> Run:
     if task == FORECAST:
         config |= {"columns": {"order": ORDER}, "split": {"kind": "ordered", "column": ORDER}}
         config["model"] = {"kind": "gru" if seed % 2 else "lstm", "width": 16, "window": 24}
-        config["budget"] = {"batch_size": 64, "epochs": 12}
+        config["budget"] = {"batch_size": 64, "epochs": 40}
     return Run(table, config, task, optimizer, seed)
 
 
@@ -310,13 +310,13 @@ def _wrong_backward(run: Run, factor: float) -> Run:
     return replace(run, loss=loss)
 
 
-def _edge_of_domain(run: Run, margin: float) -> Run:
-    """Squared differences of logarithms, of targets that lie down to ``margin`` above −1."""
+def _edge_of_domain(run: Run, size: float) -> Run:
+    """Squared differences of log(1 + size · value): a prediction below −1 / size has no logarithm."""
     values = run.table[TARGET].astype(float)
-    shifted = (values - values.min()) / values.std() - 1 + margin
+    shifted = (values - values.min()) / values.std()
 
     def loss(prediction: Tensor, target: Tensor) -> Tensor:
-        return torch.square(torch.log1p(prediction) - torch.log1p(target)).mean()
+        return torch.square(torch.log1p(size * prediction) - torch.log1p(size * target)).mean()
 
     changed = replace(run.having(**{TARGET: shifted}), loss=loss)
     return changed.configured(prepare={"target": {"kind": "none"}}, clips=[])
@@ -340,11 +340,11 @@ FAULTS: Mapping[str, Fault] = {
     ),
     "lr × 1000": Fault(_lr, (1e3, 300, 3e3, 600, 1e4), ("lr_too_high",), ("overfit", *_WILD)),
     "lr / 10,000": Fault(_lr, (1e-4, 3e-4, 1e-5, 1e-4, 1e-6), ("lr_too_low",), _STUCK),
-    "deep sigmoid net": Fault(_deep("sigmoid"), (10, 8, 14, 7, 18), ("vanishing_gradient",), _STUCK),
-    "deep tanh net": Fault(_deep("tanh"), (30, 24, 36, 28, 48), ("vanishing_gradient",), _STUCK),
+    "deep sigmoid net": Fault(_deep("sigmoid"), (10, 12, 14, 11, 18), ("vanishing_gradient",), _STUCK),
+    "deep tanh net": Fault(_deep("tanh"), (30, 36, 40, 33, 48), ("vanishing_gradient",), _STUCK),
     "deep relu net, tiny weights": Fault(
         _tiny_init,
-        (0.01, 0.02, 0.003, 0.03, 0.001),
+        (0.01, 0.005, 0.003, 0.007, 0.001),
         ("vanishing_gradient", "poor_initialisation"),
         _STUCK,
     ),
@@ -368,7 +368,7 @@ FAULTS: Mapping[str, Fault] = {
     ),
     "log1p at its domain's edge": Fault(
         _edge_of_domain,
-        (0.1, 0.01, 1e-3, 0.03, 1e-6),
+        (5.0, 10.0, 20.0, 7.0, 50.0),
         ("non_finite",),
         _WILD,
         (REGRESSION,),
@@ -400,10 +400,11 @@ FAULTS: Mapping[str, Fault] = {
     ),
     "exploding recurrent net": Fault(
         _recurrent,
-        (1.0, 0.7, 2.0, 0.85, 4.0),
-        ("exploding_gradient", "poor_initialisation"),
-        ("overfit", "lr_too_high", *_WILD),
+        (3.0, 5.0, 8.0, 4.0, 10.0),
+        ("poor_initialisation", "exploding_gradient"),
+        ("vanishing_gradient", "overfit", "lr_too_high", *_WILD),
         (FORECAST,),
+        cause=("init",),
     ),
     "clip at 1e-4": Fault(
         _clip, (1e-4, 3e-4, 1e-5, 1e-4, 1e-6), ("clipping_dominates",), _STUCK, optimizers=(SGD,)
@@ -450,6 +451,7 @@ FAULTS: Mapping[str, Fault] = {
         ("overfit", "data_quality"),
         ("no_better_than_baseline",),
         repairable=False,
+        informs=True,
         issue="few_rows_per_parameter",
     ),
 }

@@ -213,3 +213,9 @@ def test_autograd_that_gives_nan_where_the_loss_is_finite_fails() -> None:
         return (prediction**2).mean() + torch.where(zero > 0, zero.sqrt(), 0 * zero).mean()
 
     assert "fail" in _statuses(check_gradients(_net(nn.Tanh), loss, *_batch()))
+
+
+def test_a_loss_too_steep_for_any_step_is_not_judged() -> None:
+    model = _Net(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 1))
+    steep = check_gradients(model, lambda prediction, target: (1e11 * prediction).cos().mean(), *_batch())
+    assert "fail" not in _statuses(steep)

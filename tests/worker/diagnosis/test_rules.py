@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gradkeel.contract.patch import merge_patch
 from gradkeel.contract.report import RULES as CONTRACT_RULES
 from gradkeel.contract.resolve import resolve
 from gradkeel.contract.states import Severity
@@ -341,3 +342,32 @@ def test_a_loss_that_stays_where_it_began(end: float, fired: bool) -> None:
     given = case(readings(loss=losses))
     given.__dict__["constant_loss"] = 1.0
     assert bool(RULES["loss_not_decreasing"](given)) == fired
+
+
+@pytest.mark.parametrize(("first", "expected"), [(1.0, "lr"), (0.02, None)])
+def test_units_that_an_early_leap_killed_are_laid_to_the_learning_rate(
+    first: float, expected: str | None
+) -> None:
+    ratios = np.full((STEPS, 2), 1e-12, np.float32)
+    ratios[0] = first
+    dead = (np.arange(0, STEPS, 40), np.array([[0.0], [1.0], [1.0], [1.0], [1.0]]), ("layers.0",))
+    config = merge_patch(SGD, {"optimizer": {"lr": 3.0}})
+    given = case(readings(update_ratio=ratios, sparse={"dead_fraction": dead}), config)
+    assert given.cause == expected
+    assert fires("lr_too_high", given.evidence.readings, config) == (expected == "lr")
+
+
+@pytest.mark.parametrize(("batch_size", "fired"), [(64, True), (1, False)])
+def test_large_norms_of_a_few_rows_in_a_row_are_no_explosion(batch_size: int, fired: bool) -> None:
+    norms, losses = np.full(STEPS, 0.1), np.full(STEPS, 0.3)
+    norms[100:104], losses[100:104] = (2.0, 3.0, 4.0, 5.0), 2.0
+    course = Course(readings(global_norm=norms, loss=losses), best_constant=0.7, batch_size=batch_size)
+    assert (course.explosion is not None) == fired
+
+
+def test_a_clip_that_took_little_stays_information_beside_a_broken_cell() -> None:
+    losses = np.linspace(1.0, 0.3, STEPS)
+    losses[100] = np.nan
+    fired = {"kind": "norm", "limit": 1.0, "fired": np.ones(STEPS, bool), "coefficients": np.full(STEPS, 0.9)}
+    given = case(readings(loss=losses, clipping=[fired]))
+    assert [f.severity for f in RULES["clipping_dominates"](given)] == [Severity.INFO]

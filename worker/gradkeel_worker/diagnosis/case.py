@@ -54,7 +54,12 @@ class Case:
 
     @cached_property
     def course(self) -> Course:
-        return Course(self.evidence.readings, self.config.schedule.warmup_steps, self.constant_loss)
+        return Course(
+            self.evidence.readings,
+            self.config.schedule.warmup_steps,
+            self.constant_loss,
+            self.config.budget.batch_size,
+        )
 
     @cached_property
     def feed(self) -> Feed | None:
@@ -236,7 +241,7 @@ class Case:
             return None
         if (scale := self._strained_by_scale()) is not None:
             return scale
-        if self.course.leaps and self.lr_is_high:
+        if self.lr_is_high and (self.course.leaps or (self.lost_units and self.course.leapt)):
             return "lr"
         return "outliers" if self._strained_by_outliers() else None
 
@@ -271,10 +276,15 @@ class Case:
     def strained(self) -> bool:
         """Signs of trouble short of an explosion: clips on most steps, units gone, or nothing learnt."""
         clipped = not self.adaptive and self.clipped_share > CLIPS_DOMINATE
-        lost_units = any(
-            affected_units(self.evidence.readings, s) for s in ("dead_fraction", "saturated_fraction")
+        return clipped or self.lost_units or self.useless is True
+
+    @cached_property
+    def lost_units(self) -> bool:
+        """Whether most units of a layer were dead or saturated for long."""
+        return any(
+            affected_units(self.evidence.readings, series)
+            for series in ("dead_fraction", "saturated_fraction")
         )
-        return clipped or lost_units or self.useless is True
 
     @cached_property
     def clipped_share(self) -> float:

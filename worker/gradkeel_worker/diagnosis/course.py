@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from gradkeel_worker.engine.readings import Readings
 
@@ -20,6 +21,8 @@ MEDIAN_FACTOR = 10.0
 LEAP = 0.3
 """Update ratio beyond which a step hardly depends on the weights it starts from."""
 _BLOCK = 32
+_ROWS_IN_A_ROW = 24
+"""Rows that large norms in a row have to come from: those of a few rows may all be odd ones."""
 CHECKS = (60, 20, 10)
 """Into so many stretches a run is cut when the loss is watched for doubling."""
 DOUBLINGS = 5
@@ -54,6 +57,7 @@ class Course:
     readings: Readings
     warmup: int = 0
     best_constant: float | None = None
+    batch_size: int = 64
 
     @property
     def length(self) -> int:
@@ -120,21 +124,23 @@ class Course:
         return lasting or (self.sound <= EARLY_STEPS and bool(high[-1:].any()))
 
     def _above_median(self) -> Explosion | None:
-        """Norm beyond 10 × its running median three times in a row, growing to more than any norm that the
-        median is of (near a perfect fit most norms are tiny and a few are not), with the loss risen too, and
-        to a size that matters.
+        """Norm beyond 10 × its running median three times in a row (more often for batches of few rows),
+        growing to more than any norm that the median is of (near a perfect fit most norms are tiny and a few
+        are not), with the loss risen too, and to a size that matters.
         """
         norms, losses = self.norms, self.losses
-        for start in range(_BLOCK, len(norms) - 2, _BLOCK):
+        stretch = max(3, -(-_ROWS_IN_A_ROW // self.batch_size))
+        for start in range(_BLOCK, len(norms) - stretch + 1, _BLOCK):
             before = slice(max(0, start - 2 * _BLOCK), start)
             median, loss = float(np.median(norms[before])), float(np.median(losses[before]))
-            window = norms[start : start + _BLOCK + 2]
-            high = window > MEDIAN_FACTOR * median
-            growing = (window[2:] >= window[:-2]) & (window[2:] > norms[before].max())
-            hits = np.flatnonzero(high[:-2] & high[1:-1] & high[2:] & growing)
+            window = norms[start : start + _BLOCK + stretch - 1]
+            high = sliding_window_view(window > MEDIAN_FACTOR * median, stretch).all(axis=1)
+            last = window[stretch - 1 :]
+            growing = (last >= window[: len(last)]) & (last > norms[before].max())
+            hits = np.flatnonzero(high & growing)
             if not (median > 0 and len(hits)):
                 continue
-            risen = float(np.median(losses[start + hits[0] :][:3]))
+            risen = float(np.median(losses[start + hits[0] :][:stretch]))
             if risen > max(2 * abs(loss), self._negligible):
                 return Explosion(int(start + hits[0]), "running_median", float(window.max() / median))
         return None
@@ -191,6 +197,12 @@ class Course:
         first = self.ratios[:1]
         finite = first[np.isfinite(first)]
         return float(finite.max()) if len(finite) else None
+
+    @property
+    def leapt(self) -> bool:
+        """Whether one of the first steps changed a layer's weights by more than LEAP."""
+        first = self.ratios[:EARLY_STEPS]
+        return bool((first > LEAP).any())  # not where it is NaN
 
     @property
     def leaps(self) -> bool:

@@ -99,6 +99,9 @@ def judge(probe: Probe, value: float) -> Outcome:
     inside = np.isfinite(probe.forward) & np.isfinite(probe.backward)
     if not inside.any():
         return Outcome("kink", float("inf"), float("inf"), STEPS[0])
+    if np.isfinite(probe.analytic) and abs(probe.analytic) * STEPS[-1] > max(abs(value), 1.0):
+        # So steep that even the smallest step leaves the part where the loss is nearly linear.
+        return Outcome("kink", float("inf"), float("inf"), STEPS[-1])
     if not np.isfinite(probe.analytic):
         return Outcome("fail", float("inf"), float("inf"), STEPS[int(np.flatnonzero(inside)[-1])])
     if not inside.all():

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from gradkeel.contract.states import Family, Severity
+from gradkeel_worker.diagnosis.confidence import told
 
 Json = dict[str, Any]
 Confidence = Literal["low", "medium", "high"]
@@ -46,7 +47,7 @@ class Finding:
             "rule": self.rule,
             "family": str(self.family),
             "severity": str(self.severity),
-            "confidence": self.confidence,
+            "confidence": told(self.rule, self.severity, self.confidence),
             "where": {place: self.where.get(place) for place in PLACES},
             "evidence": self.evidence,
             "explanation": self.explanation,

@@ -156,7 +156,23 @@ def _root(findings: list[Finding], case: Case) -> Finding | None:
     if "vanishing_gradient" in rules and remedies.has_odd_init(case) and case.config.model.bias_init >= 0:
         # Units that are off on every row are what weights too small for the depth leave behind.
         gradient = [finding for finding in gradient if finding.rule != "dead_units"]
-    return min(gradient, key=_cause_rank, default=lost_column or _memorised(findings, case))
+    other = lost_column or _scale(findings) or _memorised(findings, case)
+    return min(gradient, key=_cause_rank, default=other)
+
+
+def _scale(findings: list[Finding]) -> Finding | None:
+    """What is fed at a wrong size explains an unsteady or poor fit, where nothing else is seen to."""
+    fit = {f.rule for f in findings if f.family is Family.FIT and f.severity is not Severity.INFO}
+    return next(
+        (
+            finding
+            for finding in findings
+            if finding.rule in ("feature_scale", "target_scale", "outliers")
+            and finding.severity is not Severity.INFO
+            and fit.intersection(CONSEQUENCES[finding.rule])
+        ),
+        None,
+    )
 
 
 def _memorised(findings: list[Finding], case: Case) -> Finding | None:

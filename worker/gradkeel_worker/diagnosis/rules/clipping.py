@@ -76,7 +76,8 @@ def _severity(case: Case, clip: Json) -> Severity:
         return Severity.CRITICAL
     kept = _kept_length(case, clip)
     mild = kept > _MILD or (kept > _STARVING and _did_no_harm(case))
-    return Severity.INFO if mild and not case.blown_up else Severity.WARNING
+    blew_up = case.explosion is not None or case.lost  # a broken cell's NaN is none of the clip's business
+    return Severity.INFO if mild and not blew_up else Severity.WARNING
 
 
 def _did_no_harm(case: Case) -> bool:

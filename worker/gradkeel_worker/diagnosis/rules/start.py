@@ -113,13 +113,13 @@ _ALTERNATIVES = {
 
 
 def _severity(case: Case, cause: str) -> Severity:
-    """Only weights of a size of their own are blamed for a run that came to nothing."""
+    """Only weights of a size of their own are blamed for a run that came to nothing, or lost units."""
     if cause not in ("alike", "init"):
         return Severity.INFO
     if case.lost or (case.useless and case.linear_finds_more):
         return Severity.CRITICAL
     harmed = case.strained or case.blown_up or _behind_a_line(case)
-    return Severity.WARNING if harmed else Severity.INFO
+    return Severity.WARNING if harmed or cause == "alike" else Severity.INFO
 
 
 def _behind_a_line(case: Case) -> bool:
