@@ -5,8 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from servers import S3, Postgres, Rabbit, Valkey, running_postgres, running_rabbit
+
+# The same examples in every run, however fast the machine is: a test that fails, fails for everyone.
+settings.register_profile(
+    "same everywhere", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("same everywhere")
 
 
 @pytest.fixture

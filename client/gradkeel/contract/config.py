@@ -1407,8 +1407,9 @@ class Health:
     repair_allow: tuple[Literal["loss", "target", "rows", "columns"], ...] = option(
         (),
         doc="What a repair may change although it changes what is estimated or from what: loss; target, its "
-        "scaling or transform; rows, leaving some out; columns, leaving some out or reading them otherwise. "
-        "Anything else of a finding's change needs no leave.",
+        "transform or, under other losses than mse, mae and quantile, its scaling; rows, leaving some out; "
+        "columns, leaving some out or reading them otherwise. Anything else of a finding's change needs no "
+        "leave.",
         choices=("loss", "target", "rows", "columns"),
         max_items=4,
     )

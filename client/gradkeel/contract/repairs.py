@@ -25,6 +25,13 @@ DROPPING: dict[str, tuple[str, str]] = {
 }
 """Block → the kind that leaves rows out, and the name that allows it."""
 
+AFFINE = frozenset({"none", "standard", "robust"})
+"""Scalings of the target that move and stretch it."""
+
+EQUIVARIANT = frozenset({"mse", "mae", "quantile"})
+"""Losses whose best answer moves and stretches with the target: the mean, the median, a quantile. Huber's is
+between mean and median, by how large delta is beside the target's spread."""
+
 _SAFETY = frozenset({"/clips"})
 """What a finding's change brings along to be safe: no remedy by itself where the change itself is cut."""
 
@@ -52,6 +59,15 @@ def cut(patch: Json, allow: Collection[str]) -> tuple[Json, tuple[str, ...]]:
     if essential and {pointer for pointer, _ in _parts(kept)} <= _SAFETY:
         kept = {}
     return kept, tuple(left_out)
+
+
+def keeps_estimand(resolved: Json, patch: Json) -> bool:
+    """Whether a change of the target's scaling leaves what is estimated as it is, and so needs no leave."""
+    after = (patch.get("prepare") or {}).get("target") or {}
+    kinds = {resolved["prepare"]["target"]["kind"], after.get("kind")}
+    return (
+        kinds <= AFFINE and resolved["loss"]["kind"] in EQUIVARIANT and not {"target", "task"} & patch.keys()
+    )
 
 
 def leave_for(pointers: Collection[str], patch: Json) -> tuple[str, ...]:

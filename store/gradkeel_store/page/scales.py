@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -45,7 +46,7 @@ class Scale:
 
     def _linear_ticks(self, most: int) -> list[tuple[float, str]]:
         step = nice_step(self.high - self.low, most)
-        if not step or not math.isfinite(step):
+        if not step:
             return [(self.low, brief(self.low))]
         first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
         return [(i * step, brief(float(f"{i * step:.10g}"))) for i in range(first, min(last, first + 20) + 1)]
@@ -62,9 +63,9 @@ def _share(value: float, low: float, high: float) -> float:
 
 
 def nice_step(span: float, most: int) -> float:
-    """The smallest of 1, 2, 5 × 10ⁿ that needs at most `most` steps."""
-    if span <= 0 or not math.isfinite(span):
-        return span
+    """The smallest of 1, 2, 5 × 10ⁿ that needs at most `most` steps; 0 for a span too small or large for it."""
+    if not sys.float_info.min <= span / most < math.inf:
+        return 0.0
     power = 10.0 ** math.floor(math.log10(span / most))
     return next((m * power for m in (1, 2, 5) if m * power * most >= span), 10 * power)
 

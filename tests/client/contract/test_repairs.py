@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from gradkeel.contract import config as contract
 from gradkeel.contract.patch import changes, difference, merge_patch
-from gradkeel.contract.repairs import DROPPING, LEAVE, cut, leave_for
+from gradkeel.contract.repairs import DROPPING, LEAVE, cut, keeps_estimand, leave_for
+from gradkeel.contract.resolve import resolve, to_json
 
 Json = dict[str, Any]
 
@@ -64,6 +65,26 @@ def test_a_change_is_cut_to_what_is_allowed(
     patch: Json, allow: tuple[str, ...], left: Json, left_out: tuple[str, ...]
 ) -> None:
     assert cut(patch, allow) == (left, left_out)
+
+
+@pytest.mark.parametrize(
+    ("loss", "before", "patch", "kept"),
+    [
+        ("mse", "none", {"prepare": {"target": STANDARD}, "clips": CLIP}, True),
+        ("mae", "standard", {"prepare": {"target": {"kind": "robust"}}}, True),
+        # Huber's delta is in scaled units: another scaling aims at another place between mean and median
+        ("huber", "none", {"prepare": {"target": STANDARD}}, False),
+        ("mse", "none", {"prepare": {"target": {"kind": "log1p"}}}, False),
+        ("mse", "log1p", {"prepare": {"target": STANDARD}}, False),
+        ("mse", "none", {"prepare": {"target": STANDARD}, "target": "other"}, False),
+        ("mse", "none", {"optimizer": {"lr": 0.1}}, False),
+    ],
+)
+def test_scaling_the_target_changes_what_is_estimated_under_some_losses(
+    loss: str, before: str, patch: Json, kept: bool
+) -> None:
+    config = resolve({"target": "y", "loss": {"kind": loss}, "prepare": {"target": {"kind": before}}})
+    assert keeps_estimand(to_json(config), patch) is kept
 
 
 def test_the_names_that_would_allow_it() -> None:

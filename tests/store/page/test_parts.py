@@ -7,7 +7,7 @@ import math
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gradkeel_store.page.charts.heatmap import colour_runs, heat_map
@@ -79,6 +79,7 @@ def test_short_forms() -> None:
 
 
 @given(st.lists(FINITE | st.none(), max_size=30))
+@example([0.0, 5e-324])
 def test_every_value_lies_on_its_axis_and_so_does_every_tick(values: list[float | None]) -> None:
     for scale in (linear(values), logarithmic(values), fitting(values), linear(values, zero=True)):
         places = [scale.at(value) for value in values if value is not None]

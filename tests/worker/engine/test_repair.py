@@ -150,19 +150,21 @@ def test_a_difference_that_may_be_chance_does_not_undo_what_mended() -> None:
 
 
 def test_what_is_estimated_is_not_changed_unasked() -> None:
+    raw = {**RAW, "loss": {"kind": "huber"}}
+    result, _ = run(mending(raw, {"optimizer": {"kind": "sgd", "lr": 3.0}}))
+    assert (result.config.loss.kind, result.config.prepare.target.kind) == ("huber", "none")
+    for entry in result.report["repair"]:
+        assert "target" not in entry["patch"].get("prepare", {})
+
+
+def test_under_a_squared_error_the_target_may_be_scaled_unasked() -> None:
+    """The mean moves and stretches with the target."""
     result, _ = run(mending(RAW, {}))
-    cut, refused = result.report["repair"]
-    assert cut["status"] == "applied" and cut["patch"].keys() == {"prepare", "clips"}
-    assert cut["patch"]["prepare"].keys() == {"numeric"}
-    assert cut["text"] == "Make a part of the proposed change: prepare.numeric, clips."
-    assert refused["status"] == "refused" and refused["steps"] is None
-    assert "health.repair_allow does not name target" in refused["reason"]
-    assert (result.config.loss.kind, result.config.prepare.target.kind) == ("mse", "none")
-    # what is still proposed is against the config as it was submitted, the repair in it
-    patch = result.report["findings"][0]["remedy"]["patch"]
-    whole = merge_patch(mending(RAW, {}), patch)
-    assert whole["prepare"] == {"numeric": {"kind": "standard"}, "target": {"kind": "standard"}}
-    assert resolve(whole).loss.kind == "huber"
+    entry = result.report["repair"][0]
+    assert entry["status"] == "applied"
+    assert entry["patch"]["prepare"].keys() == {"numeric", "target"}
+    assert (result.config.loss.kind, result.config.prepare.target.kind) == ("mse", "standard")
+    assert result.report["verdict"] == "healthy"
 
 
 def test_no_more_attempts_than_allowed() -> None:

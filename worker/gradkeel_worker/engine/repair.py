@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from gradkeel.contract.patch import changes, dotted, merge_patch
-from gradkeel.contract.repairs import cut, leave_for
+from gradkeel.contract.repairs import cut, keeps_estimand, leave_for
 from gradkeel.contract.resolve import resolve, to_json
 from gradkeel_worker.data import Prepared
 from gradkeel_worker.data.decision import Decision
@@ -458,6 +458,8 @@ def _candidates(report: Json) -> list[Json]:
 def _proposal(finding: Json, asked: Json, allow: tuple[str, ...], order: Order) -> tuple[Json, str]:
     """The part of a finding's change that a repair may make, and what is to be said of it; empty: none."""
     proposed = finding["remedy"]["patch"]
+    if keeps_estimand(to_json(resolve(asked)), proposed):
+        allow = (*allow, "target")
     patch, left_out = cut(_without_own(proposed, order), allow)
     needed = leave_for(left_out, proposed)
     said = (
