@@ -63,7 +63,7 @@ def _share(value: float, low: float, high: float) -> float:
 
 
 def nice_step(span: float, most: int) -> float:
-    """The smallest of 1, 2, 5 × 10ⁿ that needs at most `most` steps; 0 for a span too small or large for it."""
+    """The smallest of 1, 2, 5 × 10ⁿ that needs at most `most` steps; 0 where the span is out of range."""
     if not sys.float_info.min <= span / most < math.inf:
         return 0.0
     power = 10.0 ** math.floor(math.log10(span / most))
