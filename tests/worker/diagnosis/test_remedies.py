@@ -14,7 +14,7 @@ from gradkeel_worker.diagnosis import Evidence, remedies
 from gradkeel_worker.diagnosis.case import Case
 from gradkeel_worker.diagnosis.rules import RULES
 from gradkeel_worker.engine.readings import Readings
-from worker.diagnosis.runs import SGD, diabetes, trained
+from worker.diagnosis.runs import RAW, SGD, diabetes, trained
 from worker.diagnosis.test_rules import STEPS, readings
 
 Json = dict[str, Any]
@@ -102,6 +102,7 @@ def _case(submitted: Json, given: Readings | None = None, **evidence: Any) -> Ca
 PATCHES: dict[str, Any] = {
     "calmer_lr": lambda case: remedies.set_lr(remedies.calmer_lr(case)),
     "bolder_lr": lambda case: remedies.set_lr(remedies.bolder_lr(case)),
+    "lr_once_scaled": lambda case: remedies.set_lr(remedies.lr_once_scaled(case)),
     "scale_inputs": lambda case: remedies.scale_inputs(case, ["bmi", "age"]),
     "scale_target": remedies.scale_target,
     "winsorize": remedies.winsorize,
@@ -250,3 +251,13 @@ def test_outlying_targets_under_a_squared_error_are_named() -> None:
     assert finding["where"]["column"] == "target"
     assert finding["evidence"]["share_of_gradient"] > 0.5
     assert finding["remedy"]["patch"]["loss"]["kind"] == "huber"
+
+
+def test_the_rate_for_scaled_inputs_rests_on_the_limit_measured_with_them() -> None:
+    """Not on how far the first step went with the columns as they stand, which is far too little after."""
+    result = trained(diabetes(), merge_patch(RAW, {"optimizer": {"lr": 1.0}}))
+    first = result.report["findings"][0]
+    limit = first["evidence"]["stability_limit_with_scaled_inputs"]
+    assert first["rule"] == "feature_scale"
+    assert first["remedy"]["patch"]["optimizer"]["lr"] == remedies.one_digit(limit / 4)
+    assert limit / 8 < first["remedy"]["patch"]["optimizer"]["lr"] < 1.0

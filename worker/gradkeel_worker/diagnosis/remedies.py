@@ -70,12 +70,22 @@ def calmer_lr(case: Case) -> float:
     return one_digit(max(min(candidates), lr * 1e-7, 1e-12))
 
 
-def bolder_lr(case: Case) -> float:
-    """The learning rate whose update ratio would be WANTED_RATIO, within 10 to 100,000 times the present one.
+def lr_once_scaled(case: Case) -> float:
+    """A quarter of the limit measured with scaled inputs, else the customary rate. How far the first step
+    went says nothing here: that was with inputs as they stand in the file.
+    """
+    return one_digit(case.customary_lr if case.stable_lr is None else case.stable_lr / 4)
 
-    Never above the customary one, nor above a quarter of a measured limit.
+
+def bolder_lr(case: Case) -> float:
+    """The learning rate whose update ratio would be WANTED_RATIO, within 10 to 100,000 times the present one;
+    for optimizers that divide by the gradient's size, which suit most tables at one rate, the customary one.
+
+    Never above the customary one, but at least ten times the present one.
     """
     lr, ratio = case.config.optimizer.lr, case.typical_ratio or case.estimated_ratio
+    if case.adaptive:
+        return one_digit(max(case.customary_lr, lr * 10))
     factor = float(np.clip(WANTED_RATIO / ratio, 10, 1e5)) if ratio else 100.0
     return one_digit(max(min(lr * factor, case.customary_lr), lr * 10))
 
@@ -308,7 +318,7 @@ def mend_scales(case: Case) -> Json:
     """Scale what is fed unscaled, and stabilise; with a lower learning rate where scaling would not be
     enough.
     """
-    calmer = set_lr(calmer_lr(case)) if case.blown_up and case.lr_excess > 1 else {}
+    calmer = set_lr(lr_once_scaled(case)) if case.blown_up and case.lr_excess > 1 else {}
     return stabilise(case, scale_all(case), calmer)
 
 
