@@ -26,6 +26,8 @@ INFLATED = 10.0
 CLIPS_DOMINATE = 0.30
 """Share of clipped steps above which, under SGD, the clip sets the length of the steps."""
 _FEWEST_STEPS = 5
+_SHORT = 1e-4
+"""Update ratio of steps that hardly move the weights."""
 _ALIKE = 0.01
 """Spread of the predictions over that of the targets below which they are one constant."""
 
@@ -81,8 +83,14 @@ class Case:
             return Measured(origin=_event_origin(self.evidence))
         # torch is loaded only where there is a model: processes that build partial reports never hold it.
         examination = importlib.import_module("gradkeel_worker.diagnosis.examination")
-        measured: Measured = examination.examine(self.evidence, look_at_start=self.blown_up)
+        measured: Measured = examination.examine(self.evidence, look_at_start=self.blown_up or self._crawls)
         return measured
+
+    @property
+    def _crawls(self) -> bool:
+        """Whether steps were so short that a limit is wanted up to which they may be longer."""
+        ratio = self.typical_ratio
+        return not self.adaptive and ratio is not None and ratio < _SHORT
 
     @cached_property
     def curvature(self) -> CurvatureStudy:

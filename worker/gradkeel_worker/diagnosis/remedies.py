@@ -53,39 +53,42 @@ def set_lr(lr: float) -> Json:
     return set_value(("optimizer", "lr"), lr)
 
 
+def lr_once_scaled(case: Case) -> float:
+    """A quarter of the limit measured at the start with scaled inputs, no more than ten times the customary
+    rate, for a limit at the start is local; that one where no limit was measured.
+
+    How far the first step went says nothing here: that was with inputs as they stand in the file.
+    """
+    if case.stable_lr is None:
+        return one_digit(case.customary_lr)
+    return one_digit(min(case.stable_lr / 4, 10 * case.customary_lr))
+
+
 def calmer_lr(case: Case) -> float:
-    """At most a tenth of the learning rate, lower where the first step or the measured curvature ask for
-    it.
+    """At most a tenth of the learning rate, lower where a measured limit or, without one, the first step
+    asks for it.
     """
     lr = case.config.optimizer.lr
     candidates = [lr / 10]
     first = case.course.first_ratio
-    if first is not None and first > 0:
-        candidates.append(lr * _FIRST_RATIO / first)
-    if lr > 10 * case.customary_lr:
-        candidates.append(case.customary_lr)
     if case.stable_lr is not None:
-        candidates.append(case.stable_lr / 4)
+        candidates.append(lr_once_scaled(case))
+    elif first is not None and first > 0:
+        candidates.append(lr * _FIRST_RATIO / first)
+    if case.stable_lr is None and lr > 10 * case.customary_lr:
+        candidates.append(case.customary_lr)
     candidates += [place["local_stability_limit"] / 4 for place in case.curvature.above_limit.values()]
     return one_digit(max(min(candidates), lr * 1e-7, 1e-12))
 
 
-def lr_once_scaled(case: Case) -> float:
-    """A quarter of the limit measured with scaled inputs, else the customary rate. How far the first step
-    went says nothing here: that was with inputs as they stand in the file.
-    """
-    return one_digit(case.customary_lr if case.stable_lr is None else case.stable_lr / 4)
-
-
 def bolder_lr(case: Case) -> float:
-    """The learning rate whose update ratio would be WANTED_RATIO, within 10 to 100,000 times the present one;
-    for optimizers that divide by the gradient's size, which suit most tables at one rate, the customary one.
-
-    Never above the customary one, but at least ten times the present one.
+    """At least ten times the learning rate, up to what a measured limit allows. Without one: for optimizers
+    that divide by the gradient's size, which suit most tables at one rate, the customary rate; else that
+    whose update ratio would be WANTED_RATIO, never above the customary one.
     """
     lr, ratio = case.config.optimizer.lr, case.typical_ratio or case.estimated_ratio
-    if case.adaptive:
-        return one_digit(max(case.customary_lr, lr * 10))
+    if case.adaptive or case.stable_lr is not None:
+        return one_digit(max(lr_once_scaled(case), lr * 10))
     factor = float(np.clip(WANTED_RATIO / ratio, 10, 1e5)) if ratio else 100.0
     return one_digit(max(min(lr * factor, case.customary_lr), lr * 10))
 
