@@ -238,14 +238,19 @@ def gradkeel(preset: str) -> Callable[[Contest], Array]:
 
 
 def _test_predictions(contest: Contest, result: Any) -> Array:
-    predicted = result.predictions
-    order = np.searchsorted(predicted["row"], contest.parts["test"])
-    assert (np.asarray(predicted["row"])[order] == contest.parts["test"]).all()
+    """In the order of the test part. Rows of a class that the training part has not are not answered: for
+    them every class is equally likely."""
+    predicted, wanted = result.predictions, contest.parts["test"]
+    rows = np.asarray(predicted["row"])
+    order = np.minimum(np.searchsorted(rows, wanted), len(rows) - 1)
+    answered = rows[order] == wanted
     if contest.regression:
+        assert answered.all()
         return np.asarray(predicted["prediction"])[order]
     names = [str(label).strip() for label in result.prepared.classes]
     known = np.array([contest.classes.index(name) for name in names])
-    return contest.spread(np.asarray(predicted["probabilities"])[order], known)
+    probabilities = np.where(answered[:, None], np.asarray(predicted["probabilities"])[order], 0.0)
+    return contest.spread(probabilities, known)
 
 
 PEERS: dict[str, Callable[[Contest], Array]] = {

@@ -12,7 +12,7 @@ from gradkeel_service.guidance import EXAMPLE_IDS
 OWN_KEY = os.environ["GRADKEEL_OWN_KEY"]
 LONGEST_WAIT = 0.2
 UNBROKEN = ("Positive test case", "Default positive test case")
-"""What schemathesis says of a request that it has not broken; along links it counts some of them as broken."""
+"""What schemathesis says of requests that it did not break; along links it counts some of them as broken."""
 THERE: dict[str, list[str]] = json.loads(os.environ["GRADKEEL_THERE"])
 """Ids of what lies in the service, by the parameter of paths that asks for them."""
 
