@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradkeel_worker.data.storage import ROWS_AT_ONCE
-
 if TYPE_CHECKING:
     from gradkeel_worker.data import Part, Prepared
 
@@ -29,6 +27,8 @@ def repeated_rows(prepared: Prepared, name: str) -> Array:
 
 def _hashes(part: Part) -> Array:
     """A number for each row's inputs, categories and target, uint64 [n]; −0 counts as 0."""
+    from gradkeel_worker.data.storage import ROWS_AT_ONCE  # noqa: PLC0415 - brings scikit-learn along
+
     y = part.y_raw.reshape(len(part.rows), -1).astype(np.float64)
     found = np.zeros(len(part.rows), np.uint64)
     for start in range(0, len(found), ROWS_AT_ONCE):  # the parts may be files larger than memory
