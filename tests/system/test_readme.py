@@ -64,9 +64,11 @@ def test_where_to_read_on_is_there() -> None:
 
 def test_the_command_line_example(stack: Any, folder: Path) -> None:
     example = block("sh", "gradkeel up --detach")
-    lines = [line for line in example.splitlines() if line.startswith("gradkeel train")]
-    assert len(lines) == 1
-    run(["bash", "-euc", lines[0]], stack, folder)
+    lines = [
+        line for line in example.splitlines() if line.startswith(("gradkeel preflight", "gradkeel train"))
+    ]
+    assert len(lines) == 2
+    run(["bash", "-euc", "\n".join(lines)], stack, folder)
     made = {path.name for path in (folder / "demo/out").iterdir()}
     assert made == {"model.gradkeel", "report.json", "report.html", "predictions.csv"}
 
